@@ -1,0 +1,96 @@
+"""Every error this project raises.
+
+NightkilnError
+  BadInput            catalog, workflow, settings: nothing was started (exit code 2)
+  OfferGone           ordinary: another customer was faster
+  RenderFailed        one attempt failed; .fault says whose fault it was
+    BadOutput         the worker answered, but its file is damaged, blank or too large
+  WorkerLost          the worker does not answer, or has forgotten what it was given
+  ProviderError       a provider's service failed or refused; .provider says which
+  ClaimHeld           another run owns the batch; .owner and .since_s say who and since when
+  ClaimLost           another run has taken the batch over; this one must stop
+  StoreConflict       two runs tried to commit the same shard with different content
+  StoreUnusable       the store cannot be read or written: path, permission, space
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nightkiln.core.model import Fault
+
+
+class NightkilnError(Exception):
+    """Base class: ``except NightkilnError`` catches all of ours and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the input: where it is, what it is, what to do about it."""
+
+    where: str  # file, and row and column or node, as the user would look for it
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f" ({self.fix})" if self.fix else "")
+
+
+class BadInput(NightkilnError):
+    """The user's input cannot be used; every problem found is in ``problems``."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        assert problems, "an error without a problem"
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class OfferGone(NightkilnError):
+    """The machine was rented by somebody else, or is in use; ordinary, not an error to log."""
+
+
+class RenderFailed(NightkilnError):
+    """One attempt to render one job failed."""
+
+    def __init__(self, message: str, *, fault: Fault, kind: str = "error") -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.kind = kind  # short and stable, for counting alike failures: "oom", "blank", ...
+
+
+class BadOutput(RenderFailed):
+    """A file that came back is not what it should be."""
+
+
+class WorkerLost(NightkilnError):
+    """The worker is gone or useless; its jobs belong to others now."""
+
+
+class ProviderError(NightkilnError):
+    """A provider's service failed; nobody's machine is to blame."""
+
+    def __init__(self, message: str, *, provider: str) -> None:
+        super().__init__(message)
+        self.provider = provider
+
+
+class ClaimHeld(NightkilnError):
+    """Another run works on this batch right now."""
+
+    def __init__(self, message: str, *, owner: str, since_s: float) -> None:
+        super().__init__(message)
+        self.owner = owner
+        self.since_s = since_s
+
+
+class ClaimLost(NightkilnError):
+    """Another run has taken this batch over while we were not looking."""
+
+
+class StoreConflict(NightkilnError):
+    """A shard of this name is already committed with other content."""
+
+
+class StoreUnusable(NightkilnError):
+    """The store cannot be read or written; the message says which path and why."""

@@ -1,0 +1,188 @@
+"""The nouns. Frozen, comparable, free of I/O; every other module speaks in these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, NewType, TypeAlias
+
+JobId = NewType("JobId", str)  # sha256 hex over everything that shapes the pixels
+LeaseId = NewType("LeaseId", str)  # ours, chosen before renting, so that a retry cannot rent twice
+AttemptId = NewType("AttemptId", str)  # unique in the life of a store: <batch>-<epoch>-<number>
+Ticket = NewType("Ticket", str)  # names one submitted job at one worker; another process may ask it
+Usd = Decimal
+
+Value: TypeAlias = str | int | float | bool  # what a catalog row can put into a node's input
+Graph: TypeAlias = dict[str, dict[str, Any]]  # ComfyUI API format: node id -> class_type, inputs
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is; the one thing that decides what happens next."""
+
+    JOB = "job"  # the same job fails everywhere: a rejected graph, a missing input
+    MACHINE = "machine"  # this machine is bad: out of memory, damaged files, stalled
+    MARKET = "market"  # nobody's fault: outbid, evicted, throttled
+    OURS = "ours"  # our catalog, environment or code: no machine is to blame
+    UNKNOWN = "unknown"  # could be the job or the machine; another machine will tell
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a batch asks of a machine."""
+
+    vram_gb: float = 0
+    disk_gb: float | None = None  # None: derived from the models (``auto``)
+    gpus: tuple[str, ...] = ()  # GPU names that will do; empty: any
+    trust: str = "any"  # any | verified | datacenter
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A machine, or a serverless slot, that we could have, with its price in parts."""
+
+    provider: str
+    ref: str  # the provider's own name for it; opaque to us
+    gpu: str = "unknown"
+    usd_per_hour: Usd = Decimal(0)
+    startup_s: float = 60.0  # how long ``connect`` may take before it is given up
+    slots: int = 3  # jobs handed out at once, so that the GPU never waits for a download
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A machine, or slot, that we pay for."""
+
+    id: LeaseId
+    offer: Offer
+    host: str = "unknown"  # what to blame and to show: a host name or address, never a secret
+
+    @property
+    def provider(self) -> str:
+        return self.offer.provider
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that a job reads; uploaded under its digest, bound under the name that comes back."""
+
+    path: str  # local path, readable by the controller
+    sha256: str  # hex, of the whole file
+    size: int  # bytes
+    suffix: str  # ".png": ComfyUI picks a reader by it
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRow:
+    """One line of the catalog that asked for a job: its number, and what its columns say."""
+
+    number: int  # 0-based, in the order of the catalog
+    columns: Mapping[str, Any] = field(default_factory=dict)  # JSON-safe
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One execution of one bound workflow."""
+
+    id: JobId
+    values: Mapping[
+        str, Value
+    ]  # input name in catalog.yaml -> value; a file input holds its sha256
+    files: Mapping[str, InputFile] = field(default_factory=dict)  # input name -> file
+    rows: tuple[CatalogRow, ...] = ()  # every catalog row that means these pixels, first first
+
+
+@dataclass(frozen=True, slots=True)
+class BoundJob:
+    """A job as a worker takes it: a complete graph, but for the names of uploaded files."""
+
+    id: JobId
+    graph: Graph
+    files: tuple[BoundFile, ...] = ()
+    outputs_expected: int | None = None  # files the graph must give, where that can be told
+
+
+@dataclass(frozen=True, slots=True)
+class BoundFile:
+    """Where in the graph the uploaded name of an input file goes."""
+
+    file: InputFile
+    targets: tuple[tuple[str, str], ...]  # (node id, input name)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """When one attempt happened. Times are epoch seconds (UTC) by the controller's clock."""
+
+    submitted_s: float
+    finished_s: float
+    gpu_s: float  # by the worker's own timestamps, never more than what we saw pass
+    download_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFacts:
+    """What a verified output file is, told from its bytes and from nothing the worker said."""
+
+    sha256: str
+    size: int  # bytes
+    media: str  # sniffed media type: image/png, video/mp4, ...
+    ext: str  # "png": from the sniffed bytes
+    width: int | None = None  # pixels; None where the kind has none or we do not decode it
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A verified output, in the store under ``uri``."""
+
+    index: int  # 0-based within the job, in the order of output nodes
+    node: str  # id of the node in the graph that made it
+    uri: str  # key relative to the store's root
+    facts: OutputFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one job on one lease, over."""
+
+    id: AttemptId
+    lease_id: LeaseId
+    provider: str
+    host: str
+    gpu: str
+    started_s: float  # epoch seconds, handed to the worker
+    finished_s: float
+    gpu_s: float
+    status: str  # done | failed | lost | cancelled
+    fault: Fault | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A job at its end: one verified result, one explained failure, or a result we already had."""
+
+    job: Job
+    status: str  # done | failed | reused
+    outputs: tuple[Output, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    fault: Fault | None = None  # of a failed job
+    error: str | None = None
+    queued_s: float = 0.0  # epoch seconds, entered the run's queue
+    finished_s: float = 0.0
+    download_s: float = 0.0
+    usd_marginal: Usd = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchId:
+    """What every row of a run has in common."""
+
+    batch: str
+    epoch: int
+    date: str  # YYYY-MM-DD, the batch's, not the run's: the ``dt=`` of its keys
+    catalog: str
+    workflow_digest: str
+    environment_digest: str

@@ -1,0 +1,59 @@
+"""A reachable thing that renders jobs: a leased ComfyUI, or serverless containers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nightkiln.core.model import AttemptId, BoundJob, Ticket, Timings
+
+
+class OutputHandle(Protocol):
+    """One file that a worker made, still at the worker."""
+
+    @property
+    def node(self) -> str:
+        """Id of the node in the graph that made it."""
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """The file's bytes, in chunks.
+
+        Raises:
+            RenderFailed: the file is not there, or its length is not the announced one.
+            WorkerLost: the worker stopped answering.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a finished job left at the worker."""
+
+    outputs: Sequence[OutputHandle]
+    timings: Timings
+
+
+class Worker(Protocol):
+    """Three verbs, each safe to repeat."""
+
+    async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
+        """Hand a job over; a second call for the same attempt returns the same ticket.
+
+        Raises:
+            RenderFailed: the worker refuses the graph, or an input file cannot be uploaded.
+            WorkerLost: no answer within the deadline, or the job was not taken.
+        """
+
+    async def result(self, ticket: Ticket) -> Rendered:
+        """Wait until the job is finished; may be asked again, also by another process.
+
+        Raises:
+            RenderFailed: with the fault that decides what happens next.
+            WorkerLost: the worker is gone, or has forgotten the job.
+        """
+
+    async def cancel(self, ticket: Ticket) -> None:
+        """Forget the job, running or waiting. Succeeds if it is finished or unknown."""
+
+    async def forget(self, ticket: Ticket) -> None:
+        """The outputs are ours now: the worker may drop its record. Never raises."""
