@@ -23,7 +23,8 @@ from PIL import Image, UnidentifiedImageError
 from nightkiln.core.errors import BadOutput
 from nightkiln.core.model import Fault, OutputFacts
 
-BYTES_MAX = 512 * 1024 * 1024  # one output file; longer videos are cut into parts by their users
+BYTES_MAX = 2 * 1024**3  # of one output file, whatever its kind
+IMAGE_BYTES_MAX = 512 * 1024**2  # of one image, which is held in memory while it is checked
 PIXELS_MAX = 256 * 1024 * 1024  # of one PNG: 16384 x 16384, ComfyUI's largest image
 DECODED_PIXELS_MAX = 89_478_485  # of one frame that Pillow decodes: its own bound for bombs
 FRAMES_PIXELS_MAX = 1 << 30  # of all frames of an animation together
@@ -112,18 +113,24 @@ def inspect(
         BadOutput: empty, too large, of no known kind, damaged, or one colour all over.
     """
     size = path.stat().st_size
-    if size > BYTES_MAX:
-        raise _bad(f"{size} bytes, more than {BYTES_MAX}", "too_large")
-    data = path.read_bytes()
-    if not data:
-        raise _bad("the file is empty", "empty")
-    kind = sniff(data[:16])
-    if kind is None:
-        raise _bad(f"not a known image, video or audio file (it begins {data[:12]!r})", "type")
-    width = height = None
+    with path.open("rb") as file:
+        kind = sniff(head := file.read(16))
+        if size == 0:
+            raise _bad("the file is empty", "empty")
+        if kind is None:
+            raise _bad(f"not a known image, video or audio file (it begins {head!r})", "type")
+        if size > (IMAGE_BYTES_MAX if kind.is_image else BYTES_MAX):
+            raise _bad(f"{size} bytes are too many for {kind.media}", "too_large")
+        file.seek(0)
+        if not kind.is_image:
+            digest = (
+                sha256 if sha256 is not None else hashlib.file_digest(file, "sha256").hexdigest()
+            )
+            return OutputFacts(digest, size, kind.media, kind.ext)
+        data = file.read()
     if kind is PNG:
         width, height = _check_png(data, decode=decode, blank_is_fault=blank_is_fault)
-    elif kind.is_image:
+    else:
         width, height = _check_image(data, kind, decode=decode, blank_is_fault=blank_is_fault)
     digest = sha256 if sha256 is not None else hashlib.sha256(data).hexdigest()
     return OutputFacts(digest, size, kind.media, kind.ext, width, height)
@@ -232,7 +239,7 @@ def _inflate(parts: list[memoryview], raw_bytes: int) -> None:
                 pending = inflater.unconsumed_tail
                 if not pending or got > raw_bytes:
                     break
-    except IsalError as error:
+    except IsalError as error:  # type: ignore[misc]  # its stub declares an instance
         raise _bad(f"the pixels do not unpack: {error}", "pixels") from error
     if got != raw_bytes or not inflater.eof:
         raise _bad(f"{got} bytes of pixels instead of {raw_bytes}", "pixels")
