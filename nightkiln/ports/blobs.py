@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Blobs(Protocol):
-    """Four verbs over keys such as ``images/night/ab/x.png``; blocking, so called off the loop.
+    """Five verbs over keys such as ``images/night/ab/x.png``; blocking, so called off the loop.
 
     Keys are ours: relative, ``/``-separated, without ``..``. All raise
     ``StoreUnusable`` when the place cannot be read or written.
@@ -29,6 +29,9 @@ class Blobs(Protocol):
         Raises:
             KeyError: there are none.
         """
+
+    def size(self, key: str) -> int | None:
+        """How many bytes there are under ``key``; None if there are none."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, sorted."""

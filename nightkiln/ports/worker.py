@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from nightkiln.core.model import AttemptId, BoundJob, Ticket, Timings
@@ -16,11 +17,11 @@ class OutputHandle(Protocol):
     def node(self) -> str:
         """Id of the node in the graph that made it."""
 
-    def stream(self) -> AsyncIterator[bytes]:
-        """The file's bytes, in chunks.
+    async def save(self, path: Path) -> None:
+        """Write the whole file to ``path``, replacing what is there.
 
         Raises:
-            RenderFailed: the file is not there, or its length is not the announced one.
+            RenderFailed: it is not there, too large, or not as long as announced.
             WorkerLost: the worker stopped answering.
         """
 
@@ -34,7 +35,11 @@ class Rendered:
 
 
 class Worker(Protocol):
-    """Three verbs, each safe to repeat."""
+    """Three verbs, each safe to repeat, and a courtesy."""
+
+    @property
+    def gpu(self) -> str:
+        """The GPU's name, as the worker gives it; for tables, never for decisions of trust."""
 
     async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
         """Hand a job over; a second call for the same attempt returns the same ticket.

@@ -1,0 +1,194 @@
+"""HTTP with a ComfyUI server: bounded answers, bounded patience, files that arrive whole.
+
+The one place where a call is repeated. Only what is safe to send twice is repeated here, within the
+deadline of one verb; what is lost after that is the scheduler's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import stamina
+
+from nightkiln import comfy_answers as answers
+from nightkiln.core.errors import BadOutput, RenderFailed, WorkerLost
+from nightkiln.core.model import Fault, InputFile
+from nightkiln.verify import BYTES_MAX
+
+ANSWER_S_MAX = 20.0  # one small call; a busy server re-encodes previews on its event loop
+LOST_AFTER_S = 8.0  # without any answer: the worker is gone
+JSON_BYTES_MAX = 64 * 1024 * 1024
+UPLOAD_BYTES_PER_S_MIN = 100_000  # slower than this is as good as gone
+DOWNLOADS_MAX = 3  # of one file that breaks off
+
+
+class ComfyServer:
+    """The endpoints that we use, in our words."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return str(self._http.base_url)
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._http.aclose()
+
+    async def queue(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Ids of prompts that run, and that wait."""
+        return answers.queued_ids(await self.call("GET", "/queue"))
+
+    async def history(self, ticket: str) -> Any:
+        """The finished prompt's entry; None while it is not finished, or unknown."""
+        answer = await self.call("GET", f"/history/{ticket}")
+        return answer.get(ticket) if isinstance(answer, dict) else None
+
+    async def upload(self, file: InputFile) -> str:
+        """Send an input file under its digest; the name to bind for it.
+
+        Raises:
+            RenderFailed: the answer makes no sense.
+            WorkerLost: no answer.
+        """
+        content = await asyncio.to_thread(Path(file.path).read_bytes)
+        answer = await self.call(
+            "POST",
+            "/upload/image",
+            files={"image": (file.sha256 + file.suffix, content)},
+            data={"subfolder": "nightkiln", "type": "input"},
+            timeout_s=max(ANSWER_S_MAX, len(content) / UPLOAD_BYTES_PER_S_MIN),
+        )
+        return answers.uploaded_name(answer)
+
+    async def call(
+        self, method: str, path: str, *, timeout_s: float = ANSWER_S_MAX, **arguments: Any
+    ) -> Any:
+        """One idempotent call, repeated while the worker does not answer, then WorkerLost."""
+
+        async def call() -> Any:
+            status, content = await self.exchange(method, path, timeout=timeout_s, **arguments)
+            if status >= 400:  # noqa: PLR2004
+                raise WorkerLost(f"{method} {path} answered HTTP {status}")
+            return parsed(content) if content else None
+
+        return await until_answered(call, within_s=LOST_AFTER_S)
+
+    async def exchange(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes]:
+        """One request; status and bounded body.
+
+        Raises:
+            Unanswered: no answer, or the server's own trouble (HTTP 5xx).
+        """
+        content = bytearray()
+        try:
+            async with self._http.stream(method, path, **arguments) as response:
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > JSON_BYTES_MAX:
+                        raise WorkerLost(f"{method} {path} answers without end")
+        except httpx.TransportError as error:
+            is_refused = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise Unanswered(
+                f"{method} {path}: {error!r}", may_have_arrived=not is_refused
+            ) from error
+        if response.status_code >= 500:  # noqa: PLR2004
+            raise Unanswered(f"{method} {path} answered HTTP {response.status_code}")
+        return response.status_code, bytes(content)
+
+    async def download(self, name: answers.ViewName, path: Path, *, is_echo: bool) -> None:
+        """Fetch one output file to ``path``; a broken transfer is begun again.
+
+        Raises:
+            RenderFailed: it is gone, too large, or never came whole.
+            WorkerLost: the worker does not answer.
+        """
+        async for attempt in stamina.retry_context(
+            on=_Broken, attempts=DOWNLOADS_MAX, timeout=None, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                status = await self._download_once(name, path)
+        if status == 404 and is_echo:  # noqa: PLR2004
+            # The cache answers with a file that is gone; empty it, so that the next try renders.
+            await self.call("POST", "/free", json={"free_memory": True, "unload_models": False})
+        if status != 200:  # noqa: PLR2004
+            raise RenderFailed(
+                f"an output file could not be fetched: HTTP {status}",
+                fault=Fault.MACHINE,
+                kind="missing_file",
+            )
+
+    async def _download_once(self, name: answers.ViewName, path: Path) -> int:
+        """Status of ``GET /view``; at 200 the file is at ``path``."""
+        params = {"filename": name.filename, "subfolder": name.subfolder, "type": name.folder}
+        try:
+            async with self._http.stream(
+                "GET", "/view", params=params, headers={"accept-encoding": "identity"}
+            ) as response:
+                if response.status_code == 200:  # noqa: PLR2004
+                    await _write(response, path)
+                return response.status_code
+        except httpx.RemoteProtocolError as error:
+            raise _Broken(
+                f"an output file broke off: {error}", fault=Fault.MACHINE, kind="truncated"
+            ) from error
+        except httpx.TransportError as error:
+            raise WorkerLost(f"the worker went away during a download: {error!r}") from error
+
+
+class Unanswered(Exception):
+    """No answer, so nothing is known; ask again."""
+
+    def __init__(self, message: str, *, may_have_arrived: bool = True) -> None:
+        super().__init__(message)
+        self.may_have_arrived = may_have_arrived
+
+
+class _Broken(BadOutput):
+    """A transfer that ended early; worth another try before the file is blamed."""
+
+
+async def until_answered(call: Callable[[], Awaitable[Any]], *, within_s: float) -> Any:
+    """Repeat one idempotent verb while nobody answers; then the worker is lost."""
+    caller = stamina.AsyncRetryingCaller(
+        attempts=None, timeout=within_s, wait_initial=0.1, wait_max=2.0
+    )
+    try:
+        return await caller.on(Unanswered)(call)
+    except Unanswered as error:
+        raise WorkerLost(f"the worker does not answer: {error}") from error
+
+
+def parsed(content: bytes) -> Any:
+    """JSON of an answer; what answers anything else is no ComfyUI, or is not one any more."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise WorkerLost("the worker answered no JSON: not a ComfyUI?") from error
+
+
+async def _write(response: httpx.Response, path: Path) -> None:
+    """Stream a body to a file, whole or not at all as far as its length tells."""
+    announced = int(response.headers.get("content-length", 0))
+    received = 0
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        async for chunk in response.aiter_raw():
+            received += len(chunk)
+            if max(received, announced) > BYTES_MAX:
+                raise BadOutput(
+                    f"an output file of more than {BYTES_MAX} bytes",
+                    fault=Fault.MACHINE,
+                    kind="too_large",
+                )
+            os.write(file, chunk)
+    finally:
+        os.close(file)

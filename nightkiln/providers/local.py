@@ -1,0 +1,123 @@
+"""ComfyUI servers that are already running and cost nothing: your own machine, a lab's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from nightkiln import comfy_answers as answers
+from nightkiln.comfy import STALL_S, ComfyWorker
+from nightkiln.core.errors import BadInput, OfferGone, Problem, WorkerLost
+from nightkiln.core.model import Lease, LeaseId, Need, Offer
+
+STARTUP_S = 60.0  # a ComfyUI with many custom nodes takes half a minute to open its port
+PROBE_S = 5.0  # one look whether it answers
+PROBE_EVERY_S = 0.5
+CONNECTIONS_MAX = 16  # per worker: slots x (poll + download), with room
+
+
+class LocalProvider:
+    """Rents out the given servers, each to one lease at a time."""
+
+    name = "local"
+    bills = False
+    can_list = False
+
+    def __init__(
+        self, urls: Sequence[str], *, startup_s: float = STARTUP_S, stall_s: float = STALL_S
+    ) -> None:
+        self._urls = tuple(dict.fromkeys(_checked(url) for url in urls))
+        self._startup_s, self._stall_s = startup_s, stall_s
+        self._leases: dict[LeaseId, Lease] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leases.clear()
+
+    async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
+        """Servers that nobody here uses; what they can do is for their owner to know."""
+        del need
+        used = {lease.offer.ref for lease in self._leases.values()}
+        free = [url for url in self._urls if url not in used]
+        return [Offer(self.name, url, startup_s=self._startup_s) for url in free[:limit]]
+
+    async def rent(
+        self, offer: Offer, lease_id: LeaseId, need: Need, *, expires_at_s: float
+    ) -> Lease:
+        del need, expires_at_s  # nothing is paid, so nothing has to end by itself
+        if lease_id not in self._leases:
+            if any(lease.offer.ref == offer.ref for lease in self._leases.values()):
+                raise OfferGone(f"{offer.ref} is in use")
+            self._leases[lease_id] = Lease(lease_id, offer, urlsplit(offer.ref).netloc)
+        return self._leases[lease_id]
+
+    @asynccontextmanager
+    async def connect(self, lease: Lease) -> AsyncIterator[ComfyWorker]:
+        limits = httpx.Limits(max_connections=CONNECTIONS_MAX)
+        # Timeouts are given per call; proxies of the environment are not meant for workers.
+        http = httpx.AsyncClient(base_url=lease.offer.ref, limits=limits, trust_env=False)
+        async with http:
+            gpu = await _until_up(http, lease.offer)
+            worker = ComfyWorker(http, gpu=gpu, stall_s=self._stall_s)
+            try:
+                yield worker
+            finally:
+                await worker.aclose()
+
+    async def release(self, lease_ids: Sequence[LeaseId]) -> None:
+        for lease_id in lease_ids:
+            self._leases.pop(lease_id, None)
+
+    async def owned(self) -> Sequence[LeaseId]:
+        return list(self._leases)
+
+
+async def _until_up(http: httpx.AsyncClient, offer: Offer) -> str:
+    """Wait until the server answers as a ComfyUI does; the name of its GPU."""
+    said = "nothing"
+    try:
+        async with asyncio.timeout(offer.startup_s):
+            while True:
+                try:
+                    answer = await http.get("/system_stats", timeout=PROBE_S)
+                    gpu = answers.gpu_name(answer.json()) if answer.is_success else None
+                    if gpu is not None:
+                        return gpu
+                    said = f"HTTP {answer.status_code}, but not as a ComfyUI does"
+                except (httpx.TransportError, ValueError) as error:
+                    said = repr(error)
+                await asyncio.sleep(PROBE_EVERY_S)
+    except TimeoutError as error:
+        raise WorkerLost(
+            f"no ComfyUI answered at {offer.ref} within {offer.startup_s:.0f} s "
+            f"(last heard: {said}); is it running there?"
+        ) from error
+
+
+def _checked(url: str) -> str:
+    """The address of a worker, without a trailing slash and without credentials."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise BadInput(
+            [
+                Problem(
+                    "--worker-url",
+                    f"{parts.hostname or url!r} is no address of a ComfyUI",
+                    "give it as http://HOST:PORT, without user and password",
+                )
+            ]
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
