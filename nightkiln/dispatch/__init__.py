@@ -1,0 +1,25 @@
+"""The imperative shell: carries out the scheduler's commands and reports back what happened.
+
+``loop`` turns commands into tasks and their ends into events; ``lease_life`` holds one lease from
+renting to release; ``attempting`` is one job on one lease, once; ``landing`` brings its outputs
+into the store; ``shell`` is what they share; ``tally`` counts for people. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from nightkiln.dispatch.landing import Landing, VerifyRules
+from nightkiln.dispatch.lease_end import LeaseEnd
+from nightkiln.dispatch.loop import Dispatcher
+from nightkiln.dispatch.shell import JobSource, Sink, Work
+from nightkiln.dispatch.tally import Tally
+
+__all__ = [
+    "Dispatcher",
+    "JobSource",
+    "Landing",
+    "LeaseEnd",
+    "Sink",
+    "Tally",
+    "VerifyRules",
+    "Work",
+]

@@ -1,0 +1,163 @@
+"""One attempt: submit, wait, fetch, keep; and every way in which it can end early."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nightkiln.core.errors import RenderFailed, WorkerLost
+from nightkiln.core.events import Failed, Lost, Rendered
+from nightkiln.core.model import AttemptId, Fault, JobId, Settled, Ticket
+from nightkiln.dispatch.landing import Fetched
+from nightkiln.dispatch.lease_life import CANCEL_S_MAX, LeaseLife
+from nightkiln.dispatch.shell import InHand, Shell
+
+
+@dataclass(slots=True)
+class Attempting:
+    """One job on one lease, once."""
+
+    shell: Shell
+    life: LeaseLife
+    hand: InHand
+    id: AttemptId
+    started_s: float
+    ticket: Ticket | None = None
+
+    async def run(self) -> None:
+        """Try, and tell the scheduler how it ended."""
+        try:
+            await self._render()
+        except RenderFailed as error:
+            await self._failed(error)
+        except WorkerLost as error:
+            await self._lost(error)
+        except asyncio.CancelledError:
+            await self._cancelled()
+            raise
+        finally:
+            self.life.renders.pop(self.id, None)
+
+    async def _render(self) -> None:
+        worker = self.life.worker
+        assert worker is not None
+        bound = self.shell.work.bind(self.hand.job)
+        self.ticket = await worker.submit(bound, self.id)
+        await self._journal_ticket(self.ticket)
+        rendered = await worker.result(self.ticket)
+        downloading_s = self.shell.now_s()
+        fetched = await self.shell.work.landing.fetch(bound, rendered, self.id, self.life.trust)
+        # From here on there is no way back: a result that is being kept is never cut off.
+        self.life.renders[self.id].is_landing = True
+        self._record("done", gpu_s=rendered.timings.gpu_s)
+        await self._land(fetched, self.shell.now_s() - downloading_s)
+        await worker.forget(self.ticket)
+
+    async def _journal_ticket(self, ticket: Ticket) -> None:
+        fields = {
+            "job_id": self.hand.job.id,
+            "attempt_id": self.id,
+            "lease_id": self.life.id,
+            "provider": self.life.offer.provider,
+            "ref": self.life.offer.ref,
+            "ticket": ticket,
+        }
+        await self.shell.work.journal.append("ticket", fields)
+
+    async def _land(self, fetched: Sequence[Fetched], download_s: float) -> None:
+        outputs = await self.shell.work.landing.keep(self.hand.job.id, fetched)
+        settled = Settled(
+            job=self.hand.job,
+            status="done",
+            outputs=outputs,
+            attempts=tuple(self.hand.attempts),
+            queued_s=self.hand.queued_s,
+            finished_s=self.shell.now_s(),
+            download_s=download_s,
+        )
+        await self.shell.settle("rendered", settled)
+        self.life.jobs_done += 1
+        self.shell.tally.job_done(self.life.id, len(outputs), self.shell.now_s())
+        self.shell.events.put_nowait(Rendered(self.id))
+
+    async def _failed(self, error: RenderFailed) -> None:
+        self.life.attempts_failed += 1
+        self.life.trust.shaken()
+        self._record("failed", fault=error.fault, error=str(error))
+        self.shell.tally.worker(self.life.id, failed=1, running=-1)
+        self.shell.events.put_nowait(Failed(self.id, error.fault, error.kind, str(error)))
+        await self.shell.tell(
+            "attempt_failed",
+            {
+                "job_id": self.hand.job.id,
+                "host": self.life.host,
+                "fault": error.fault,
+                "kind": error.kind,
+                "error": str(error),
+            },
+        )
+        if self.ticket is not None and self.life.worker is not None:
+            await self.life.worker.forget(self.ticket)
+
+    async def _lost(self, error: WorkerLost) -> None:
+        self._record("lost", error=str(error))
+        self.shell.tally.worker(self.life.id, running=-1)
+        if self.life.is_lost:
+            return  # another attempt has told already
+        self.life.is_lost = True
+        # Results on their way into the store must be told before the loss: the scheduler hands
+        # every other job of this lease to somebody else at once.
+        await self.life.wind_down()
+        self.shell.events.put_nowait(Lost(self.life.id, str(error)))
+        fields = {"lease_id": self.life.id, "host": self.life.host, "error": str(error)}
+        await self.shell.tell("lease_lost", fields)
+
+    async def _cancelled(self) -> None:
+        is_stop = self.life.renders[self.id].is_cancelled
+        self._record("cancelled" if is_stop else "lost")
+        self.shell.tally.worker(self.life.id, running=-1)
+        if self.ticket is not None and self.life.worker is not None and not self.life.is_lost:
+            with contextlib.suppress(WorkerLost, TimeoutError):
+                async with asyncio.timeout(CANCEL_S_MAX):
+                    await self.life.worker.cancel(self.ticket)
+        if is_stop:
+            stopped = Failed(self.id, Fault.MARKET, "cancelled", "the run was stopped")
+            self.shell.events.put_nowait(stopped)
+
+    def _record(
+        self,
+        status: str,
+        *,
+        gpu_s: float = 0.0,
+        fault: Fault | None = None,
+        error: str | None = None,
+    ) -> None:
+        attempt = self.life.attempt(
+            self.id,
+            started_s=self.started_s,
+            finished_s=self.shell.now_s(),
+            status=status,
+            gpu_s=gpu_s,
+            fault=fault,
+            error=error,
+        )
+        self.hand.attempts.append(attempt)
+
+
+async def give_up(shell: Shell, job_id: JobId, fault: Fault, error: str) -> None:
+    """End a job as one explained failure."""
+    hand = shell.in_hand[job_id]
+    settled = Settled(
+        job=hand.job,
+        status="failed",
+        attempts=tuple(hand.attempts),
+        fault=fault,
+        error=error,
+        queued_s=hand.queued_s,
+        finished_s=shell.now_s(),
+    )
+    await shell.settle("given_up", settled)
+    shell.tally.job_failed()
+    await shell.tell("job_failed", {"job_id": job_id, "fault": fault, "error": error})

@@ -1,0 +1,163 @@
+"""One lease, from renting to release; whatever happens, it is released."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
+from nightkiln.core.events import Lost, Released, Rented
+from nightkiln.core.model import Attempt, AttemptId, Fault, Lease, LeaseId, Offer
+from nightkiln.dispatch.landing import Trust
+from nightkiln.dispatch.lease_end import LeaseEnd
+from nightkiln.dispatch.shell import Shell
+from nightkiln.ports.provider import Provider
+from nightkiln.ports.worker import Worker
+
+LEASE_S = 3600.0  # life of a lease that nobody extends (design.md: the dead man's deadline)
+
+RELEASE_S_MAX = 60.0  # then the next run's reconciliation takes over
+CANCEL_S_MAX = 5.0  # to tell a worker that its job is not wanted any more
+
+
+@dataclass(slots=True)
+class Render:
+    """One attempt under way."""
+
+    task: asyncio.Task[None]
+    is_landing: bool = False  # verified, being kept: beyond cancelling
+    is_cancelled: bool = False  # by the scheduler: the user stops
+
+    def cancel(self) -> None:
+        """Hand the job back, unless its result is being kept already."""
+        if not self.is_landing:
+            self.is_cancelled = True
+            self.task.cancel()
+
+
+@dataclass(slots=True)
+class LeaseLife:
+    """What the shell holds for one lease."""
+
+    id: LeaseId
+    offer: Offer
+    rented_s: float  # epoch seconds
+    lease: Lease | None = None
+    worker: Worker | None = None
+    ready_s: float | None = None
+    release_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = ""
+    is_lost: bool = False
+    renders: dict[AttemptId, Render] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
+    jobs_done: int = 0
+    attempts_failed: int = 0
+    busy_s: float = 0.0  # GPU seconds of all attempts
+
+    async def wind_down(self) -> None:
+        """End every render here; those whose result is already being kept are waited for.
+
+        A result that is on its way into the store must not be rendered a second time, so it
+        is never cut off.
+        """
+        own = asyncio.current_task()
+        tasks = [render.task for render in self.renders.values() if render.task is not own]
+        for render in list(self.renders.values()):
+            if not render.is_landing and render.task is not own:
+                render.task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def live(self, shell: Shell) -> None:
+        """Rent, connect, wait for the order to release; then release, whatever happened."""
+        provider = shell.work.providers[self.offer.provider]
+        try:
+            async with self._connected(shell, provider) as worker:
+                self.worker, self.ready_s = worker, shell.now_s()
+                assert self.lease is not None
+                shell.tally.worker(self.id, state="ready")
+                shell.events.put_nowait(Rented(self.lease))
+                await shell.tell("lease_ready", {"lease_id": self.id, "host": self.host})
+                await self.release_asked.wait()
+                await self.wind_down()
+        except (OfferGone, WorkerLost, ProviderError) as error:
+            self.is_lost, self.reason = True, str(error)
+            shell.events.put_nowait(Lost(self.id, str(error)))
+        finally:
+            await self._released(shell, provider)
+
+    @property
+    def host(self) -> str:
+        """The machine's name for people."""
+        return self.lease.host if self.lease is not None else "unknown"
+
+    @asynccontextmanager
+    async def _connected(self, shell: Shell, provider: Provider) -> AsyncIterator[Worker]:
+        lease = self.lease = await provider.rent(
+            self.offer, self.id, shell.work.need, expires_at_s=self.rented_s + LEASE_S
+        )
+        shell.tally.add_worker(lease)
+        async with shell.watched(lease), provider.connect(lease) as worker:
+            gpu = worker.gpu if self.offer.gpu == "unknown" else self.offer.gpu
+            self.lease = replace(lease, offer=replace(lease.offer, gpu=gpu))
+            yield worker
+
+    async def _released(self, shell: Shell, provider: Provider) -> None:
+        """Stop paying, also when this very task is being cancelled, and only then say so."""
+        releasing = asyncio.ensure_future(self._release(shell, provider))
+        try:
+            await asyncio.shield(releasing)
+        except asyncio.CancelledError:
+            await releasing
+            raise
+        shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
+        shell.events.put_nowait(Released(self.id))
+
+    async def _release(self, shell: Shell, provider: Provider) -> None:
+        async with asyncio.timeout(RELEASE_S_MAX):
+            await provider.release([self.id])
+        await shell.work.lease_log(
+            LeaseEnd(
+                id=self.id,
+                offer=self.lease.offer if self.lease is not None else self.offer,
+                host=self.host,
+                rented_s=self.rented_s,
+                ready_s=self.ready_s,
+                released_s=shell.now_s(),
+                reason=self.reason,
+                jobs_done=self.jobs_done,
+                attempts_failed=self.attempts_failed,
+                busy_s=self.busy_s,
+            )
+        )
+        fields = {"lease_id": self.id, "host": self.host, "reason": self.reason}
+        await shell.tell("lease_released", fields)
+
+    def attempt(
+        self,
+        attempt_id: AttemptId,
+        *,
+        started_s: float,
+        finished_s: float,
+        status: str,
+        gpu_s: float = 0.0,
+        fault: Fault | None = None,
+        error: str | None = None,
+    ) -> Attempt:
+        """The record of one attempt here; its GPU time counts as the lease's busy time."""
+        self.busy_s += gpu_s
+        return Attempt(
+            id=attempt_id,
+            lease_id=self.id,
+            provider=self.offer.provider,
+            host=self.host,
+            gpu=self.lease.offer.gpu if self.lease is not None else self.offer.gpu,
+            started_s=started_s,
+            finished_s=finished_s,
+            gpu_s=gpu_s,
+            status=status,
+            fault=fault,
+            error=error,
+        )

@@ -1,0 +1,120 @@
+"""What every part of the shell works with: the work, the event queue, jobs in hand, the people."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nightkiln.core.events import Event
+from nightkiln.core.model import Attempt, BoundJob, Job, JobId, Lease, Need, Settled
+from nightkiln.dispatch.landing import Landing
+from nightkiln.dispatch.lease_end import LeaseLog
+from nightkiln.dispatch.tally import Tally
+from nightkiln.ports.journal import Journal
+from nightkiln.ports.observer import Observer
+from nightkiln.ports.provider import Provider
+
+_log = logging.getLogger(__name__)
+
+OBSERVER_S_MAX = 5.0  # an observer that takes longer misses what it is told
+
+
+class JobSource(Protocol):
+    """The jobs still to do, in the order of the catalog; blocking."""
+
+    def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
+        """The next jobs, and whether they are the last."""
+
+
+class Sink(Protocol):
+    """Where settled jobs go to be committed."""
+
+    async def add(self, settled: Settled) -> None:
+        """Take one; waits while the store is slower than the fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run works on and with."""
+
+    need: Need
+    source: JobSource
+    bind: Callable[[Job], BoundJob]
+    providers: Mapping[str, Provider]
+    landing: Landing
+    journal: Journal
+    journal_fields: Callable[[Settled], Mapping[str, Any]]
+    sink: Sink
+    observer: Observer
+    lease_log: LeaseLog
+    clock: Callable[[], float] = time.time
+
+
+@dataclass(slots=True)
+class InHand:
+    """A job between the catalog and its end."""
+
+    job: Job
+    queued_s: float
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Shell:
+    """Shared by the loop, the leases and the renders of one run."""
+
+    work: Work
+    tally: Tally
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    in_hand: dict[JobId, InHand] = field(default_factory=dict)
+
+    def now_s(self) -> float:
+        """Epoch seconds."""
+        return self.work.clock()
+
+    async def settle(self, kind: str, settled: Settled) -> None:
+        """Journal a job's end, then hand it over for commit; after that it is out of our hands."""
+        await self.work.journal.append(kind, self.work.journal_fields(settled))
+        await self.work.sink.add(settled)
+        del self.in_hand[settled.job.id]
+
+    async def tell(self, name: str, fields: Mapping[str, Any]) -> None:
+        """Tell the observer, who can neither block nor fail a run."""
+        async with _bounded(f"event {name}"):
+            await self.work.observer.event(name, fields)
+
+    async def tell_progress(self) -> None:
+        """Show the observer where the run stands."""
+        async with _bounded("progress"):
+            await self.work.observer.progress(self.tally.progress(self.now_s()))
+
+    @asynccontextmanager
+    async def watched(self, lease: Lease) -> AsyncIterator[None]:
+        """The observer's context around the life of a lease."""
+        async with contextlib.AsyncExitStack() as stack:
+            async with _bounded("lease"):
+                watcher = self.work.observer.lease(lease)
+                await watcher.__aenter__()
+                stack.push_async_callback(_leave, watcher)
+            yield
+
+
+async def _leave(watcher: contextlib.AbstractAsyncContextManager[None]) -> None:
+    async with _bounded("lease"):
+        await watcher.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def _bounded(what: str) -> AsyncIterator[None]:
+    """Whatever an observer does in here, the batch goes on."""
+    try:
+        async with asyncio.timeout(OBSERVER_S_MAX):
+            yield
+    except Exception:  # noqa: BLE001 - an observer is a stranger's code and only looks on
+        _log.debug("an observer failed at %s", what, exc_info=True)
