@@ -1,0 +1,34 @@
+# Every target works from a fresh clone on a machine that has Python 3.11, make and the registries.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: setup demo test test-comfyui test-long bench lock clean
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml scripts/setup
+	PYTHON=$(PYTHON) scripts/setup
+
+demo: setup
+	$(BIN)/python -m flows.demo
+
+test: setup
+	scripts/check
+
+test-comfyui: setup
+	scripts/real-comfyui install
+	scripts/real-comfyui test
+
+test-long: setup
+	$(BIN)/pytest -m long tests
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+# Needs uv; everybody else only reads the lock.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --all-extras pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,51 @@
+"""Settings from flags, then ``NIGHTKILN_*`` variables, then ``nightkiln.toml``; read only here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set once instead of on every command line."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NIGHTKILN_", toml_file="nightkiln.toml", extra="forbid", frozen=True
+    )
+
+    store: str = Field("nightkiln-store", description="Folder with results.")
+    worker_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses of running ComfyUI servers; in the environment with commas."
+    )
+    startup_s: float = Field(60.0, gt=0, description="Seconds a worker may take to answer first.")
+    stall_s: float = Field(
+        600.0, gt=0, description="Seconds without progress after which a worker counts as stalled."
+    )
+    timezone: str = Field("UTC", description="Where a nightly batch's date is taken.")
+    disk: str = Field("", description="For tests: a disk that fails (nightkiln.testing.disk).")
+
+    @field_validator("worker_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over the environment, which wins over the file."""
+        del dotenv_settings, file_secret_settings
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
