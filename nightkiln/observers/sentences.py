@@ -1,0 +1,46 @@
+"""Events as sentences, progress as one line; shared by everything that writes for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nightkiln.ports.observer import Progress
+
+_SENTENCES = {
+    "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
+    "{adopted} adopted, {left} to do",
+    "lease_ready": "{host} is ready",
+    "lease_lost": "{host} is lost: {error}",
+    "lease_released": "{host} is released: {reason}",
+    "attempt_failed": "{host} failed job {job_id:.12} ({fault}, {kind}): {error}",
+    "job_failed": "job {job_id:.12} is given up ({fault}): {error}",
+    "provider_failed": "provider {provider} failed: {error}",
+    "stopping": "stopping: {reason}",
+    "warning": "{message}",
+}
+
+
+def sentence(name: str, fields: Mapping[str, Any]) -> str | None:
+    """What happened, for people; None for what only programs want to know."""
+    form = _SENTENCES.get(name)
+    return form.format_map(fields) if form is not None else None
+
+
+def duration(seconds: float) -> str:
+    """``93.0`` as ``1m33s``."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minute:02d}m"
+    return f"{minute}m{second:02d}s" if minute else f"{second}s"
+
+
+def counts(progress: Progress) -> str:
+    """Where the batch stands, in one line."""
+    reused = f", {progress.reused} reused" if progress.reused else ""
+    eta = f", {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
+    return (
+        f"{progress.done}/{progress.total} done{reused}, {progress.failed} failed, "
+        f"{progress.left} left, {progress.images_per_minute:.0f} images/min{eta}"
+    )
