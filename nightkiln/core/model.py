@@ -186,3 +186,18 @@ class BatchId:
     catalog: str
     workflow_digest: str
     environment_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnd:
+    """A lease that is over and costs nothing any more."""
+
+    lease: Lease
+    rented_s: float  # epoch seconds, like all three
+    ready_s: float | None  # None: it never came up
+    released_s: float
+    reason: str
+    jobs_done: int
+    attempts_failed: int
+    busy_s: float  # GPU seconds of all its attempts
+    usd: Usd = Decimal(0)

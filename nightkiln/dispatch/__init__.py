@@ -8,7 +8,6 @@ into the store; ``shell`` is what they share; ``tally`` counts for people. Nothi
 from __future__ import annotations
 
 from nightkiln.dispatch.landing import Landing, VerifyRules
-from nightkiln.dispatch.lease_end import LeaseEnd
 from nightkiln.dispatch.loop import Dispatcher
 from nightkiln.dispatch.shell import JobSource, Sink, Work
 from nightkiln.dispatch.tally import Tally
@@ -17,7 +16,6 @@ __all__ = [
     "Dispatcher",
     "JobSource",
     "Landing",
-    "LeaseEnd",
     "Sink",
     "Tally",
     "VerifyRules",

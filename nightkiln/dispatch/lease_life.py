@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.events import Lost, Released, Rented
-from nightkiln.core.model import Attempt, AttemptId, Fault, Lease, LeaseId, Offer
+from nightkiln.core.model import Attempt, AttemptId, Fault, Lease, LeaseEnd, LeaseId, Offer
 from nightkiln.dispatch.landing import Trust
-from nightkiln.dispatch.lease_end import LeaseEnd
 from nightkiln.dispatch.shell import Shell
 from nightkiln.ports.provider import Provider
 from nightkiln.ports.worker import Worker
@@ -120,9 +119,7 @@ class LeaseLife:
             await provider.release([self.id])
         await shell.work.lease_log(
             LeaseEnd(
-                id=self.id,
-                offer=self.lease.offer if self.lease is not None else self.offer,
-                host=self.host,
+                lease=self.lease if self.lease is not None else Lease(self.id, self.offer),
                 rented_s=self.rented_s,
                 ready_s=self.ready_s,
                 released_s=shell.now_s(),

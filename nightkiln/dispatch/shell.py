@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nightkiln.core.events import Event
-from nightkiln.core.model import Attempt, BoundJob, Job, JobId, Lease, Need, Settled
+from nightkiln.core.model import Attempt, BoundJob, Job, JobId, Lease, LeaseEnd, Need, Settled
 from nightkiln.dispatch.landing import Landing
-from nightkiln.dispatch.lease_end import LeaseLog
 from nightkiln.dispatch.tally import Tally
 from nightkiln.ports.journal import Journal
 from nightkiln.ports.observer import Observer
@@ -52,7 +51,7 @@ class Work:
     journal_fields: Callable[[Settled], Mapping[str, Any]]
     sink: Sink
     observer: Observer
-    lease_log: LeaseLog
+    lease_log: Callable[[LeaseEnd], Awaitable[None]]
     clock: Callable[[], float] = time.time
 
 
