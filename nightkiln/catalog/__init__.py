@@ -1,0 +1,26 @@
+"""Catalogs: a folder with catalog.yaml, prompts and a ComfyUI workflow."""
+
+from __future__ import annotations
+
+from nightkiln.catalog.catalog import Catalog, CatalogInput, Environment, ModelFile, Prompts
+from nightkiln.catalog.columns import Planned, plan_jobs
+from nightkiln.catalog.identity import catalog_digest
+from nightkiln.catalog.jobs import stream_jobs
+from nightkiln.catalog.reading import load_catalog, read_catalog
+from nightkiln.catalog.rows import load_rows, scratch
+
+__all__ = [
+    "Catalog",
+    "CatalogInput",
+    "Environment",
+    "ModelFile",
+    "Planned",
+    "Prompts",
+    "catalog_digest",
+    "load_catalog",
+    "load_rows",
+    "plan_jobs",
+    "read_catalog",
+    "scratch",
+    "stream_jobs",
+]

@@ -1,0 +1,202 @@
+"""Input files of a catalog: found, bounded, hashed; URIs are fetched into a folder first.
+
+The table ``input_files`` (value, path, sha256, size, suffix) says which file each text of a
+``kind: file`` column means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, BinaryIO
+
+import duckdb
+import pyarrow as pa
+
+from nightkiln.catalog.catalog import Catalog
+from nightkiln.catalog.rows import ROW, ROWS, filesystem, gist, remote_errors
+from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.model import InputFile
+
+FILES = "input_files"
+FILE_BYTES_MAX = 100 * 2**20  # ComfyUI takes no larger upload
+SUFFIX_LENGTH_MAX = 10
+THREADS = 8  # hashing lets go of the interpreter, and fetching waits for the network
+PATHS_PER_BATCH = 4096
+COPIED_AT_ONCE = 2**20  # bytes
+PROBLEMS_MAX = 20  # told one by one; more are counted
+_SCHEMA = pa.schema(
+    [
+        ("value", pa.string()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("size", pa.int64()),
+        ("suffix", pa.string()),
+    ]
+)
+_LOCAL_SCHEMES = frozenset({"file", "local"})
+
+
+def hash_files(con: duckdb.DuckDBPyConnection, catalog: Catalog, *, fetched: Path | None) -> None:
+    """Fill ``input_files`` with every file that the rows of ``catalog_rows`` name.
+
+    Files behind URIs are copied into ``fetched``.
+
+    Raises:
+        BadInput: files are missing, too large, or outside the catalog's folder.
+    """
+    con.execute(
+        f"CREATE OR REPLACE TABLE {FILES} "
+        "(value VARCHAR, path VARCHAR, sha256 VARCHAR, size BIGINT, suffix VARCHAR)"
+    )
+    problems: list[Problem] = []
+    with ThreadPoolExecutor(THREADS) as pool, con.cursor() as reader:
+        for batch in named_files(reader, catalog):
+            found: list[dict[str, Any]] = []
+            for value, file in zip(
+                batch,
+                pool.map(lambda value: _input_file(catalog.folder, value, fetched), batch),
+                strict=True,
+            ):
+                if isinstance(file, Problem):
+                    problems.append(file)
+                else:
+                    found.append(
+                        {
+                            "value": value,
+                            "path": file.path,
+                            "sha256": file.sha256,
+                            "size": file.size,
+                            "suffix": file.suffix,
+                        }
+                    )
+            _insert(con, found)
+    if problems:
+        raise BadInput(problems[:PROBLEMS_MAX])
+
+
+def _insert(con: duckdb.DuckDBPyConnection, found: list[dict[str, Any]]) -> None:
+    con.register("found_files", pa.Table.from_pylist(found, schema=_SCHEMA))
+    con.execute(f"INSERT INTO {FILES} FROM found_files")
+    con.unregister("found_files")
+
+
+def named_files(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Iterator[list[str]]:
+    """Every distinct text that stands for a file, in the rows' order, in batches."""
+    columns = {name.lower() for name, *_ in con.execute(f"DESCRIBE {ROWS}").fetchall()}
+    inputs = [item for item in catalog.inputs if item.is_file]
+    defaults = {str(item.default) for item in inputs if item.default is not None}
+    if defaults:
+        yield sorted(defaults)
+    read = [item.name for item in inputs if not item.is_constant and item.name.lower() in columns]
+    if not read:
+        return
+    every = " UNION ALL ".join(
+        f"SELECT {ROW}, CAST({quoted(name)} AS VARCHAR) AS value FROM {ROWS}"  # noqa: S608 - quoted
+        for name in read
+    )
+    query = (
+        f"SELECT value FROM ({every}) WHERE value IS NOT NULL "  # noqa: S608 - quoted
+        f"GROUP BY value ORDER BY min({ROW})"
+    )
+    for batch in con.sql(query).to_arrow_reader(PATHS_PER_BATCH):
+        yield [value for value in batch.column(0).to_pylist() if value not in defaults]
+
+
+def quoted(name: str) -> str:
+    """A column's name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def file_problem(folder: Path, value: str) -> Problem | None:
+    """Why a text cannot be an input file; None if it can. Reads nothing but the size."""
+    found = _located(folder, value)
+    return found if isinstance(found, Problem) else None
+
+
+def _located(folder: Path, value: str) -> Path | str | Problem:
+    """A local path, or a URI, that exists and is not too large."""
+    scheme, separator, _ = value.partition("://")
+    try:
+        if separator and scheme not in _LOCAL_SCHEMES:
+            size = filesystem(scheme).info(value)["size"]
+            found: Path | str = value
+        else:
+            if separator or _leaves(value):
+                fix = "copy or link it into the catalog's folder"
+                return Problem(f"file {value}", "lies outside the catalog's folder", fix)
+            found = folder / value
+            if not found.is_file():
+                fix = f"paths are relative to {folder}"
+                return Problem(f"file {value}", "does not exist", fix)
+            size = found.stat().st_size
+    except BadInput as error:
+        return error.problems[0]
+    except remote_errors() as error:
+        return Problem(f"file {value}", f"cannot be read: {gist(error)}")
+    if isinstance(size, int) and size > FILE_BYTES_MAX:
+        what = f"is larger than {FILE_BYTES_MAX // 2**20} MiB, the most that ComfyUI takes"
+        return Problem(f"file {value}", what, "make it smaller")
+    return found
+
+
+def _leaves(value: str) -> bool:
+    """Whether a path points out of the folder.
+
+    A catalog may come from a stranger, and what it names is sent to rented machines.
+    """
+    posix, windows = PurePosixPath(value), PureWindowsPath(value)
+    return (
+        posix.is_absolute()
+        or bool(windows.drive or windows.root)
+        or ".." in posix.parts
+        or ".." in windows.parts
+        or "\0" in value
+    )
+
+
+def _input_file(folder: Path, value: str, fetched: Path | None) -> InputFile | Problem:
+    found = _located(folder, value)
+    if isinstance(found, Problem):
+        return found
+    try:
+        path = found if isinstance(found, Path) else _fetch(found, fetched)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return InputFile(str(path), digest, path.stat().st_size, _suffix(value))
+    except remote_errors() as error:
+        return Problem(f"file {value}", f"cannot be read: {gist(error)}")
+
+
+def _suffix(value: str) -> str:
+    suffix = PurePosixPath(value.partition("?")[0]).suffix.lower()
+    fits = len(suffix) <= SUFFIX_LENGTH_MAX and suffix[1:].isalnum() and suffix.isascii()
+    return suffix if fits else ""
+
+
+def _fetch(uri: str, fetched: Path | None) -> Path:
+    """The file behind a URI, as it is now; fetched once as long as it does not change."""
+    if fetched is None:
+        raise ValueError("no folder was given to fetch it into")
+    source = filesystem(uri.partition("://")[0])
+    name = hashlib.sha256(f"{uri}\n{source.ukey(uri)}".encode()).hexdigest()
+    path = fetched / f"{name}{_suffix(uri)}"
+    if not path.exists():
+        fetched.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with source.open(uri, "rb") as far, partial.open("wb") as near:
+            _copy(far, near)
+        partial.replace(path)
+    return path
+
+
+def _copy(far: BinaryIO, near: BinaryIO) -> None:
+    """Copy what is not too large, whatever size was announced."""
+    left = FILE_BYTES_MAX
+    while chunk := far.read(COPIED_AT_ONCE):
+        left -= len(chunk)
+        if left < 0:
+            raise ValueError(f"is larger than {FILE_BYTES_MAX // 2**20} MiB")
+        near.write(chunk)

@@ -1,0 +1,206 @@
+"""Brings a catalog's rows into DuckDB, once: what is checked, planned and rendered is the same.
+
+The table ``catalog_rows`` holds the columns of the prompts as they are, and before them
+``nightkiln_row``, the 0-based number of the row in the order of the catalog.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from nightkiln.catalog.catalog import CATALOG_FILE, Catalog
+from nightkiln.core.errors import BadInput, Problem
+
+ROWS = "catalog_rows"
+ROW = "nightkiln_row"
+FILES_MAX = 100_000  # files behind one glob
+MAGIC = b"PAR1"  # a Parquet file begins and ends with it
+SMALLEST_PARQUET = 12  # bytes: magic, footer length, magic
+
+URI = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_CAUSE = re.compile(r"[A-Za-z_.]+: ")  # "NoCredentialsError: ..."
+_QUOTED = re.compile(r"'((?:[^']|'')+)'")
+
+
+@contextmanager
+def scratch(*, memory_limit: str = "1GB") -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB on a temporary file, which spills to disk rather than taking more memory."""
+    with tempfile.TemporaryDirectory(prefix="nightkiln-") as folder:
+        settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": folder}
+        with duckdb.connect(Path(folder) / "scratch.duckdb", config=settings) as con:
+            con.execute("SET enable_progress_bar = false")  # it writes to stdout, even to a pipe
+            yield con
+
+
+def load_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Mapping[str, str]:
+    """Fill ``catalog_rows``, unless it holds these rows already; column name -> DuckDB type.
+
+    Raises:
+        BadInput: the prompts cannot be read, or there are none.
+    """
+    key = repr((catalog.folder, catalog.prompts, catalog.limit))
+    if not _is_loaded(con, key):
+        _load(con, catalog)
+        con.execute("CREATE OR REPLACE TABLE catalog_source AS SELECT ? AS key", [key])
+    columns = con.execute(f"DESCRIBE {ROWS}").fetchall()
+    return {name: kind for name, kind, *_ in columns if name != ROW}
+
+
+def _is_loaded(con: duckdb.DuckDBPyConnection, key: str) -> bool:
+    tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if "catalog_source" not in tables:
+        return False
+    return con.execute("SELECT key FROM catalog_source").fetchall() == [(key,)]
+
+
+def _load(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
+    where = prompts_label(catalog)
+    limit = "" if catalog.limit is None else f" LIMIT {catalog.limit:d}"
+    try:
+        con.execute("SET file_search_path = ?", [str(catalog.folder)])
+        con.execute("SET TimeZone = 'UTC'")
+        source, parameters = _source(con, catalog)
+        con.execute(
+            f"CREATE OR REPLACE TABLE {ROWS} AS "  # noqa: S608 - the user's own query
+            f"SELECT row_number() OVER () - 1 AS {ROW}, * FROM {source}{limit}",
+            parameters,
+        )
+        ((rows,),) = con.execute(f"SELECT count(*) FROM {ROWS}").fetchall()  # noqa: S608
+    except remote_errors() as error:
+        what = f"cannot be read: {gist(error)}"
+        fix = "see that the file is there and whole, or the query is right"
+        raise BadInput([Problem(where, what, fix)]) from error
+    finally:
+        con.execute("RESET file_search_path")
+    if rows == 0:
+        raise BadInput([Problem(where, "holds no rows", "there is nothing to render")])
+
+
+def prompts_label(catalog: Catalog) -> str:
+    """The prompts as messages name them."""
+    path = catalog.prompts.path
+    return path if path is not None else f"{CATALOG_FILE}: prompts.sql"
+
+
+def _source(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> tuple[str, list[Any]]:
+    """What to select the rows from, and its parameters."""
+    sql, path = catalog.prompts.sql, catalog.prompts.path
+    if sql is not None:
+        for scheme in set(URI.findall(sql)):
+            _register(con, scheme)
+        _refuse_all_but_select(con, sql)
+        # As a view the query may end as it likes: in a semicolon, a comment.
+        con.execute(f"CREATE OR REPLACE TEMP VIEW catalog_query AS {sql}")
+        return "catalog_query", []
+    assert path is not None, "prompts are a path or a query"
+    source = "read_parquet(?, union_by_name = true, hive_partitioning = false)"
+    if (remote := URI.match(path)) is not None:
+        _register(con, remote[1])
+        return source, [path]
+    return source, [[str(file) for file in parquet_files(catalog.folder, path)]]
+
+
+def _refuse_all_but_select(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    where = f"{CATALOG_FILE}: prompts.sql"
+    try:
+        statements = con.extract_statements(sql)
+    except duckdb.Error as error:
+        raise BadInput([Problem(where, gist(error))]) from error
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+        raise BadInput([Problem(where, "is not one SELECT", "write a single SELECT statement")])
+
+
+def gist(error: Exception) -> str:
+    """The line of an error that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    # An error out of a Python filesystem arrives as a traceback, with its cause near the end.
+    causes = [line for line in lines if _CAUSE.match(line)]
+    return causes[-1] if "Traceback" in lines[0] and causes else lines[0]
+
+
+def parquet_files(folder: Path, path: str) -> list[Path]:
+    """The local files that a path or glob names, sorted, each seen to be Parquet.
+
+    Raises:
+        BadInput: there are none, too many, or some are something else.
+    """
+    found = sorted(glob(path, root_dir=folder, recursive=True))  # noqa: PTH207 - pathlib's cannot start elsewhere
+    if not found:
+        fix = "nightkiln init DIR --workflow W --prompts FILE makes one from CSV, JSONL or text"
+        raise BadInput([Problem(path, f"there is no such file in {folder}", fix)])
+    if len(found) > FILES_MAX:
+        raise BadInput([Problem(path, f"names {len(found)} files", f"at most {FILES_MAX}")])
+    fix = "nightkiln init converts CSV, JSONL and text; or name it in prompts: {sql: ...}"
+    wrong = [
+        Problem(name, "is not a Parquet file", fix)
+        for name in found
+        if not _is_parquet(folder / name)
+    ]
+    if wrong:
+        raise BadInput(wrong)
+    return [folder / name for name in found]
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        if path.stat().st_size < SMALLEST_PARQUET:
+            return False
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+            file.seek(-len(MAGIC), 2)
+            return head == file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def local_files_in(folder: Path, sql: str) -> list[Path]:
+    """Files of the catalog that a query names in quotes; for its digest."""
+    named = {text.replace("''", "'") for text in _QUOTED.findall(sql)}
+    found = {
+        folder / path
+        for name in named
+        if not URI.match(name)
+        for path in glob(name, root_dir=folder, recursive=True)  # noqa: PTH207 - as above
+    }
+    return sorted(path for path in found if path.is_file())
+
+
+def filesystem(scheme: str) -> Any:
+    """The fsspec filesystem of a URI scheme, set up so that nothing stale is read.
+
+    Raises:
+        BadInput: it needs a package that is not installed, or there is no such scheme.
+    """
+    # s3fs's own read-ahead fetches whole files where DuckDB asks for a few columns.
+    settings = {"default_cache_type": "none", "use_listings_cache": False}
+    try:
+        import fsspec  # type: ignore[import-untyped]
+
+        return fsspec.filesystem(scheme, **(settings if scheme == "s3" else {}))
+    except (ImportError, ValueError) as error:
+        fix = "pip install 'nightkiln[s3]'" if scheme in {"s3", "s3a"} else "copy it here first"
+        raise BadInput([Problem(f"{scheme}://", f"cannot be read: {error}", fix)]) from error
+
+
+def _register(con: duckdb.DuckDBPyConnection, scheme: str) -> None:
+    if not con.filesystem_is_registered(scheme):
+        con.register_filesystem(filesystem(scheme))
+
+
+def remote_errors() -> tuple[type[Exception], ...]:
+    """What reading a file, near or far, raises."""
+    try:
+        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+    except ImportError:
+        return (duckdb.Error, OSError, ValueError)
+    return (duckdb.Error, OSError, ValueError, BotoCoreError)
