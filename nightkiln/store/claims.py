@@ -170,6 +170,12 @@ def write_ended(blobs: Blobs, batch: str, epoch: int, outcome: Mapping[str, Any]
     blobs.create(claim_key(batch, epoch, "ended"), _encoded(outcome))
 
 
+def ended_in_order(blobs: Blobs, batch: str, epoch: int) -> bool:
+    """Whether the run said how it ended, which it does after everything was committed."""
+    ended = _read(blobs, claim_key(batch, epoch, "ended"))
+    return ended is not None and ended.get("exit_code") is not None
+
+
 def _encoded(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, indent=1).encode()
 

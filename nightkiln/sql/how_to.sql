@@ -1,0 +1,4 @@
+-- The views over this store. Generated: changes are overwritten.
+--   cd STORE && duckdb -init views.sql
+--   cd STORE && python -c "import duckdb; con = duckdb.connect(); con.execute(open('views.sql').read()); print(con.sql('from jobs limit 10'))"
+-- The same views with absolute paths: duckdb -readonly STORE/nightkiln.duckdb (made for {{root}})

@@ -1,0 +1,18 @@
+-- One row per (batch, job): done before reused before failed, then the latest.
+-- The losers are found by their keys alone: sorting whole rows would not fit in memory.
+create or replace view _settled as
+with repeated as (
+    select batch, job_id from _results group by batch, job_id having count(*) > 1
+),
+losers as (
+    select batch, job_id, filename
+    from _results semi join repeated using (batch, job_id)
+    qualify row_number() over (
+        partition by batch, job_id
+        order by
+            case status when 'done' then 0 when 'reused' then 1 else 2 end,
+            finished_at desc,
+            filename desc
+    ) > 1
+)
+select * from _results anti join losers using (batch, job_id, filename);

@@ -1,0 +1,75 @@
+"""What a plan asks of the store: which jobs are settled here, which are done elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from nightkiln.core.model import Job, Output, OutputFacts, Settled
+from nightkiln.store.store import Store
+from nightkiln.store.views import literal, sql_file
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def attach(con: duckdb.DuckDBPyConnection, store: Store, *, batch: str, date: str) -> None:
+    """Give a plan's DuckDB connection the views ``settled_here`` and ``done_elsewhere``.
+
+    ``settled_here(job_id, status)`` has one row per job that this batch has settled.
+    ``done_elsewhere(job_id, batch, finished_at, out_index, out_node, out_uri, ...)`` has one per
+    job that another batch has done: its newest result, whose row makes ``reused_outputs``.
+    Neither reads the store before it is asked; a view is as old as the question.
+    """
+    values = {"results": store.glob("results"), "date": literal(date), "batch": literal(batch)}
+    con.execute(sql_file("settled_here", **values))
+    con.execute(sql_file("done_elsewhere", **values))
+
+
+def settled_ids(store: Store, *, batch: str, date: str) -> set[str]:
+    """Every job that the store shows as settled in this batch."""
+    with store.connect() as con:
+        attach(con, store, batch=batch, date=date)
+        return {job_id for (job_id,) in con.execute("select job_id from settled_here").fetchall()}
+
+
+def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
+    """The outputs that a row of ``done_elsewhere`` points at."""
+    names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height")
+    lists = (row[f"out_{name}"] for name in names)
+    return tuple(
+        Output(
+            index=index,
+            node=node,
+            uri=uri,
+            facts=OutputFacts(
+                sha256=sha256,
+                size=size,
+                media=media,
+                ext=uri.rpartition(".")[2],
+                width=width,
+                height=height,
+            ),
+        )
+        for index, node, uri, sha256, size, media, width, height in zip(*lists, strict=True)
+    )
+
+
+def reused(job: Job, outputs: tuple[Output, ...], *, now_s: float) -> Settled:
+    """The settled job whose result was already there: it cost nothing and was tried nowhere."""
+    return Settled(
+        job=job,
+        status="reused",
+        outputs=outputs,
+        queued_s=now_s,
+        finished_s=now_s,
+        usd_marginal=Decimal(0),
+    )
+
+
+def are_there(store: Store, outputs: tuple[Output, ...]) -> bool:
+    """Whether the store still holds every file, in its full length."""
+    return bool(outputs) and all(
+        store.blobs.size(output.uri) == output.facts.size for output in outputs
+    )

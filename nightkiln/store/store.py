@@ -1,0 +1,176 @@
+"""A store: a folder that holds everything that batches made, and answers for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nightkiln.blobs import LocalBlobs
+from nightkiln.core.errors import BadInput, Problem, StoreUnusable
+from nightkiln.disk import Disk, OsDisk
+from nightkiln.store.records import BATCHES, LEASES
+from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
+from nightkiln.store.views import CatalogColumns, glob_root, merged, sql_file, views_sql
+
+if TYPE_CHECKING:
+    import duckdb
+
+MARKER = "nightkiln-store.json"  # what makes a folder a store
+VIEWS_SQL = "views.sql"
+DATABASE = "nightkiln.duckdb"
+BATCH_NAME_CHARS_MAX = 100
+
+_BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_BATCH_KEY = re.compile(r"batches/dt=(?P<date>[0-9-]{10})/(?P<batch>.+)-[0-9]{6}-start\.parquet")
+
+# A glob that matches nothing is an error in DuckDB, and the first file's schema is the view's:
+# a file without rows, first in every listing, answers for both.
+_EMPTY = "dt=1970-01-01/schema-1.parquet"
+_SCHEMAS = {"results": RESULTS, "leases": LEASES, "batches": BATCHES}
+
+
+def check_batch_name(name: str) -> str:
+    """``name``, if a batch may be called that: it becomes part of file names.
+
+    Raises:
+        BadInput: it may not.
+    """
+    if len(name) <= BATCH_NAME_CHARS_MAX and _BATCH_NAME.fullmatch(name):
+        return name
+    what = f"{name[:BATCH_NAME_CHARS_MAX]!r} cannot name a batch"
+    fix = f"use up to {BATCH_NAME_CHARS_MAX} letters, digits, '-', '_' and '.'"
+    raise BadInput([Problem("--name", what, fix)])
+
+
+class Store:
+    """One store, open. Made by ``Store.open``."""
+
+    def __init__(self, root: Path, disk: Disk) -> None:
+        self.root = root
+        self.disk = disk
+        self.blobs = LocalBlobs(root, disk=disk)
+
+    @classmethod
+    def open(cls, uri: str, *, disk: Disk | None = None, create: bool = False) -> Store:
+        """The store at ``uri``, a local folder; with ``create``, made if it is missing.
+
+        Raises:
+            BadInput: such a place cannot be a store (yet).
+            StoreUnusable: there is no store, or it cannot be read or written.
+        """
+        store = cls(_folder(uri), disk if disk is not None else OsDisk())
+        if store.blobs.size(MARKER) is None:
+            if not create:
+                raise StoreUnusable(f"{uri}: there is no store; 'nightkiln run' makes one")
+            store._make()
+        store._check_version()
+        return store
+
+    @property
+    def staging(self) -> Path:
+        """A folder on the store's own file system, for files that are on their way into it."""
+        return self.blobs.staging
+
+    def prepare(self, *, now_s: float) -> None:
+        """Before a run writes: the staging folder is there, and what crashes left is swept."""
+        try:
+            self.staging.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnusable(f"{self.staging}: {error.strerror}") from error
+        self.blobs.sweep(now_s=now_s)
+
+    def batch_date(self, batch: str, *, today: str) -> str:
+        """The date under which a batch is filed: that of its first run, else ``today``."""
+        dates = [
+            match["date"]
+            for key in self.blobs.list("batches/")
+            if (match := _BATCH_KEY.fullmatch(key)) and match["batch"] == batch
+        ]
+        return min(dates, default=today)
+
+    def journal_path(self, batch: str, epoch: int) -> Path:
+        """Where a run keeps its journal."""
+        return self.root / "journal" / batch / f"{epoch:06d}.jsonl"
+
+    def glob(self, kind: str) -> str:
+        """A SQL string that names all Parquet files of ``results``, ``leases`` or ``batches``."""
+        return f"'{glob_root(str(self.root))}{kind}/*/*.parquet'"
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection with all views, as fresh as the store."""
+        con = _connection()
+        con.execute(views_sql(str(self.root), self.catalogs()))
+        return con
+
+    def catalogs(self) -> list[CatalogColumns]:
+        """Which catalogs have been here, and with which columns."""
+        with _connection() as con:
+            sql = sql_file("catalog_columns", root=glob_root(str(self.root)))
+            records = con.execute(sql).fetchall()
+        return merged(records)
+
+    def refresh_views(self) -> None:
+        """Write ``views.sql`` and ``nightkiln.duckdb`` anew if they would differ.
+
+        Both are replaced in one step: whoever has the old one open keeps it.
+        """
+        catalogs = self.catalogs()
+        # The header names the root, so a store that was moved gets its absolute paths anew.
+        text = sql_file("how_to", root=json.dumps(str(self.root))) + views_sql("", catalogs)
+        if self._has_views(text) and self.blobs.size(DATABASE) is not None:
+            return
+        self._write_database(views_sql(str(self.root), catalogs))
+        self.blobs.put(VIEWS_SQL, text.encode())
+
+    def _has_views(self, text: str) -> bool:
+        try:
+            return self.blobs.get(VIEWS_SQL) == text.encode()
+        except KeyError:
+            return False
+
+    def _write_database(self, sql: str) -> None:
+        import duckdb
+
+        self.staging.mkdir(parents=True, exist_ok=True)
+        temporary = self.staging / f"{uuid.uuid4().hex}.duckdb"
+        with duckdb.connect(str(temporary)) as con:
+            con.execute(sql)
+        self.blobs.put(DATABASE, temporary)
+
+    def _make(self) -> None:
+        for kind, schema in _SCHEMAS.items():
+            self.blobs.create(f"{kind}/{_EMPTY}", parquet_bytes(schema.empty_table()))
+        # The marker is last: a store that was half made is no store, and is made again.
+        marker = json.dumps({"kind": "nightkiln store", "schema_version": SCHEMA_VERSION})
+        self.blobs.create(MARKER, marker.encode() + b"\n")
+        self.refresh_views()
+
+    def _check_version(self) -> None:
+        try:
+            version = int(json.loads(self.blobs.get(MARKER))["schema_version"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreUnusable(f"{self.root / MARKER} is damaged: {error}") from error
+        if version > SCHEMA_VERSION:
+            raise StoreUnusable(
+                f"{self.root} was made by a newer nightkiln (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}); upgrade nightkiln"
+            )
+
+
+def _folder(uri: str) -> Path:
+    uri = uri.removeprefix("file://")
+    if re.match(r"[a-z0-9]+://", uri):
+        what = "stores in object storage come with a later release"
+        raise BadInput([Problem(uri, what, "give a local folder")])
+    return Path(uri).expanduser().absolute()
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    con = duckdb.connect()
+    con.execute("set enable_progress_bar = false")  # it is drawn on stdout, also into pipes
+    return con

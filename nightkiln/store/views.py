@@ -1,0 +1,212 @@
+"""The SQL over the store's Parquet files: one named file per view, the catalogs' columns added.
+
+A catalog's other columns and its bound values lie in two JSON columns, whatever their names and
+types, so that no catalog can break another's queries. Here they become columns of ``jobs``. Their
+names come out of strangers' files: they are quoted as identifiers, never pasted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+UNFOLDED_MAX = 500  # columns that views show; the JSON holds all
+NAME_CHARS_MAX = 200
+
+VIEWS = ("jobs", "outputs", "attempts", "catalog_rows", "leases", "runs", "batches")
+
+# What ``jobs`` has of its own: these names win over a catalog's.
+OWN_COLUMNS = frozenset(
+    {
+        "job_id",
+        "batch",
+        "dt",
+        "epoch",
+        "catalog",
+        "status",
+        "fault",
+        "error",
+        "prompt",
+        "negative",
+        "seed",
+        "width",
+        "height",
+        "uri",
+        "sha256",
+        "output_count",
+        "provider",
+        "gpu",
+        "host",
+        "lease_id",
+        "attempt_count",
+        "queued_at",
+        "started_at",
+        "finished_at",
+        "queue_s",
+        "gpu_seconds",
+        "download_s",
+        "usd",
+        "usd_marginal",
+        "workflow_digest",
+        "environment_digest",
+        "row",
+        "rows",
+        "columns",
+        "params",
+        "commit_key",
+        "schema_version",
+    }
+)
+
+# Types that a text can be cast to and every client can show. Anything else stays text.
+_TYPE = re.compile(
+    r"(BOOLEAN|TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT|UTINYINT|USMALLINT|UINTEGER|UBIGINT"
+    r"|FLOAT|DOUBLE|DECIMAL\([0-9]{1,2},[0-9]{1,2}\)|DATE|TIME|TIMESTAMP|VARCHAR)(\[\])?"
+)
+_TEXT = "VARCHAR"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogColumns:
+    """What one catalog brings: names and DuckDB types of its other columns and its inputs."""
+
+    catalog: str
+    columns: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One JSON field of one catalog, on its way to become a column."""
+
+    source: str  # columns | params
+    name: str
+    type: str
+
+    @property
+    def expression(self) -> str:
+        # A JSON pointer: a plain name that starts with "$" or "/" would be taken for a path.
+        pointer = "/" + self.name.replace("~", "~0").replace("/", "~1")
+        return f"s.{self.source} ->> {literal(pointer)}"
+
+
+def literal(value: str) -> str:
+    """A SQL string."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A SQL name, whatever it is."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def glob_root(root: str) -> str:
+    """A folder as the beginning of a glob inside a SQL string; "" is the current one."""
+    if not root:
+        return ""
+    escaped = re.sub(r"([*?\[])", r"[\1]", root.rstrip("/")) + "/"
+    return escaped.replace("'", "''")
+
+
+def merged(records: Iterable[tuple[str, str]]) -> list[CatalogColumns]:
+    """One entry per catalog out of (catalog, columns_json) of every run, oldest first.
+
+    Columns that an older state of the catalog had are kept: its jobs are still there.
+    """
+    found: dict[str, CatalogColumns] = {}
+    for catalog, text in records:
+        entry = _parsed(text)
+        before = found.get(catalog, CatalogColumns(catalog, {}, {}))
+        found[catalog] = CatalogColumns(
+            catalog,
+            {**before.columns, **_names(entry.get("columns"))},
+            {**before.params, **_names(entry.get("params"))},
+        )
+    return [found[catalog] for catalog in sorted(found)]
+
+
+def views_sql(root: str, catalogs: Sequence[CatalogColumns]) -> str:
+    """Statements that create every view over the store at ``root`` ("": the current folder)."""
+    shared = _unfolded(catalogs)
+    parts = [sql_file(name, root=glob_root(root)) for name in ("results", "settled", "leases")]
+    parts += [sql_file("runs", root=glob_root(root)), sql_file("batches")]
+    parts += [sql_file("jobs", view="jobs", unfolded=shared, where="")]
+    taken: set[str] = set()
+    for one in catalogs:
+        view = f"jobs_{one.catalog}"
+        if view.lower() in taken or not _is_showable(one.catalog):
+            continue
+        taken.add(view.lower())
+        where = f"\nwhere s.catalog = {literal(one.catalog)}"
+        unfolded = _unfolded([one])
+        parts += [sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)]
+    parts += [sql_file("outputs"), sql_file("attempts"), sql_file("catalog_rows", unfolded=shared)]
+    return "\n".join(parts)
+
+
+def sql_file(name: str, **values: str) -> str:
+    """The named file, its holes filled in one pass: what is filled in is not looked at again."""
+    text = resources.files("nightkiln.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda hole: values[hole[1]], text)
+
+
+def _unfolded(catalogs: Sequence[CatalogColumns]) -> str:
+    """The extra columns of ``jobs``: one per name, merged over ``catalogs``."""
+    fields: dict[tuple[str, str], list[_Field]] = {}  # by source and name without case
+    for source in ("params", "columns"):
+        for one in catalogs:
+            for name, type_ in getattr(one, source).items():
+                if _is_showable(name):
+                    fields.setdefault((source, name.lower()), []).append(
+                        _Field(source, name, type_)
+                    )
+    taken = set(OWN_COLUMNS)
+    lines: list[str] = []
+    for (source, lowered), group in list(fields.items())[:UNFOLDED_MAX]:
+        if source == "params" and lowered in {"prompt", "negative", "seed"}:
+            continue  # the own columns of these names are the bound values
+        name = _free_name(group[0].name, "param" if source == "params" else "catalog", taken)
+        taken.add(name.lower())
+        lines.append(f",\n    {_expression(group)} as {identifier(name)}")
+    return "".join(lines)
+
+
+def _free_name(name: str, prefix: str, taken: set[str]) -> str:
+    if name.lower() not in taken:
+        return name
+    candidates: Iterator[str] = (
+        f"{prefix}_{name}" + (f"_{number}" if number > 1 else "")
+        for number in range(1, len(taken) + 2)
+    )
+    return next(candidate for candidate in candidates if candidate.lower() not in taken)
+
+
+def _expression(group: Sequence[_Field]) -> str:
+    spellings = list(dict.fromkeys(field.expression for field in group))
+    text = spellings[0] if len(spellings) == 1 else f"coalesce({', '.join(spellings)})"
+    types = {field.type if _TYPE.fullmatch(field.type) else _TEXT for field in group}
+    if len(types) == 1 and types != {_TEXT}:
+        return f"try_cast({text} as {types.pop()})"
+    return text
+
+
+def _is_showable(name: str) -> bool:
+    return 0 < len(name) <= NAME_CHARS_MAX and name.isprintable()
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _names(entry: object) -> dict[str, str]:
+    if not isinstance(entry, dict):
+        return {}
+    return {str(name): str(type_) for name, type_ in entry.items()}
