@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class Bench:
 
     files: Files
     saver: Saver
+    definitions: Mapping[str, Any]
     render_s: float
     die: Callable[[], None]  # the whole process ends
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
@@ -122,6 +123,7 @@ class Execution:
     async def _node(self, node_id: str, *, is_heavy: bool) -> Told | None:
         kind, inputs = self._graph[node_id]["class_type"], self._graph[node_id]["inputs"]
         self._report.started(node_id)
+        _check_newer_choices(self._bench.definitions[kind], inputs)
         if kind == SLEEP:
             await self._steps(node_id, inputs["seconds"], inputs["steps"])
         elif kind == RAISE:
@@ -203,3 +205,11 @@ class Execution:
             "current_outputs": list(self.ran),
         }
         self._report.message("execution_error", fields)
+
+
+def _check_newer_choices(definition: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    """What validation leaves to the node itself."""
+    for name, (type_, facts) in definition["input"]["required"].items():
+        is_newer = isinstance(type_, list) and "multiselect" in facts
+        if is_newer and type_ and name in inputs and inputs[name] not in type_:
+            raise NodeError("ValueError", f"{name}: {inputs[name]} is not possible\n")

@@ -127,7 +127,8 @@ class Routes:
     def _next_number(self, body: Any) -> float:
         if "number" in body:
             return float(body["number"])
-        number = -self._number if body.get("front") else self._number
+        is_front = "front" in body and body["front"]
+        number = -self._number if is_front else self._number
         self._number += 1
         return number
 

@@ -55,15 +55,17 @@ class StandIn:
         plan = FaultPlan.of(faults)
         self._hub = Hub(lambda: self._queue.remaining)
         self._queue = PromptQueue(self._hub.status)
-        bench = Bench(self.files, Saver(self.files, Painter(size_mb)), render_s, self.die)
-        self._worker = Worker(self._queue, self._hub, bench, plan)
         present = tuple(checkpoints)
+        definitions = node_definitions(present)
+        saver = Saver(self.files, Painter(size_mb))
+        bench = Bench(self.files, saver, definitions, render_s, self.die)
+        self._worker = Worker(self._queue, self._hub, bench, plan)
         self._routes = Routes(
             self._queue,
             self._hub,
             bench,
             plan,
-            definitions=node_definitions(present),
+            definitions=definitions,
             checkpoints=present,
             gpu_name=gpu_name,
         )
