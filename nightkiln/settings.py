@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import tomllib
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
+
+from nightkiln.core.errors import BadInput, Problem
 
 
 class Settings(BaseSettings):
@@ -49,3 +53,26 @@ class Settings(BaseSettings):
         """Flags win over the environment, which wins over the file."""
         del dotenv_settings, file_secret_settings
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings with the flags that were given; a flag that is None or empty was not.
+
+    Raises:
+        BadInput: a setting makes no sense; the message names it and where it may come from.
+    """
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    try:
+        return Settings(**given)
+    except (ValidationError, tomllib.TOMLDecodeError, SettingsError) as error:
+        raise BadInput(_problems(error)) from error
+
+
+def _problems(error: Exception) -> list[Problem]:
+    if not isinstance(error, ValidationError):
+        return [Problem("nightkiln.toml or NIGHTKILN_*", str(error))]
+    fix = "a flag, NIGHTKILN_<NAME> in the environment, or nightkiln.toml sets it"
+    return [
+        Problem(f"setting {'.'.join(str(part) for part in one['loc'])}", one["msg"], fix)
+        for one in error.errors(include_url=False)
+    ]

@@ -158,6 +158,6 @@ async def give_up(shell: Shell, job_id: JobId, fault: Fault, error: str) -> None
         queued_s=hand.queued_s,
         finished_s=shell.now_s(),
     )
-    await shell.settle("given_up", settled)
+    await shell.settle("settled", settled)
     shell.tally.job_failed()
     await shell.tell("job_failed", {"job_id": job_id, "fault": fault, "error": error})

@@ -46,7 +46,6 @@ class LeaseLife:
     lease: Lease | None = None
     worker: Worker | None = None
     ready_s: float | None = None
-    release_asked: asyncio.Event = field(default_factory=asyncio.Event)
     reason: str = ""
     is_lost: bool = False
     renders: dict[AttemptId, Render] = field(default_factory=dict)
@@ -54,6 +53,8 @@ class LeaseLife:
     jobs_done: int = 0
     attempts_failed: int = 0
     busy_s: float = 0.0  # GPU seconds of all attempts
+    _release_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _connecting: asyncio.Task[None] | None = None  # set while it is still coming up
 
     async def wind_down(self) -> None:
         """End every render here; those whose result is already being kept are waited for.
@@ -72,20 +73,37 @@ class LeaseLife:
     async def live(self, shell: Shell) -> None:
         """Rent, connect, wait for the order to release; then release, whatever happened."""
         provider = shell.work.providers[self.offer.provider]
+        self._connecting = asyncio.current_task()
         try:
-            async with self._connected(shell, provider) as worker:
-                self.worker, self.ready_s = worker, shell.now_s()
-                assert self.lease is not None
-                shell.tally.worker(self.id, state="ready")
-                shell.events.put_nowait(Rented(self.lease))
-                await shell.tell("lease_ready", {"lease_id": self.id, "host": self.host})
-                await self.release_asked.wait()
-                await self.wind_down()
+            if not self._release_asked.is_set():
+                await self._serve(shell, provider)
         except (OfferGone, WorkerLost, ProviderError) as error:
             self.is_lost, self.reason = True, str(error)
             shell.events.put_nowait(Lost(self.id, str(error)))
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if not self._release_asked.is_set() or own is None or own.uncancel():
+                raise
         finally:
             await self._released(shell, provider)
+
+    def ask_release(self, reason: str) -> None:
+        """End this lease; while it is still coming up, stop waiting for it."""
+        self.reason = self.reason if self.is_lost else reason
+        self._release_asked.set()
+        if self._connecting is not None:
+            self._connecting.cancel()
+
+    async def _serve(self, shell: Shell, provider: Provider) -> None:
+        async with self._connected(shell, provider) as worker:
+            self._connecting = None
+            self.worker, self.ready_s = worker, shell.now_s()
+            assert self.lease is not None
+            shell.tally.worker(self.id, state="ready")
+            shell.events.put_nowait(Rented(self.lease))
+            await shell.tell("lease_ready", {"lease_id": self.id, "host": self.host})
+            await self._release_asked.wait()
+            await self.wind_down()
 
     @property
     def host(self) -> str:

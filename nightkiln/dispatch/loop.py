@@ -81,9 +81,7 @@ class Dispatcher:
                 if render is not None:
                     render.cancel()
             case Release(lease_id, reason):
-                life = self._lives[lease_id]
-                life.reason = life.reason if life.is_lost else reason
-                life.release_asked.set()
+                self._lives[lease_id].ask_release(reason)
             case GiveUp(job_id, fault, error):
                 self._start(give_up(self._shell, job_id, fault, error), f"give up {job_id}")
             case Stop(reason):

@@ -1,0 +1,91 @@
+"""The command line: one module per command, one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nightkiln import __version__
+from nightkiln.cli import (
+    check,
+    demo,
+    doctor,
+    init,
+    object_info,
+    query,
+    run,
+    schema,
+    status,
+    stop,
+)
+from nightkiln.core.errors import BadInput, ClaimHeld, NightkilnError
+from nightkiln.night import BAD_INPUT, STOPPED_EARLY
+
+app = typer.Typer(
+    name="nightkiln",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "Fires a catalog of prompts overnight: ComfyUI batches whose verified images land in a "
+        "store that plain DuckDB can query.\n\n"
+        "First steps:  [bold]nightkiln demo[/bold]  shows a whole night without a GPU;  "
+        "[bold]nightkiln init[/bold]  makes a catalog from a workflow and a list of prompts.\n\n"
+        "Exit codes: 0 all done, 1 some jobs failed, 2 bad input (nothing started), "
+        "3 stopped early."
+    ),
+)
+app.command("init")(init.init)
+app.command("check")(check.check)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("stop")(stop.stop)
+app.command("query")(query.query)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.add_typer(schema.app, name="schema")
+app.add_typer(object_info.app, name="object-info")
+
+
+def _version(is_asked: bool) -> None:  # noqa: FBT001 - typer's callback
+    if is_asked:
+        typer.echo(f"nightkiln {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Which one it is.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+    del version
+
+
+def main() -> None:
+    """Entry point; every error of ours becomes a message and an exit code."""
+    try:
+        app()
+    except NightkilnError as error:
+        sys.exit(_told(error))
+
+
+def _told(error: NightkilnError) -> int:
+    exit_code = BAD_INPUT if isinstance(error, BadInput | ClaimHeld) else STOPPED_EARLY
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"event": "error", "error": str(error)}) + "\n")
+        return exit_code
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if isinstance(error, BadInput):
+        console.print(f"[red]{len(error.problems)} problem(s); nothing was started:[/red]")
+        for problem in error.problems:
+            console.print(f"  {problem}", markup=False)
+    else:
+        console.print(f"error: {error}", style="red", markup=False)
+    return exit_code

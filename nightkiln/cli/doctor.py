@@ -1,0 +1,144 @@
+"""``nightkiln doctor``: what is here, what is missing, what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import duckdb
+import httpx
+import typer
+from rich.console import Console
+
+from nightkiln import __version__
+from nightkiln import comfy_answers as answers
+from nightkiln.catalog import load_catalog, plan_jobs, scratch
+from nightkiln.cli.options import JsonOption, StoreOption, WorkerUrlOption
+from nightkiln.core.errors import BadInput, NightkilnError
+from nightkiln.night import ALL_DONE, BAD_INPUT
+from nightkiln.settings import Settings, load_settings
+from nightkiln.wiring import open_store
+
+PACKAGES = ("duckdb", "pyarrow", "httpx", "prefect", "vastai", "modal", "s3fs")
+KEYS = ("VAST_API_KEY", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "AWS_ACCESS_KEY_ID")
+IMAGE_BYTES = 2_000_000  # a 1024 x 1024 PNG of a photograph-like image, with its metadata
+ANSWER_S_MAX = 5.0
+CLOCK_EARLIEST_S = 1_767_225_600.0  # 2026-01-01: a clock before that is not set
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; ``is_good`` None where it is neither good nor bad."""
+
+    what: str
+    is_good: bool | None
+    said: str
+    fix: str = ""
+
+
+def doctor(
+    catalog: Annotated[
+        Path | None, typer.Argument(help="Whose needs to compare the free space with.")
+    ] = None,
+    *,
+    store: StoreOption = None,
+    worker_url: WorkerUrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at versions, store, free space, workers, keys (never shown) and the clock."""
+    settings = load_settings(store=store, worker_urls=worker_url)
+    findings = [
+        *_versions(),
+        *_store(settings, catalog),
+        *_workers(settings),
+        *_keys(),
+        _clock(time.time()),
+    ]
+    console = Console(soft_wrap=True, highlight=False)
+    for finding in findings:
+        if as_json:
+            typer.echo(json.dumps(asdict(finding)))
+            continue
+        mark = {True: "[green]ok[/green]  ", False: "[red]bad[/red] ", None: "    "}
+        console.print(mark[finding.is_good], end="")
+        console.print(f"{finding.what}: {finding.said}", markup=False)
+        if finding.is_good is False and finding.fix:
+            console.print(f"       {finding.fix}", markup=False)
+    is_ill = any(finding.is_good is False for finding in findings)
+    raise typer.Exit(BAD_INPUT if is_ill else ALL_DONE)
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("nightkiln", None, f"{__version__} on Python {platform.python_version()}")
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} not installed")
+    yield Finding("packages", None, ", ".join(found))
+
+
+def _store(settings: Settings, catalog: Path | None) -> Iterator[Finding]:
+    try:
+        store = open_store(settings, create=True)
+        store.check_writable()
+    except NightkilnError as error:
+        fix = "choose another folder with --store, or make this one writable"
+        yield Finding("store", False, str(error), fix)
+        return
+    yield Finding("store", True, f"{store.uri} is writable")
+    free = shutil.disk_usage(store.uri).free
+    need, why = _need_bytes(catalog)
+    fix = f"free {(need - free) / 1e9:.1f} GB, or render fewer rows with --limit"
+    yield Finding("free space", free >= need, f"{free / 1e9:.1f} GB free{why}", fix)
+
+
+def _need_bytes(catalog: Path | None) -> tuple[int, str]:
+    """What a batch of this catalog will take, were every job one large image."""
+    if catalog is None:
+        return 0, ""
+    try:
+        loaded = load_catalog(catalog)
+        with scratch() as con:
+            jobs = plan_jobs(con, loaded, batch="doctor").jobs
+    except (BadInput, duckdb.Error) as error:
+        return 0, f"; the need of {catalog} cannot be told: {error}"
+    need = jobs * IMAGE_BYTES
+    return need, f", {need / 1e9:.1f} GB for {jobs} jobs at {IMAGE_BYTES / 1e6:.0f} MB each"
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    if not settings.worker_urls:
+        yield Finding("workers", None, "none given (--worker-url)")
+    for url in settings.worker_urls:
+        address = url if "://" in url else f"http://{url}"
+        try:
+            sent_s = time.time()
+            answer = httpx.get(f"{address}/system_stats", timeout=ANSWER_S_MAX, trust_env=False)
+            gpu = answers.gpu_name(answer.json()) if answer.is_success else None
+            took_ms = 1000 * (time.time() - sent_s)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            yield Finding(f"worker {url}", False, repr(error), "is ComfyUI running there?")
+            continue
+        said = f"{gpu}, answers in {took_ms:.0f} ms" if gpu else f"HTTP {answer.status_code}"
+        yield Finding(f"worker {url}", gpu is not None, said, "this is no ComfyUI")
+
+
+def _keys() -> Iterator[Finding]:
+    for name in KEYS:
+        yield Finding(name, None, "present" if os.environ.get(name) else "not set")
+
+
+def _clock(now_s: float) -> Finding:
+    is_set = now_s >= CLOCK_EARLIEST_S
+    said = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s))
+    return Finding("clock", is_set, said, "set the machine's clock; dates name nightly batches")

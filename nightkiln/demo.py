@@ -1,0 +1,106 @@
+"""The demo night: two stand-in workers, one of which misbehaves, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from PIL import Image
+
+from nightkiln.core.errors import StoreUnusable, WorkerLost
+from nightkiln.store.store import Store
+
+RENDER_S = 0.2
+# The second worker delivers one damaged image, raises one error and dies half-way.
+FAULTS: tuple[tuple[str, ...], ...] = ((), ("corrupt@2", "error@4", "die@7"))
+START_S_MAX = 30.0
+TILE_PX, COLUMNS = 128, 6
+QUERY = (
+    "select j.batch, count(*) as jobs, sum(j.attempt_count) as attempts, "
+    "count(*) filter (j.attempt_count > 1) as needed_another_try, "
+    "round(sum(j.gpu_seconds), 1) as gpu_seconds from jobs j where j.status = 'done' group by all"
+)
+
+
+def demo_catalog() -> Path:
+    """The folder of the demo catalog: inside the wheel, else in the checkout."""
+    packaged = Path(str(files("nightkiln"))) / "data" / "demo"
+    checkout = Path(str(files("nightkiln"))).parent / "catalogs" / "demo"
+    return packaged if packaged.is_dir() else checkout
+
+
+@asynccontextmanager
+async def stand_ins(
+    *, render_s: float = RENDER_S, faults: Sequence[Sequence[str]] = FAULTS
+) -> AsyncIterator[tuple[str, ...]]:
+    """Stand-in workers in processes of their own, one per entry of ``faults``; their addresses."""
+    async with AsyncExitStack() as stack:
+        yield tuple(
+            [
+                await stack.enter_async_context(_stand_in(render_s, specs, f"Stand-in {n}"))
+                for n, specs in enumerate(faults, 1)
+            ]
+        )
+
+
+@asynccontextmanager
+async def _stand_in(render_s: float, faults: Sequence[str], gpu: str) -> AsyncIterator[str]:
+    arguments = ["--port", "0", "--render-s", str(render_s), "--gpu-name", gpu]
+    for fault in faults:
+        arguments += ["--fault", fault]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "nightkiln.testing.comfyui",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the run, which still needs its workers
+    )
+    try:
+        yield await _address(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _address(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_S_MAX):
+            line = (await process.stdout.readline()).decode()
+    except TimeoutError as error:
+        raise WorkerLost(f"a stand-in did not start within {START_S_MAX:.0f} s") from error
+    if not line.startswith("listening on "):
+        raise WorkerLost(f"a stand-in did not start: it said {line!r}")
+    return line.removeprefix("listening on ").strip()
+
+
+def contact_sheet(store: Store, batch: str, path: Path) -> int:
+    """Draw every finished image of ``batch`` into one picture at ``path``; how many there are.
+
+    Raises:
+        StoreUnusable: there is nothing to draw.
+    """
+    with store.connect() as con:
+        rows = con.execute(
+            "select uri from outputs where batch = ? and width is not null order by uri", [batch]
+        ).fetchall()
+    if not rows:
+        raise StoreUnusable(f"{store.root}: batch {batch!r} has no images yet")
+    lines = math.ceil(len(rows) / COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * TILE_PX, lines * TILE_PX), "#101014")
+    for at, (uri,) in enumerate(rows):
+        with Image.open(store.root / uri) as image:
+            tile = image.convert("RGB")
+        tile.thumbnail((TILE_PX - 6, TILE_PX - 6))
+        sheet.paste(tile, ((at % COLUMNS) * TILE_PX + 3, (at // COLUMNS) * TILE_PX + 3))
+    sheet.save(path)
+    return len(rows)

@@ -1,0 +1,293 @@
+"""One controller at work on a claimed batch: adopt, reuse, render, and leave a record.
+
+Order is the protocol. What an earlier run made and can prove is committed before anything is
+rented; every lease is released before the last commit; the record of the run is written last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+
+from nightkiln import __version__
+from nightkiln.catalog import Catalog
+from nightkiln.core.errors import NightkilnError
+from nightkiln.core.model import BatchId, LeaseEnd, Settled
+from nightkiln.core.scheduler import Scheduler
+from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work
+from nightkiln.journal import FileJournal
+from nightkiln.planner import Counts, Plan
+from nightkiln.ports.observer import Observer
+from nightkiln.ports.provider import Provider
+from nightkiln.store.adopt import AdoptionReport, adoptable, drop_journals, settled_fields
+from nightkiln.store.claim import Claim
+from nightkiln.store.commit import Committer
+from nightkiln.store.processes import this_process
+from nightkiln.store.records import (
+    BatchEnd,
+    BatchStart,
+    write_batch_end,
+    write_batch_start,
+    write_lease_end,
+)
+from nightkiln.store.store import Store
+
+STOP_POLL_S = 1.0  # how often the store is asked whether somebody wants the run to stop
+LEASES_MAX = 64
+ADOPT_CHUNK = 256  # proven jobs looked up in the plan at once
+
+ALL_DONE, SOME_FAILED, BAD_INPUT, STOPPED_EARLY = 0, 1, 2, 3  # exit codes (design.md)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. Counts are the batch's, over all its runs."""
+
+    batch: str
+    epoch: int
+    store: str
+    exit_code: int
+    total: int
+    done: int
+    reused: int
+    failed: int
+    left: int  # the next run of this batch will do them
+    adopted: int  # made by an earlier run, committed by this one
+    outputs: int  # files verified by this run
+    elapsed_s: float
+    stop_reason: str | None = None
+    stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
+
+
+class StopSwitch:
+    """How signals and people end a run: first in order, then at once."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[str, bool], None] | None = None
+        self._asked: tuple[str, bool] | None = None
+
+    def ask(self, reason: str, *, is_now: bool = False) -> None:
+        """Finish what runs, or with ``is_now`` hand it back. Safe before the run has begun."""
+        self._asked = (reason, is_now)
+        if self._stop is not None:
+            self._stop(reason, is_now)
+
+    def connect(self, stop: Callable[[str, bool], None]) -> None:
+        """The run listens from now on."""
+        self._stop = stop
+        if self._asked is not None:
+            stop(*self._asked)
+
+
+@dataclass(slots=True)
+class Night:
+    """Everything one run needs, chosen by somebody else."""
+
+    catalog: Catalog
+    plan: Plan
+    store: Store
+    claim: Claim
+    batch: BatchId
+    catalog_digest: str
+    providers: Mapping[str, Provider]
+    observer: Observer
+    switch: StopSwitch
+    clock: Callable[[], float]
+    adopted: int = 0
+    reused: int = 0
+
+    async def work(self) -> Outcome:
+        """Bring the batch as far as it goes."""
+        started_s = self.clock()
+        blobs = self.store.blobs
+        async with Committer(blobs, self.batch, still_mine=self.claim.still_mine) as committer:
+            counts = await self._bring_in(committer)
+            start = self._start(counts, started_s)
+            await asyncio.to_thread(self._open, start)
+            tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
+            label = f"{self.batch.batch}-{self.batch.epoch}"
+            scheduler = Scheduler(run_label=label, leases_max=LEASES_MAX)
+            landing = self._landing()
+            try:
+                if counts.total > counts.settled:
+                    await self._render(scheduler, tally, landing, committer)
+                await committer.flush()
+                # Everything in the journals is committed now.
+                await asyncio.to_thread(drop_journals, self.store, self.batch)
+            finally:
+                outcome = self._outcome(tally, scheduler, landing, self.clock() - started_s)
+                await asyncio.shield(asyncio.to_thread(self._close, start, outcome))
+        return outcome
+
+    # Before anything is rented.
+
+    async def _bring_in(self, committer: Committer) -> Counts:
+        """Commit what earlier runs made and can prove, then what other batches have done."""
+        before = await asyncio.to_thread(self.plan.counts)
+        self.adopted = await _commit_all(committer, self._proven())
+        await asyncio.to_thread(self.plan.refresh)
+        self.reused = await _commit_all(committer, self.plan.reused(now_s=self.clock()))
+        await asyncio.to_thread(self.plan.refresh)
+        after = await asyncio.to_thread(self.plan.counts)
+        fields = {
+            "batch": self.batch.batch,
+            "total": after.total,
+            "settled": before.settled,
+            "adopted": self.adopted,
+            "reused": self.reused,
+            "left": after.total - after.settled,
+        }
+        await self.observer.event("planned", fields)
+        return after
+
+    def _proven(self) -> Iterator[Settled]:
+        """Results that a journal proves and that the catalog still asks for."""
+        found = adoptable(
+            self.store,
+            self.batch.batch,
+            before_epoch=self.batch.epoch,
+            committed=self.plan.committed(),
+            report=AdoptionReport(),
+        )
+        while chunk := list(islice(found, ADOPT_CHUNK)):
+            wanted = self.plan.wanted([settled.job.id for settled in chunk])
+            yield from (settled for settled in chunk if settled.job.id in wanted)
+
+    # The work itself.
+
+    def _landing(self) -> Landing:
+        rules = VerifyRules(
+            decodes_all=self.catalog.decode == "all",
+            blank_is_fault=self.catalog.blank == "fault",
+        )
+        return Landing(self.store.blobs, self.store.staging, self.batch.batch, rules)
+
+    async def _render(
+        self, scheduler: Scheduler, tally: Tally, landing: Landing, committer: Committer
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            path = self.store.journal_path(self.batch.batch, self.batch.epoch)
+            journal = await asyncio.to_thread(FileJournal, path, disk=self.store.disk)
+            stack.push_async_callback(journal.close)
+            for provider in self.providers.values():
+                await stack.enter_async_context(provider)
+            work = Work(
+                need=self.catalog.need,
+                source=self.plan,
+                bind=self.catalog.template.bind,
+                providers=self.providers,
+                landing=landing,
+                journal=journal,
+                journal_fields=settled_fields,
+                sink=committer,
+                observer=self.observer,
+                lease_log=self._log_lease,
+                clock=self.clock,
+            )
+            await self._dispatch(Dispatcher(work, scheduler, tally))
+
+    async def _dispatch(self, dispatcher: Dispatcher) -> None:
+        self.switch.connect(lambda reason, is_now: dispatcher.stop(reason, is_now=is_now))
+        try:
+            async with asyncio.TaskGroup() as group:
+                watchers = (
+                    group.create_task(self._heed_stop(dispatcher), name="heed stop"),
+                    group.create_task(self._heed_loss(), name="heed loss of the claim"),
+                )
+                await dispatcher.run()
+                for watcher in watchers:
+                    watcher.cancel()
+        except BaseExceptionGroup as errors:
+            raise _telling(errors) from errors
+
+    async def _heed_stop(self, dispatcher: Dispatcher) -> None:
+        """Hear what ``nightkiln stop`` left in the store."""
+        heard = None
+        while True:
+            asked = await self.claim.stop_requested()
+            if asked is not None and asked != heard:
+                heard = asked
+                dispatcher.stop("stopped by 'nightkiln stop'", is_now=asked.now)
+            await asyncio.sleep(STOP_POLL_S)
+
+    async def _heed_loss(self) -> None:
+        raise await self.claim.lost()
+
+    async def _log_lease(self, end: LeaseEnd) -> None:
+        await asyncio.to_thread(write_lease_end, self.store.blobs, self.batch, end)
+
+    # The record.
+
+    def _start(self, counts: Counts, started_s: float) -> BatchStart:
+        return BatchStart(
+            batch=self.batch,
+            catalog_digest=self.catalog_digest,
+            process=this_process(),
+            started_s=started_s,
+            jobs_total=counts.total,
+            version=__version__,
+            columns=self.plan.other_columns(),
+            params=self.plan.params(),
+        )
+
+    def _open(self, start: BatchStart) -> None:
+        write_batch_start(self.store.blobs, start)
+        self.store.refresh_views()
+
+    def _close(self, start: BatchStart, outcome: Outcome) -> None:
+        end = BatchEnd(
+            self.clock(), outcome.done, outcome.reused, outcome.failed, outcome.exit_code
+        )
+        write_batch_end(self.store.blobs, start, end)
+        self.store.refresh_views()
+
+    def _outcome(
+        self, tally: Tally, scheduler: Scheduler, landing: Landing, elapsed_s: float
+    ) -> Outcome:
+        left = tally.total - tally.done - tally.reused - tally.failed
+        exit_code = STOPPED_EARLY if left else SOME_FAILED if tally.failed else ALL_DONE
+        return Outcome(
+            batch=self.batch.batch,
+            epoch=self.batch.epoch,
+            store=str(self.store.root),
+            exit_code=exit_code,
+            total=tally.total,
+            done=tally.done,
+            reused=tally.reused,
+            failed=tally.failed,
+            left=left,
+            adopted=self.adopted,
+            outputs=tally.outputs,
+            elapsed_s=elapsed_s,
+            stop_reason=scheduler.stop_reason if left else None,
+            stage_s=dict(landing.times.seconds),
+        )
+
+
+async def _commit_all(committer: Committer, settled: Iterator[Settled]) -> int:
+    """Commit what a blocking iterator yields; how many there were."""
+    count = 0
+    while chunk := await asyncio.to_thread(lambda: list(islice(settled, ADOPT_CHUNK))):
+        for one in chunk:
+            await committer.add(one)
+        count += len(chunk)
+    await committer.flush()
+    return count
+
+
+def _telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of several that says most: ours before a stranger's."""
+    leaves = list(_leaves(errors))
+    ours = [error for error in leaves if isinstance(error, NightkilnError)]
+    return (ours or leaves)[0]
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,147 @@
+"""What is left to do: the catalog's jobs, less those that the store has or the journal proves.
+
+Everything happens by column in one DuckDB on a temporary file: planned jobs are joined with
+settled ones, and what remains streams out in the order of the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import duckdb
+
+from nightkiln.catalog import Catalog, CatalogInput, load_rows, plan_jobs, stream_jobs
+from nightkiln.core.model import Job, JobId, Output, Settled
+from nightkiln.core.plan import SeedRule
+from nightkiln.store.plan_joins import are_there, attach, reused, reused_outputs
+from nightkiln.store.store import Store
+
+REUSED_CHUNK = 1024  # outputs of reused jobs looked up at once
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A batch as the store shows it; jobs, not rows."""
+
+    total: int
+    done: int
+    failed: int
+    reused: int
+
+    @property
+    def settled(self) -> int:
+        """Jobs that no run has to look at again."""
+        return self.done + self.failed + self.reused
+
+
+@dataclass(slots=True)
+class Plan:
+    """One run's view of its batch. Blocking: call it in a thread, one call at a time."""
+
+    con: duckdb.DuckDBPyConnection
+    catalog: Catalog
+    store: Store
+    batch: str
+    date: str  # under which the batch is filed
+    reuses: bool  # results of other batches count
+    total: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog -> DuckDB type
+    _jobs: Iterator[Job] | None = field(default=None, init=False)
+
+    def prepare(self) -> None:
+        """Give every row its jobs and ids, and look at what is settled.
+
+        Raises:
+            BadInput: the rows cannot be read or bound.
+        """
+        fetched = self.store.staging / "inputs"
+        fetched.mkdir(parents=True, exist_ok=True)
+        planned = plan_jobs(self.con, self.catalog, batch=self.batch, fetched=fetched)
+        self.total = planned.jobs
+        self.columns = load_rows(self.con, self.catalog)
+        attach(self.con, self.store, batch=self.batch, date=self.date)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again at what this batch has settled."""
+        self.con.execute("CREATE OR REPLACE TEMP TABLE settled AS FROM settled_here")
+
+    def counts(self) -> Counts:
+        """Where the batch stands, of the jobs that the catalog asks for today."""
+        found = self.con.execute(
+            "SELECT status, count(*) FROM settled SEMI JOIN planned USING (job_id) GROUP BY status"
+        ).fetchall()
+        by_status = dict(found)
+        return Counts(
+            total=self.total,
+            done=by_status.get("done", 0),
+            failed=by_status.get("failed", 0),
+            reused=by_status.get("reused", 0),
+        )
+
+    def wanted(self, job_ids: Sequence[JobId]) -> set[JobId]:
+        """Those of ``job_ids`` that the catalog asks for and the batch has not settled."""
+        found = self.con.execute(
+            "SELECT DISTINCT job_id FROM planned SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS job_id) "
+            "USING (job_id) ANTI JOIN settled USING (job_id)",
+            [list(job_ids)],
+        ).fetchall()
+        return {JobId(job_id) for (job_id,) in found}
+
+    def committed(self) -> set[str]:
+        """Every job that this batch has settled in the store."""
+        return {job_id for (job_id,) in self.con.execute("SELECT job_id FROM settled").fetchall()}
+
+    def reused(self, *, now_s: float) -> Iterator[Settled]:
+        """Jobs that another batch of the store has done, as results of this one, at no cost."""
+        if not self.reuses:
+            return
+        self.con.execute(
+            "CREATE OR REPLACE TEMP TABLE reusable AS SELECT done_elsewhere.* FROM done_elsewhere "
+            "SEMI JOIN planned USING (job_id) ANTI JOIN settled USING (job_id)"
+        )
+        jobs = stream_jobs(self.con, self.catalog, "reusable")
+        while chunk := list(islice(jobs, REUSED_CHUNK)):
+            outputs = self._outputs_elsewhere([job.id for job in chunk])
+            for job in chunk:
+                if are_there(self.store, outputs[job.id]):
+                    yield reused(job, outputs[job.id], now_s=now_s)
+
+    def _outputs_elsewhere(self, job_ids: Sequence[JobId]) -> Mapping[str, tuple[Output, ...]]:
+        rows = self.con.sql(
+            "SELECT * FROM reusable WHERE job_id IN (SELECT unnest(?::VARCHAR[]))",
+            params=[list(job_ids)],
+        ).to_arrow_table()
+        return {row["job_id"]: reused_outputs(row) for row in rows.to_pylist()}
+
+    def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
+        """The next jobs to render, in the order of the catalog, and whether they are the last."""
+        if self._jobs is None:
+            self.con.execute(
+                "CREATE OR REPLACE TEMP TABLE pending AS "
+                "SELECT DISTINCT job_id FROM planned ANTI JOIN settled USING (job_id)"
+            )
+            self._jobs = stream_jobs(self.con, self.catalog, "pending")
+        taken = list(islice(self._jobs, count_max))
+        return taken, len(taken) < count_max
+
+    def params(self) -> Mapping[str, str]:
+        """Names and DuckDB types of the bound values, for the views."""
+        return {item.name: self._type(item) for item in self.catalog.inputs}
+
+    def _type(self, item: CatalogInput) -> str:
+        if item.is_file:
+            return "VARCHAR"
+        if item.name in self.columns and not item.is_constant:
+            return self.columns[item.name]
+        if item.seed_rule is not SeedRule.GIVEN:
+            return "HUGEINT"
+        kinds = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+        return kinds.get(type(item.default), "VARCHAR")
+
+    def other_columns(self) -> Mapping[str, str]:
+        """Names and DuckDB types of the catalog's columns that bind nothing."""
+        bound = {item.name for item in self.catalog.inputs if not item.is_constant}
+        return {name: kind for name, kind in self.columns.items() if name not in bound}

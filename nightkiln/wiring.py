@@ -1,0 +1,177 @@
+"""Puts a run together: settings in, adapters chosen, one batch worked on, an outcome out.
+
+The same function serves the command line and the Prefect flows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from nightkiln.catalog import Catalog, catalog_digest, load_catalog, scratch
+from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.model import BatchId
+from nightkiln.disk import Disk, OsDisk
+from nightkiln.night import Night, Outcome, StopSwitch
+from nightkiln.planner import Plan
+from nightkiln.ports.observer import Observer
+from nightkiln.ports.provider import Provider
+from nightkiln.providers.local import LocalProvider
+from nightkiln.settings import Settings
+from nightkiln.store.claim import Claim
+from nightkiln.store.store import Store, check_batch_name
+
+NAME_DIGITS = 8  # hex digits of a digest in a batch's name
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One run, as a user asks for it. The catalog has passed preflight."""
+
+    catalog: Catalog
+    name: str | None = None  # of the batch; None: from the catalog, so that the same call resumes
+    is_nightly: bool = False  # the default name carries the date instead of a digest
+    is_fresh: bool = False  # render also what other batches of the store have done
+
+
+def open_store(settings: Settings, *, create: bool = False) -> Store:
+    """The store that the settings name.
+
+    Raises:
+        StoreUnusable: it is not there, or cannot be read.
+    """
+    return Store.open(settings.store, disk=_disk(settings), create=create)
+
+
+def _disk(settings: Settings) -> Disk:
+    if not settings.disk:
+        return OsDisk()
+    from nightkiln.testing.disk import disk_from_spec
+
+    return disk_from_spec(settings.disk)
+
+
+def batch_name(request: Request, settings: Settings, *, now_s: float) -> str:
+    """What the batch is called: the same call names the same batch, so that it resumes.
+
+    A nightly is ``<catalog>-<date>``, an ad-hoc run ``<catalog>-<digest of catalog, selection and
+    store>``; a fresh ad-hoc run without a name gets the time, since it is never to resume.
+
+    Raises:
+        BadInput: the name cannot be part of a file's name, or there is no such time zone.
+    """
+    catalog = request.catalog
+    if request.name is not None:
+        name = request.name
+    elif request.is_nightly:
+        name = f"{catalog.name}-{_local(settings, now_s):%Y-%m-%d}"
+    elif request.is_fresh:
+        name = f"{catalog.name}-{datetime.fromtimestamp(now_s, UTC):%Y%m%dT%H%M%S}"
+    else:
+        identity = f"{catalog_digest(catalog)} {Path(settings.store).expanduser().absolute()}"
+        name = f"{catalog.name}-{hashlib.sha256(identity.encode()).hexdigest()[:NAME_DIGITS]}"
+    return check_batch_name(name)
+
+
+def _local(settings: Settings, now_s: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(now_s, ZoneInfo(settings.timezone))
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        what = f"{settings.timezone!r} is no time zone"
+        raise BadInput([Problem("timezone", what, "such as UTC or Europe/Berlin")]) from error
+
+
+def checked_catalog(
+    folder: Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    object_info: Path | None = None,
+    settings: Settings | None = None,
+) -> Catalog:
+    """A catalog that has passed preflight: nothing in it can be rejected for its shape.
+
+    Checked against a worker of ``settings`` that answers, else the saved definitions, else the
+    stock ones.
+
+    Raises:
+        BadInput: with every problem found.
+    """
+    catalog = load_catalog(folder).with_overrides(overrides or {}).with_limit(limit)
+    return catalog
+
+
+def providers(settings: Settings) -> Mapping[str, Provider]:
+    """Every provider that the settings make usable.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if not settings.worker_urls:
+        fix = "give --worker-url http://127.0.0.1:8188, or set NIGHTKILN_WORKER_URLS"
+        raise BadInput([Problem("--worker-url", "no worker to render on", fix)])
+    local = LocalProvider(
+        settings.worker_urls, startup_s=settings.startup_s, stall_s=settings.stall_s
+    )
+    return {local.name: local}
+
+
+async def run_batch(
+    request: Request,
+    settings: Settings,
+    observer: Observer,
+    *,
+    switch: StopSwitch | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Outcome:
+    """Work on a batch until it is settled or stopped; resumes what an earlier run left.
+
+    Raises:
+        BadInput: the catalog cannot be planned; nothing was started.
+        ClaimHeld: another run works on this batch; nothing was started.
+        NightkilnError: the run could not go on; everything made until then is committed.
+    """
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
+    catalog, found = request.catalog, providers(settings)
+    name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
+    store = await asyncio.to_thread(open_store, settings, create=True)
+    await asyncio.to_thread(store.prepare, now_s=clock())
+    async with AsyncExitStack() as stack:
+        claim = await stack.enter_async_context(Claim(store.blobs, name, clock=clock))
+        con = stack.enter_context(scratch())
+        today = f"{_local(settings, clock()):%Y-%m-%d}"
+        batch = BatchId(
+            batch=name,
+            epoch=claim.epoch,
+            date=await asyncio.to_thread(store.batch_date, name, today=today),
+            catalog=catalog.name,
+            workflow_digest=catalog.template.digest,
+            environment_digest=catalog.environment.digest,
+        )
+        reuses = catalog.reuse == "store" and not request.is_fresh
+        plan = Plan(con, catalog, store, name, batch.date, reuses)
+        await asyncio.to_thread(plan.prepare)
+        night = Night(
+            catalog=catalog,
+            plan=plan,
+            store=store,
+            claim=claim,
+            batch=batch,
+            catalog_digest=await asyncio.to_thread(catalog_digest, catalog),
+            providers=found,
+            observer=observer,
+            switch=switch if switch is not None else StopSwitch(),
+            clock=clock,
+        )
+        outcome = await night.work()
+        counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}
+        claim.end({"exit_code": outcome.exit_code, **counts})
+        return outcome
