@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from nightkiln.catalog.catalog import Catalog, CatalogInput, Environment, ModelFile, Prompts
+from nightkiln.catalog.checks import check
 from nightkiln.catalog.columns import Planned, plan_jobs
+from nightkiln.catalog.definitions import definitions_for, fetch_definitions
 from nightkiln.catalog.identity import catalog_digest
 from nightkiln.catalog.jobs import stream_jobs
 from nightkiln.catalog.reading import load_catalog, read_catalog
@@ -17,6 +19,9 @@ __all__ = [
     "Planned",
     "Prompts",
     "catalog_digest",
+    "check",
+    "definitions_for",
+    "fetch_definitions",
     "load_catalog",
     "load_rows",
     "plan_jobs",

@@ -20,7 +20,7 @@ JOBS_AT_ONCE = 2048  # held in memory; each with its prompt and all other column
 EXACT_DECIMAL_DIGITS = 15  # a double holds them all
 
 _WANTED = """
-CREATE OR REPLACE TABLE wanted AS
+CREATE OR REPLACE TABLE {wanted} AS
 SELECT row_number() OVER () - 1 AS position, *
 FROM (
   SELECT p.job_id, p.row, p.seed
@@ -37,21 +37,24 @@ def stream_jobs(con: duckdb.DuckDBPyConnection, catalog: Catalog, pending: str) 
 
     A job stands where its first row stands; ``rows`` holds all that mean it, with the columns
     that bind nothing. ``plan_jobs`` comes first, on the same connection; other work on it between
-    two jobs does no harm. One stream at a time: it fills ``wanted`` and ``wanted_repeats``.
+    two jobs does no harm, nor does a stream of another relation. Fills the tables
+    ``wanted_<pending>`` and ``repeats_<pending>``.
     """
-    reader = _Reader(con, catalog)
-    con.execute(_WANTED.format(pending=quoted(pending)))
+    reader = _Reader(con, catalog, pending)
+    con.execute(_WANTED.format(wanted=reader.wanted, pending=quoted(pending)))
     con.execute(reader.repeats_query())
-    ((count,),) = con.execute("SELECT count(*) FROM wanted").fetchall()
+    ((count,),) = con.execute(f"SELECT count(*) FROM {reader.wanted}").fetchall()  # noqa: S608 - quoted
     for start in range(0, count, JOBS_AT_ONCE):
         yield from reader.jobs(start, start + JOBS_AT_ONCE)
 
 
 class _Reader:
-    """Turns stretches of ``wanted`` into jobs."""
+    """Turns stretches of ``wanted_...`` into jobs."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, catalog: Catalog, pending: str) -> None:
         kinds = load_rows(con, catalog)
+        self.wanted = quoted(f"wanted_{pending}")
+        self._repeats = quoted(f"repeats_{pending}")
         self._con = con
         columns = {item.name: column_of(item, kinds) for item in catalog.inputs}
         bound = {name: column for name, column in columns.items() if column is not None}
@@ -77,13 +80,13 @@ class _Reader:
         }
 
     def repeats_query(self) -> str:
-        """Fills ``wanted_repeats``: for each wanted job, the rows beyond its first."""
+        """Finds ``repeats_...``: for each wanted job, the rows beyond its first."""
         others = "".join(f", o{at}" for at in range(len(self._others)))
         return f"""
-            CREATE OR REPLACE TABLE wanted_repeats AS
+            CREATE OR REPLACE TABLE {self._repeats} AS
             SELECT w.position, c.row {others}
             FROM repeats r
-            JOIN wanted w ON w.job_id = r.job_id
+            JOIN {self.wanted} w ON w.job_id = r.job_id
             JOIN ({self._catalog([])}) c ON c.row = r.row
             ORDER BY w.position, c.row"""  # noqa: S608 - columns are quoted
 
@@ -91,7 +94,8 @@ class _Reader:
         """The jobs at positions from ``start`` to before ``end``."""
         span = f"position >= {start:d} AND position < {end:d}"
         repeats: dict[int, list[CatalogRow]] = {}
-        for line in self._read(f"SELECT * FROM wanted_repeats WHERE {span} ORDER BY position, row"):  # noqa: S608 - numbers
+        query = f"SELECT * FROM {self._repeats} WHERE {span} ORDER BY position, row"  # noqa: S608 - quoted
+        for line in self._read(query):
             repeats.setdefault(line["position"], []).append(self._row(line))
         for line in self._read(self._jobs_query(span)):
             values, files = self._bound(line)
@@ -99,7 +103,7 @@ class _Reader:
             yield Job(JobId(line["job_id"]), values, files, rows)
 
     def _jobs_query(self, span: str) -> str:
-        query = f"SELECT min(row), max(row) FROM wanted WHERE {span}"  # noqa: S608 - numbers
+        query = f"SELECT min(row), max(row) FROM {self.wanted} WHERE {span}"  # noqa: S608 - numbers
         ((first, last),) = self._con.execute(query).fetchall()
         files = [at for at, is_file in enumerate(self._is_file) if is_file]
         selected = "".join(f", f{at} AS file{at}" for at in files)
@@ -107,7 +111,7 @@ class _Reader:
         rows = self._catalog(self._values)
         return f"""
             SELECT w.position, w.job_id, w.seed, c.* {selected}
-            FROM (SELECT * FROM wanted WHERE {span}) w
+            FROM (SELECT * FROM {self.wanted} WHERE {span}) w
             JOIN ({rows} WHERE {ROW} BETWEEN {first:d} AND {last:d}) c ON c.row = w.row {joins}
             ORDER BY w.position"""  # noqa: S608 - columns are quoted, the rest are numbers
 

@@ -193,6 +193,24 @@ def test_other_work_on_the_connection_does_not_disturb_the_stream(
     assert seen == ["a", "b"]
 
 
+def test_two_streams_of_one_plan_do_not_disturb_each_other(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    table = pa.table({"prompt": [f"fox {number}" for number in range(5000)]})
+    some = catalog(tmp_path, table, entry("prompt"), DERIVED)
+    plan_jobs(con, some, batch="monday")
+    con.execute("CREATE TEMP TABLE late AS SELECT job_id FROM planned WHERE row >= 4999")
+
+    whole = stream_jobs(con, some, "planned")
+    first = next(whole)
+    [late] = stream_jobs(con, some, "late")
+    rest = list(whole)
+
+    assert first.values["prompt"] == "fox 0"
+    assert len(rest) == 4999
+    assert rest[-1] == late
+
+
 def test_the_limit_takes_the_first_rows(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
     table = pa.table({"prompt": ["a", "b", "c"]})
     some = catalog(tmp_path, table, entry("prompt"), DERIVED)
