@@ -28,7 +28,7 @@ KINDS = ["stand-in", pytest.param("real", marks=pytest.mark.real)]
 
 
 @pytest.fixture(scope="session", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
+def server_kind(request: pytest.FixtureRequest) -> str:
     chosen = str(request.param)
     if chosen == "real" and URL not in os.environ and not INSTALLED.exists():
         pytest.skip("there is no real ComfyUI here; scripts/real-comfyui installs one")
@@ -36,22 +36,22 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def comfyui(kind: str) -> Iterator[Peer]:
+def comfyui(server_kind: str) -> Iterator[Peer]:
     """A server that all tests share, so each test asks for pictures of its own."""
-    given = os.environ.get(URL) if kind == "real" else None
+    given = os.environ.get(URL) if server_kind == "real" else None
     if given is not None:
-        yield from peer(given, kind)
+        yield from peer(given, server_kind)
     else:
-        with server(kind) as process:
-            yield from peer(process.url, kind)
+        with server(server_kind) as process:
+            yield from peer(process.url, server_kind)
 
 
 @pytest.fixture
-def mortal(kind: str) -> Callable[[], AbstractContextManager[ServerProcess]]:
+def mortal(server_kind: str) -> Callable[[], AbstractContextManager[ServerProcess]]:
     """Starts a server of a test's own, that it may kill."""
-    if kind == "real" and not INSTALLED.exists():
+    if server_kind == "real" and not INSTALLED.exists():
         pytest.skip("the real ComfyUI is somebody else's; it is not killed")
-    return lambda: server(kind)
+    return lambda: server(server_kind)
 
 
 def peer(url: str, kind: str) -> Iterator[Peer]:

@@ -17,7 +17,7 @@ from nightkiln.testing.comfyui.outputs import NodeError, Saver, Saving, Told
 from nightkiln.testing.comfyui.queue import Item
 from nightkiln.testing.comfyui.reports import Report
 
-STEPS_TOLD_MAX = 50  # of one node; ComfyUI tells all
+STEPS_TOLD_MAX = 1000  # of one node; ComfyUI tells all
 UNCACHED = "SaveImageWebsocket"
 _OOM_TIP = (
     "\nThis error means you ran out of memory on your GPU.\n\nTIPS: If the workflow worked"
