@@ -14,7 +14,7 @@ from nightkiln.testing.comfyui.definitions import RAISE, SLEEP, UPLOADED
 from nightkiln.testing.comfyui.faults import SLOW_FACTOR, SLOW_S_MIN
 from nightkiln.testing.comfyui.files import Files, Place, StoredFile, annotated
 from nightkiln.testing.comfyui.outputs import NodeError, Saver, Saving, Told
-from nightkiln.testing.comfyui.queue import Item
+from nightkiln.testing.comfyui.queue import Item, WorkerDied
 from nightkiln.testing.comfyui.reports import Report
 
 STEPS_TOLD_MAX = 1000  # of one node; ComfyUI tells all
@@ -27,10 +27,6 @@ _OOM_TIP = (
 
 class Interrupted(Exception):
     """Somebody asked for the running prompt to stop."""
-
-
-class ThreadDied(Exception):
-    """The worker thread is no more; nothing will run from now on."""
 
 
 @dataclass(slots=True)
@@ -103,7 +99,9 @@ class Execution:
             if mark not in cache:  # two nodes of one graph may share a signature
                 try:
                     cache[mark] = await self._node(node_id, is_heavy=node_id == heavy)
-                except (NodeError, Interrupted) as error:
+                except WorkerDied:
+                    raise
+                except Exception as error:  # noqa: BLE001 - ComfyUI tells whatever a node raises
                     self._failed(node_id, error)
                     return
                 self.ran.append(node_id)
@@ -178,7 +176,7 @@ class Execution:
         if kind == "kill":
             self._bench.die()
         if kind in {"kill", "exit"}:
-            raise ThreadDied
+            raise WorkerDied
         if kind == "oom":
             message = f"out of memory on purpose {tag}"
             raise NodeError("torch.OutOfMemoryError", message + _OOM_TIP)
@@ -186,7 +184,7 @@ class Execution:
             raise NodeError("OSError", "[Errno 28] No space left on device\n")
         raise NodeError("ValueError", f"on purpose {tag}\n")
 
-    def _failed(self, node_id: str, error: NodeError | Interrupted) -> None:
+    def _failed(self, node_id: str, error: Exception) -> None:
         node = self._graph[node_id]
         fields: dict[str, Any] = {
             "node_id": node_id,
@@ -198,8 +196,8 @@ class Execution:
             return
         given = {k: [str(v)] for k, v in node["inputs"].items() if not isinstance(v, list)}
         fields |= {
-            "exception_message": str(error),
-            "exception_type": error.kind,
+            "exception_message": str(error) if isinstance(error, NodeError) else f"{error}\n",
+            "exception_type": error.kind if isinstance(error, NodeError) else type(error).__name__,
             "traceback": ['  File "/stand-in/nodes.py", line 1, in run\n'],
             "current_inputs": given,
             "current_outputs": list(self.ran),

@@ -17,6 +17,10 @@ Item: TypeAlias = tuple[float, str, Graph, dict[str, Any], list[str]]
 HISTORY_MAX = 10_000
 
 
+class WorkerDied(Exception):
+    """The worker thread is no more; nothing will run from now on, and HTTP goes on answering."""
+
+
 class PromptQueue:
     """What waits, what runs and what is over."""
 
@@ -40,11 +44,18 @@ class PromptQueue:
         self._tell()
 
     async def get(self) -> Item:
-        """The item with the lowest number; it runs from now on."""
+        """The item with the lowest number; it runs from now on.
+
+        Raises:
+            WorkerDied: two items cannot be compared.
+        """
         while not self.pending:
             self._wake.clear()
             await self._wake.wait()
-        self.running = item = heapq.heappop(self.pending)
+        try:
+            self.running = item = heapq.heappop(self.pending)
+        except TypeError as error:
+            raise WorkerDied from error
         self._tell()
         return item
 

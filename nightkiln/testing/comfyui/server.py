@@ -50,7 +50,6 @@ class StandIn:
         ends_process: bool = False,
     ) -> None:
         self._port, self._ends_process = port, ends_process
-        self._is_dead = False
         self.files = Files()
         plan = FaultPlan.of(faults)
         self._hub = Hub(lambda: self._queue.remaining)
@@ -70,6 +69,7 @@ class StandIn:
             gpu_name=gpu_name,
         )
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -88,7 +88,7 @@ class StandIn:
         return list(self._worker.renders)
 
     async def idle(self) -> None:
-        """Wait until nothing is queued or running."""
+        """Wait until nothing is queued or running; for ever, if the worker has died."""
         await self._queue.idle.wait()
 
     async def __aenter__(self) -> Self:
@@ -99,9 +99,11 @@ class StandIn:
             shutdown_timeout=SHUTDOWN_S,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, self._port)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        assert self._runner.server is not None, "set up"
+        loop = asyncio.get_running_loop()
+        # A site of aiohttp's would not let go of its socket at once, as dying must.
+        self._listener = await loop.create_server(self._runner.server, HOST, self._port)
+        self._port = self._listener.sockets[0].getsockname()[1]
         self._tasks = [
             asyncio.create_task(self._worker.run()),
             asyncio.create_task(self._hub.publish()),
@@ -118,12 +120,12 @@ class StandIn:
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert self._listener is not None, "not started"
+        self._listener.close()
         await self._hub.close()
         await self._runner.cleanup()
         for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(
-                outcome, asyncio.CancelledError
-            ):
+            if isinstance(outcome, Exception):  # ours: a mistake in the stand-in
                 raise outcome
 
     def die(self) -> None:
@@ -131,14 +133,8 @@ class StandIn:
         if self._ends_process:
             os._exit(KILLED)
         assert self._runner is not None, "not started"
-        if self._is_dead:
-            return
-        self._is_dead = True
-        for site in self._runner.sites:
-            server = getattr(site, "_server", None)
-            if server is not None:
-                server.close()
-        if self._runner.server is not None:
-            for connection in self._runner.server.connections:
-                if connection.transport is not None:
-                    connection.transport.abort()
+        assert self._listener is not None, "not started"
+        self._listener.close()
+        for connection in self._runner.server.connections if self._runner.server else ():
+            if connection.transport is not None:
+                connection.transport.abort()

@@ -8,9 +8,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from nightkiln.core.model import Graph
-from nightkiln.testing.comfyui.execution import Bench, Execution, ThreadDied
+from nightkiln.testing.comfyui.execution import Bench, Execution
 from nightkiln.testing.comfyui.faults import FaultPlan
-from nightkiln.testing.comfyui.queue import HISTORY_MAX, Item, PromptQueue
+from nightkiln.testing.comfyui.queue import HISTORY_MAX, Item, PromptQueue, WorkerDied
 from nightkiln.testing.comfyui.reports import Report
 from nightkiln.testing.comfyui.sockets import Hub
 
@@ -35,8 +35,8 @@ class Worker:
         self.renders: deque[Render] = deque(maxlen=HISTORY_MAX)
 
     async def run(self) -> None:
-        """Work for ever; returns when the "thread" dies, while HTTP goes on answering."""
-        with contextlib.suppress(ThreadDied, TypeError):  # TypeError: see queue.Item
+        """Work for ever; returns when the "thread" dies."""
+        with contextlib.suppress(WorkerDied):
             while True:
                 await self._execute(await self._queue.get())
 
@@ -45,7 +45,7 @@ class Worker:
         if "die" in faults:
             self._bench.die()
         if faults & {"die", "worker-thread-death"}:
-            raise ThreadDied
+            raise WorkerDied
         self._bench.interrupt.clear()
         report = Report(self._hub, item)
         self._hub.client_id = report.client_id
