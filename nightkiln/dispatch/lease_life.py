@@ -78,7 +78,7 @@ class LeaseLife:
             if not self._release_asked.is_set():
                 await self._serve(shell, provider)
         except (OfferGone, WorkerLost, ProviderError) as error:
-            self.is_lost, self.reason = True, str(error)
+            self._connecting, self.is_lost, self.reason = None, True, str(error)
             shell.events.put_nowait(Lost(self.id, str(error)))
         except asyncio.CancelledError:
             own = asyncio.current_task()
@@ -123,6 +123,7 @@ class LeaseLife:
 
     async def _released(self, shell: Shell, provider: Provider) -> None:
         """Stop paying, also when this very task is being cancelled, and only then say so."""
+        self._connecting = None
         releasing = asyncio.ensure_future(self._release(shell, provider))
         try:
             await asyncio.shield(releasing)
