@@ -6,6 +6,7 @@ The same function serves the command line and the Prefect flows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -16,9 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import duckdb
+
 from nightkiln.catalog import Catalog, catalog_digest, load_catalog, scratch
+from nightkiln.catalog.checks import check
+from nightkiln.catalog.definitions import SAVED_FILE, definitions_for
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import BatchId
+from nightkiln.core.specs import Definitions
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.night import Night, Outcome, StopSwitch
 from nightkiln.planner import Plan
@@ -34,9 +40,10 @@ NAME_DIGITS = 8  # hex digits of a digest in a batch's name
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One run, as a user asks for it. The catalog has passed preflight."""
+    """One run, as a user asks for it."""
 
     catalog: Catalog
+    object_info: Path | None = None  # saved node definitions to check against
     name: str | None = None  # of the batch; None: from the catalog, so that the same call resumes
     is_nightly: bool = False  # the default name carries the date instead of a digest
     is_fresh: bool = False  # render also what other batches of the store have done
@@ -89,24 +96,41 @@ def _local(settings: Settings, now_s: float) -> datetime:
         raise BadInput([Problem("timezone", what, "such as UTC or Europe/Berlin")]) from error
 
 
-def checked_catalog(
-    folder: Path,
-    *,
-    overrides: Mapping[str, str] | None = None,
-    limit: int | None = None,
-    object_info: Path | None = None,
-    settings: Settings | None = None,
+def chosen_catalog(
+    folder: Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None
 ) -> Catalog:
-    """A catalog that has passed preflight: nothing in it can be rejected for its shape.
+    """The catalog in ``folder``, some inputs held constant, only its first ``limit`` rows.
 
-    Checked against a worker of ``settings`` that answers, else the saved definitions, else the
-    stock ones.
+    Raises:
+        BadInput: it cannot be read; what its rows hold is preflight's to see.
+    """
+    catalog = load_catalog(folder)
+    return catalog.with_overrides(overrides if overrides is not None else {}).with_limit(limit)
+
+
+def preflight(
+    con: duckdb.DuckDBPyConnection, catalog: Catalog, settings: Settings, saved: Path | None
+) -> None:
+    """Check a catalog against what its workers can do; its rows stay loaded in ``con``.
+
+    Against the saved definitions if there are any, else the first worker that answers, else
+    the stock ones.
 
     Raises:
         BadInput: with every problem found.
     """
-    catalog = load_catalog(folder).with_overrides(overrides or {}).with_limit(limit)
-    return catalog
+    problems = check(catalog, _definitions(catalog, settings, saved), con)
+    if problems:
+        raise BadInput(problems)
+
+
+def _definitions(catalog: Catalog, settings: Settings, saved: Path | None) -> Definitions:
+    if saved is None and not (catalog.folder / SAVED_FILE).is_file():
+        for url in settings.worker_urls:
+            # A worker that is still starting is no reason to stop: the stock nodes will do.
+            with contextlib.suppress(BadInput):
+                return definitions_for(catalog, worker_url=url)
+    return definitions_for(catalog, saved=saved)
 
 
 def providers(settings: Settings) -> Mapping[str, Provider]:
@@ -135,18 +159,19 @@ async def run_batch(
     """Work on a batch until it is settled or stopped; resumes what an earlier run left.
 
     Raises:
-        BadInput: the catalog cannot be planned; nothing was started.
+        BadInput: the catalog fails preflight, with every problem; nothing was started.
         ClaimHeld: another run works on this batch; nothing was started.
         NightkilnError: the run could not go on; everything made until then is committed.
     """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
     catalog, found = request.catalog, providers(settings)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
-    store = await asyncio.to_thread(open_store, settings, create=True)
-    await asyncio.to_thread(store.prepare, now_s=clock())
     async with AsyncExitStack() as stack:
-        claim = await stack.enter_async_context(Claim(store.blobs, name, clock=clock))
         con = stack.enter_context(scratch())
+        await asyncio.to_thread(preflight, con, catalog, settings, request.object_info)
+        store = await asyncio.to_thread(open_store, settings, create=True)
+        await asyncio.to_thread(store.prepare, now_s=clock())
+        claim = await stack.enter_async_context(Claim(store.blobs, name, clock=clock))
         today = f"{_local(settings, clock()):%Y-%m-%d}"
         batch = BatchId(
             batch=name,

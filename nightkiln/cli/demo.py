@@ -15,7 +15,7 @@ from nightkiln.cli.run import outcome_lines, watch
 from nightkiln.demo import QUERY, RENDER_S, contact_sheet, demo_catalog, stand_ins
 from nightkiln.night import Outcome
 from nightkiln.settings import Settings, load_settings
-from nightkiln.wiring import Request, checked_catalog, open_store
+from nightkiln.wiring import Request, chosen_catalog, open_store
 
 QUICK_ROWS = 8
 
@@ -44,7 +44,7 @@ def demo(
 
 
 async def _night(store: str, limit: int | None) -> Outcome:
-    catalog = checked_catalog(demo_catalog(), limit=limit)
+    catalog = chosen_catalog(demo_catalog(), limit=limit)
     # A name with the time makes every demo a batch of its own, with something to see.
     request = Request(catalog, name=f"demo-{time.strftime('%Y%m%dT%H%M%S')}", is_fresh=True)
     async with stand_ins(render_s=RENDER_S) as urls:

@@ -23,7 +23,7 @@ from nightkiln.observers import JsonLines, PlainLines, Terminal
 from nightkiln.observers.sentences import duration
 from nightkiln.ports.observer import Observer
 from nightkiln.settings import Settings, load_settings
-from nightkiln.wiring import Request, checked_catalog, run_batch
+from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -59,10 +59,8 @@ def run(
     Example: nightkiln run catalogs/demo --worker-url http://127.0.0.1:8188 --store results
     """
     settings = load_settings(store=store, worker_urls=worker_url)
-    checked = checked_catalog(
-        catalog, overrides=_parsed(overrides), limit=limit, object_info=object_info
-    )
-    request = Request(checked, name=name, is_fresh=fresh)
+    chosen = chosen_catalog(catalog, overrides=_parsed(overrides), limit=limit)
+    request = Request(chosen, object_info=object_info, name=name, is_fresh=fresh)
     outcome = asyncio.run(watch(request, settings, as_json=as_json))
     say_outcome(outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)

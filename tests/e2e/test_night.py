@@ -15,7 +15,7 @@ from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
-from nightkiln.wiring import Request, checked_catalog, run_batch
+from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 
 class Quiet(JsonLines):
@@ -41,7 +41,7 @@ async def night(
     settings = Settings(
         store=str(store), worker_urls=tuple(server.url for server in workers), startup_s=5.0
     )
-    request = Request(checked_catalog(folder), name=name, is_fresh=is_fresh)
+    request = Request(chosen_catalog(folder), name=name, is_fresh=is_fresh)
     told = observer if observer is not None else Quiet()
     return await run_batch(request, settings, told, switch=switch)
 
@@ -191,7 +191,7 @@ async def test_without_any_worker_the_run_says_so_and_stops(tmp_path: Path) -> N
         pass
     settings = Settings(store=str(store), worker_urls=(gone.url,), startup_s=0.2)
 
-    outcome = await run_batch(Request(checked_catalog(folder), name="n"), settings, Quiet())
+    outcome = await run_batch(Request(chosen_catalog(folder), name="n"), settings, Quiet())
 
     assert outcome.exit_code == 3
     assert outcome.stop_reason is not None
