@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import httpx
 import pytest
@@ -12,32 +11,20 @@ from websockets.exceptions import ConnectionClosedError
 
 from nightkiln.testing.comfyui.peer import Peer
 from nightkiln.testing.comfyui.process import ServerProcess
+from nightkiln.testing.comfyui.samples import fail, image, long, save
 
 Mortal = Callable[[], AbstractContextManager[ServerProcess]]
-
-
-def graph(*, kind: str | None = None, color: int = 1) -> dict[str, Any]:
-    size = {"width": 16, "height": 16, "batch_size": 1, "color": color}
-    nodes: dict[str, Any] = {"1": {"class_type": "EmptyImage", "inputs": size}}
-    if kind is not None:
-        inputs = {"image": ["1", 0], "kind": kind, "tag": "t"}
-        nodes["2"] = {"class_type": "NightkilnRaise", "inputs": inputs}
-    saver = {"images": ["2" if kind is not None else "1", 0], "filename_prefix": "conformance/d"}
-    return {**nodes, "3": {"class_type": "SaveImage", "inputs": saver}}
-
-
-def sleeping() -> dict[str, Any]:
-    inputs = {"image": ["1", 0], "seconds": 60, "steps": 1000, "tag": "t"}
-    return {**graph(kind="value"), "2": {"class_type": "NightkilnSleep", "inputs": inputs}}
 
 
 def test_a_dead_worker_thread_is_seen_only_in_what_does_not_happen(mortal: Mortal) -> None:
     with mortal() as server:
         asking = Peer(server.url, "", "")
         with asking.listening("me") as listener:
-            stuck = asking.accepted(graph(kind="exit"), client_id="me")
+            stuck = asking.accepted(
+                {"1": image(), "2": fail("exit"), "3": save("2")}, client_id="me"
+            )
             listener.until("executing", node="2")
-            behind = asking.accepted(graph(color=2), client_id="me")
+            behind = asking.accepted({"1": image(), "2": save()}, client_id="me")
             listener.until("status", status={"exec_info": {"queue_remaining": 2}})
         queue = asking.http.get("/queue").json()
 
@@ -52,11 +39,11 @@ def test_two_waiting_prompts_of_one_number_and_id_end_the_worker(mortal: Mortal)
     with mortal() as server:
         asking = Peer(server.url, "", "")
         with asking.listening("me") as listener:
-            first = asking.accepted(sleeping(), client_id="me")
+            first = asking.accepted(long(), client_id="me")
             listener.until("progress", node="2")
             replies = [
-                asking.submit(graph(color=color), number=5, prompt_id="same").status_code
-                for color in range(4)
+                asking.submit({"1": image(), "2": save()}, number=5, prompt_id="same").status_code
+                for _ in range(4)
             ]
             waiting = asking.http.get("/queue").json()["queue_pending"]
             asking.http.post("/interrupt", json={"prompt_id": first})
@@ -73,9 +60,9 @@ def test_two_waiting_prompts_of_one_number_and_id_end_the_worker(mortal: Mortal)
 def test_a_killed_server_hangs_up_and_the_next_one_knows_nothing(mortal: Mortal) -> None:
     with mortal() as server:
         asking = Peer(server.url, "", "")
-        done = asking.run(graph()).prompt_id
+        done = asking.run({"1": image(), "2": save()}).prompt_id
         with asking.listening("me") as listener:
-            running = asking.accepted(sleeping(), client_id="me")
+            running = asking.accepted(long(), client_id="me")
             listener.until("progress", node="2")
             server.kill()
             with pytest.raises(ConnectionClosedError):
@@ -89,7 +76,7 @@ def test_a_killed_server_hangs_up_and_the_next_one_knows_nothing(mortal: Mortal)
         assert asking.http.get("/history").json() == {}
         assert asking.http.get("/queue").json() == {"queue_running": [], "queue_pending": []}
         assert asking.http.get(f"/history/{done}").json() == {}
-        assert asking.submit(graph()).json()["number"] == 0
+        assert asking.submit({"1": image(), "2": save()}).json()["number"] == 0
         asking.close()
 
 
@@ -97,7 +84,9 @@ def test_a_node_that_ends_the_process_takes_everything_with_it(mortal: Mortal) -
     with mortal() as server:
         asking = Peer(server.url, "", "")
         with asking.listening("me") as listener:
-            prompt_id = asking.accepted(graph(kind="kill"), client_id="me")
+            prompt_id = asking.accepted(
+                {"1": image(), "2": fail("kill"), "3": save("2")}, client_id="me"
+            )
             with pytest.raises(ConnectionClosedError):
                 listener.until_over(prompt_id)
         with pytest.raises(httpx.TransportError):

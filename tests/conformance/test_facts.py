@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
 
 from nightkiln.nodes import compact, stock_definitions
 from nightkiln.testing.comfyui.peer import Peer
+from nightkiln.testing.comfyui.samples import image, save
 
 
 def test_the_stock_definitions_are_those_of_the_server(comfyui: Peer) -> None:
@@ -109,13 +108,7 @@ def test_a_path_that_is_not_there_is_not_found(comfyui: Peer) -> None:
 
 
 def test_a_prompt_can_be_followed_under_api(comfyui: Peer) -> None:
-    size = {"width": 16, "height": 16, "batch_size": 1, "color": uuid4().int % 0xFFFFFF}
-    saver = {"images": ["1", 0], "filename_prefix": "conformance/api"}
-    graph = {
-        "1": {"class_type": "EmptyImage", "inputs": size},
-        "2": {"class_type": "SaveImage", "inputs": saver},
-    }
-    prompt_id = comfyui.run(graph).prompt_id
+    prompt_id = comfyui.run({"1": image(), "2": save()}).prompt_id
 
     entry = comfyui.http.get(f"/api/history/{prompt_id}").json()[prompt_id]
     [place] = entry["outputs"]["2"]["images"]

@@ -11,16 +11,7 @@ import pytest
 from PIL import Image
 
 from nightkiln.testing.comfyui.peer import Peer
-
-
-def image(batch: int = 1, side: int = 16) -> dict[str, Any]:
-    inputs = {"width": side, "height": side, "batch_size": batch}
-    return {"class_type": "EmptyImage", "inputs": {**inputs, "color": uuid4().int % 0xFFFFFF}}
-
-
-def save(stem: str) -> dict[str, Any]:
-    inputs = {"images": ["1", 0], "filename_prefix": f"conformance/{stem}"}
-    return {"class_type": "SaveImage", "inputs": inputs}
+from nightkiln.testing.comfyui.samples import image, save
 
 
 def saved(comfyui: Peer, kind: str = "SaveImage", /, **inputs: Any) -> dict[str, Any]:
@@ -69,7 +60,7 @@ def test_a_picture_comes_whole_with_its_length(comfyui: Peer) -> None:
 def test_a_picture_tells_the_graph_that_made_it_and_what_it_was_given_to_tell(
     comfyui: Peer,
 ) -> None:
-    graph = {"1": image(), "2": save("told")}
+    graph = {"1": image(), "2": save()}
     info = {"nightkiln": {"job_id": "a", "row": 1}, "other": [1, "ä"]}
 
     run = comfyui.run(graph, extra_data={"extra_pnginfo": info})
@@ -150,7 +141,10 @@ def test_a_file_that_is_not_there_or_not_ours(
 def test_files_of_one_series_are_numbered_on(comfyui: Peer) -> None:
     stem = uuid4().hex
 
-    runs = [comfyui.run({"1": image(batch=2), "2": save(stem)}) for _ in range(2)]
+    runs = [
+        comfyui.run({"1": image(batch=2), "2": save(prefix=f"conformance/{stem}")})
+        for _ in range(2)
+    ]
 
     names = [place["filename"] for run in runs for place in run.outputs["2"]["images"]]
     assert names == [f"{stem}_0000{number}_.png" for number in (1, 2, 3, 4)]
@@ -210,7 +204,7 @@ def test_an_uploaded_picture_can_be_loaded(comfyui: Peer) -> None:
 
     assert answer == {"name": name, "subfolder": "", "type": "input"}
     load = {"class_type": "LoadImage", "inputs": {"image": name}}
-    assert comfyui.run({"1": load, "2": save("loaded")}).ending[0] == "execution_success"
+    assert comfyui.run({"1": load, "2": save()}).ending[0] == "execution_success"
     kept = comfyui.view({"filename": name, "type": "input"})
     assert kept.content == png((200, 10, 10))
 
@@ -236,10 +230,10 @@ def test_an_upload_can_overwrite_and_changes_what_is_cached(comfyui: Peer) -> No
     name = f"{uuid4().hex}.png"
     upload(comfyui, name, png((1, 2, 3)), overwrite="true", subfolder="sub")
     load = {"class_type": "LoadImage", "inputs": {"image": f"sub/{name}"}}
-    first = comfyui.run({"1": load, "2": save("over")})
+    first = comfyui.run({"1": load, "2": save()})
 
     answer = upload(comfyui, name, png((3, 2, 1)), overwrite="true", subfolder="sub")
-    again = comfyui.run({"1": load, "2": save("over")})
+    again = comfyui.run({"1": load, "2": save()})
 
     assert answer == {"name": name, "subfolder": "sub", "type": "input"}
     assert again.of("execution_cached")[0]["nodes"] == []

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import io
-from typing import Any
-from uuid import uuid4
 
 from PIL import Image
 
 from nightkiln.testing.comfyui.peer import Peer, Run
-
-
-def text_to_image(
-    checkpoint: str, *, text: str = "a kiln", seed: int = 1, side: int = 64, batch: int = 1
-) -> dict[str, Any]:
-    sampling = {"steps": 1, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple"}
-    links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0]}
-    size = {"width": side, "height": side, "batch_size": batch}
-    saver = {"images": ["6", 0], "filename_prefix": f"conformance/{uuid4().hex}"}
-    return {
-        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": checkpoint}},
-        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": ["1", 1]}},
-        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
-        "4": {"class_type": "EmptyLatentImage", "inputs": size},
-        "5": {
-            "class_type": "KSampler",
-            "inputs": {**sampling, **links, "latent_image": ["4", 0], "seed": seed, "denoise": 1.0},
-        },
-        "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
-        "7": {"class_type": "SaveImage", "inputs": saver},
-    }
+from nightkiln.testing.comfyui.samples import text_to_image
 
 
 def pixels(comfyui: Peer, run: Run) -> list[tuple[tuple[int, int], bytes]]:

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from nightkiln.testing.comfyui.peer import Peer
+from nightkiln.testing.comfyui.samples import fail, image, save, sleep
 
 OUT_OF_MEMORY = (
     "out of memory on purpose t\nThis error means you ran out of memory on your GPU.\n\n"
     "TIPS: If the workflow worked before you might have accidentally set the batch_size"
     " to a large number."
 )
-
-
-def image(color: int | None = None, batch: int = 1) -> dict[str, Any]:
-    """A plain image; without a colour, one that nobody has asked for before."""
-    chosen = color if color is not None else uuid4().int % 0xFFFFFF
-    inputs = {"width": 16, "height": 16, "batch_size": batch, "color": chosen}
-    return {"class_type": "EmptyImage", "inputs": inputs}
-
-
-def save(source: str = "1", prefix: str | None = None) -> dict[str, Any]:
-    chosen = prefix if prefix is not None else f"conformance/{uuid4().hex}"
-    return {"class_type": "SaveImage", "inputs": {"images": [source, 0], "filename_prefix": chosen}}
-
-
-def sleep(seconds: float, steps: int = 2) -> dict[str, Any]:
-    inputs = {"image": ["1", 0], "seconds": seconds, "steps": steps, "tag": uuid4().hex}
-    return {"class_type": "NightkilnSleep", "inputs": inputs}
-
-
-def fail(kind: str) -> dict[str, Any]:
-    inputs = {"image": ["1", 0], "kind": kind, "tag": "t"}
-    return {"class_type": "NightkilnRaise", "inputs": inputs}
 
 
 def test_the_websocket_tells_of_every_step_in_order(comfyui: Peer) -> None:
@@ -277,131 +255,6 @@ def test_a_name_that_leads_out_of_the_folder_fails_when_it_runs(comfyui: Peer) -
     )
 
 
-def test_an_interrupted_prompt_ends_at_its_next_step(comfyui: Peer) -> None:
-    with comfyui.listening("interrupting") as listener:
-        prompt_id = comfyui.accepted(
-            {"1": image(), "2": sleep(60, 1000), "3": save("2")}, client_id="interrupting"
-        )
-        listener.until("progress", node="2")
-        comfyui.http.post("/interrupt", json={"prompt_id": str(uuid4())})
-        listener.until("progress", node="2")  # somebody else's id stops nothing
-        reply = comfyui.http.post("/interrupt", json={"prompt_id": prompt_id})
-        messages = listener.until_over(prompt_id)
-
-    assert (reply.status_code, reply.content) == (200, b"")
-    entry = comfyui.entry(prompt_id)
-    assert entry["status"]["status_str"] == "error"
-    name, fields = entry["status"]["messages"][-1]
-    assert name == "execution_interrupted"
-    assert set(fields) == {"prompt_id", "node_id", "node_type", "executed", "timestamp"}
-    assert (fields["node_id"], fields["executed"]) == ("2", ["1"])
-    assert ("execution_interrupted", fields) in messages
-
-
-def test_an_interrupt_while_nothing_runs_does_not_hurt_the_next_prompt(comfyui: Peer) -> None:
-    reply = comfyui.http.post("/interrupt", json={})
-
-    assert reply.status_code == 200
-    assert comfyui.run({"1": image(), "2": save()}).ending[0] == "execution_success"
-
-
-def test_the_queue_tells_what_runs_and_what_waits_and_forgets_what_is_deleted(
-    comfyui: Peer,
-) -> None:
-    graph = {"1": image(), "2": sleep(60, 1000), "3": save("2")}
-    with comfyui.listening("queueing") as listener:
-        running = comfyui.accepted(graph, client_id="queueing")
-        listener.until("progress", node="2")
-        late = comfyui.accepted({"1": image(), "2": save()}, number=900)
-        early = comfyui.accepted({"1": image(), "2": save()}, number=-900)
-        front = comfyui.accepted({"1": image(), "2": save()}, front=True)
-        queue = comfyui.http.get("/queue").json()
-        depth = comfyui.http.get("/prompt").json()
-        replies = [
-            comfyui.http.post("/queue", json={"delete": [early, "unknown", running]}),
-            comfyui.http.post("/queue", json={"clear": True}),
-        ]
-        left = comfyui.http.get("/queue").json()
-        comfyui.http.post("/interrupt", json={"prompt_id": running})
-        listener.until_over(running)
-
-    assert set(queue) == {"queue_running", "queue_pending"}
-    assert [item[1] for item in queue["queue_running"]] == [running]
-    assert queue["queue_running"][0][2] == graph
-    assert [item[1] for item in sorted(queue["queue_pending"], key=lambda item: item[0])] == [
-        early,
-        front,
-        late,
-    ]
-    assert depth == {"exec_info": {"queue_remaining": 4}}
-    assert [(reply.status_code, reply.content) for reply in replies] == [(200, b"")] * 2
-    assert [item[1] for item in left["queue_running"]] == [running]
-    assert left["queue_pending"] == []
-    assert comfyui.http.get(f"/history/{early}").json() == {}
-
-
-def test_prompts_run_in_the_order_of_their_numbers(comfyui: Peer) -> None:
-    with comfyui.listening("ordering") as listener:
-        first = comfyui.accepted(
-            {"1": image(), "2": sleep(60, 1000), "3": save("2")}, client_id="ordering"
-        )
-        listener.until("progress", node="2")
-        ids = [
-            comfyui.accepted({"1": image(), "2": save()}, number=number, client_id="ordering")
-            for number in (900, -900, 100)
-        ]
-        comfyui.http.post("/interrupt", json={"prompt_id": first})
-        messages = listener.until_over(ids[0])
-
-    over = [
-        data["prompt_id"]
-        for name, data in messages
-        if name == "executing" and data["node"] is None and data["prompt_id"] != first
-    ]
-    assert over == [ids[1], ids[2], ids[0]]
-
-
-def test_a_prompt_without_a_client_is_told_to_all_but_only_its_progress(comfyui: Peer) -> None:
-    with comfyui.listening("eavesdropping") as listener:
-        prompt_id = comfyui.accepted({"1": image(), "2": save()})
-        messages = listener.until("status", status={"exec_info": {"queue_remaining": 0}})
-
-    assert {name for name, _ in messages} == {"status", "progress_state"}
-    assert prompt_id in {data.get("prompt_id") for _, data in messages}
-
-
-def test_other_clients_hear_only_of_the_queue(comfyui: Peer) -> None:
-    with comfyui.listening("bystander") as bystander:
-        comfyui.run({"1": image(), "2": save()})
-        messages = bystander.until("status", status={"exec_info": {"queue_remaining": 0}})
-
-    assert {name for name, _ in messages} == {"status"}
-
-
-def test_who_comes_back_is_told_the_running_node(comfyui: Peer) -> None:
-    with comfyui.listening("returning") as listener:
-        prompt_id = comfyui.accepted(
-            {"1": image(), "2": sleep(60, 1000), "3": save("2")}, client_id="returning"
-        )
-        listener.until("progress", node="2")
-    with comfyui.listening("returning") as again:
-        name, data = again.next()
-        comfyui.http.post("/interrupt", json={"prompt_id": prompt_id})
-        again.until_over(prompt_id)
-
-    assert (name, data) == ("executing", {"node": "2"})
-
-
-def test_the_newest_socket_of_a_client_hears_everything(comfyui: Peer) -> None:
-    with comfyui.listening("double") as older, comfyui.listening("double") as newer:
-        prompt_id = comfyui.accepted({"1": image(), "2": save()}, client_id="double")
-        newer.until_over(prompt_id)
-        comfyui.http.post("/queue", json={"clear": True})
-        older.socket.close()
-
-    assert comfyui.entry(prompt_id)["status"]["status_str"] == "success"
-
-
 def test_pictures_for_the_websocket_come_as_frames_and_leave_no_file(comfyui: Peer) -> None:
     saver = {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}
     graph = {"1": image(batch=2), "2": saver}
@@ -412,11 +265,3 @@ def test_pictures_for_the_websocket_come_as_frames_and_leave_no_file(comfyui: Pe
     assert run.outputs == {}
     assert again.of("execution_cached")[0]["nodes"] == ["1"]
     assert len(again.frames) == 2
-
-
-def test_a_client_that_tells_its_features_is_told_the_servers(comfyui: Peer) -> None:
-    with comfyui.listening("featured") as listener:
-        listener.socket.send('{"type": "feature_flags", "data": {}}')
-        [(name, data)] = listener.until("feature_flags")
-
-    assert (name, data) == ("feature_flags", comfyui.http.get("/features").json())

@@ -107,11 +107,8 @@ class Routes:
         extra.pop("auth_token_comfy_org", None)
         extra.pop("api_key_comfy_org", None)
         extra["create_time"] = int(time.time() * 1000)
-        faults, outputs, node_errors = (
-            self._plan.next_accepted(),
-            verdict.outputs,
-            verdict.node_errors,
-        )
+        faults = self._plan.next_accepted()
+        outputs, node_errors = verdict.outputs, verdict.node_errors
         if "partial-node-errors" in faults:
             node_errors = _one_dropped(body["prompt"], outputs[-1])
             outputs = outputs[:-1]
