@@ -16,10 +16,11 @@ test: setup
 	scripts/check
 
 test-comfyui: setup
-	scripts/real-comfyui install
-	scripts/real-comfyui test
+	$(BIN)/python scripts/real-comfyui
+	$(BIN)/pytest -m "real and not long" tests
 
 test-long: setup
+	$(BIN)/python scripts/real-comfyui
 	$(BIN)/pytest -m long tests
 
 bench: setup
