@@ -17,7 +17,7 @@ from nightkiln.catalog import Catalog
 from nightkiln.core.errors import NightkilnError
 from nightkiln.core.model import BatchId, LeaseEnd, Settled
 from nightkiln.core.scheduler import Scheduler
-from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work
+from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
 from nightkiln.journal import FileJournal
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
@@ -140,7 +140,7 @@ class Night:
             "reused": self.reused,
             "left": after.total - after.settled,
         }
-        await self.observer.event("planned", fields)
+        await tell(self.observer, "planned", fields)
         return after
 
     def _proven(self) -> Iterator[Settled]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nightkiln.dispatch.landing import Landing, VerifyRules
 from nightkiln.dispatch.loop import Dispatcher
-from nightkiln.dispatch.shell import JobSource, Sink, Work
+from nightkiln.dispatch.shell import JobSource, Sink, Work, tell
 from nightkiln.dispatch.tally import Tally
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Tally",
     "VerifyRules",
     "Work",
+    "tell",
 ]

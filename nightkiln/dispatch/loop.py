@@ -61,6 +61,9 @@ class Dispatcher:
             while not self._scheduler.is_finished:
                 for command in self._scheduler.handle(await self._shell.events.get()):
                     self._carry_out(command)
+                # A task that is cancelled before its first step would end without a word; the
+                # queue alone does not let it take that step.
+                await asyncio.sleep(0)
             ticking.cancel()
         await self._shell.tell_progress()
 

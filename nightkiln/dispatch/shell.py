@@ -84,9 +84,8 @@ class Shell:
         del self.in_hand[settled.job.id]
 
     async def tell(self, name: str, fields: Mapping[str, Any]) -> None:
-        """Tell the observer, who can neither block nor fail a run."""
-        async with _bounded(f"event {name}"):
-            await self.work.observer.event(name, fields)
+        """Tell the observer what happened."""
+        await tell(self.work.observer, name, fields)
 
     async def tell_progress(self) -> None:
         """Show the observer where the run stands."""
@@ -102,6 +101,12 @@ class Shell:
                 await watcher.__aenter__()
                 stack.push_async_callback(_leave, watcher)
             yield
+
+
+async def tell(observer: Observer, name: str, fields: Mapping[str, Any]) -> None:
+    """Tell an observer, who can neither block nor fail a run."""
+    async with _bounded(f"event {name}"):
+        await observer.event(name, fields)
 
 
 async def _leave(watcher: contextlib.AbstractAsyncContextManager[None]) -> None:

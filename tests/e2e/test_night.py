@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from nightkiln.core.errors import BadInput, ClaimHeld
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines
 from nightkiln.settings import Settings
@@ -206,3 +210,39 @@ async def test_leases_are_written_down_when_they_end(tmp_path: Path) -> None:
     [lease] = ask(store, "select provider, jobs_done, released_at >= ready_at, usd from leases")
     assert lease[:3] == ("local", 6, True)
     assert lease[3] == 0
+
+
+class Saboteur(Quiet):
+    """An observer that fails at everything."""
+
+    async def event(self, name: str, fields: Mapping[str, Any]) -> None:
+        raise RuntimeError(f"{name}: {fields}")
+
+
+async def test_an_observer_that_fails_cannot_fail_a_batch(tmp_path: Path) -> None:
+    folder, store = write_catalog(tmp_path / "catalog", 3), tmp_path / "store"
+    async with StandIn() as server:
+        outcome = await night(folder, store, [server], observer=Saboteur())
+
+    assert (outcome.exit_code, outcome.done) == (0, 3)
+
+
+async def test_a_catalog_that_fails_preflight_starts_nothing(tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": "a fox"}, {"id": "b", "prompt": None}]
+    folder, store = write_catalog(tmp_path / "catalog", rows), tmp_path / "store"
+    async with StandIn() as server:
+        with pytest.raises(BadInput, match="prompt"):
+            await night(folder, store, [server])
+
+        assert server.submitted == []
+    assert not store.exists()
+
+
+async def test_a_second_run_of_the_same_batch_is_told_who_has_it(tmp_path: Path) -> None:
+    folder, store = write_catalog(tmp_path / "catalog", 8), tmp_path / "store"
+    async with StandIn(render_s=0.05) as server:
+        first = asyncio.create_task(night(folder, store, [server]))
+        await until(lambda: server.submitted)
+        with pytest.raises(ClaimHeld, match=str(os.getpid())):
+            await night(folder, store, [server])
+        assert (await first).done == 8
