@@ -16,8 +16,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nightkiln.cli.options import CatalogArgument, JsonOption, StoreOption, WorkerUrlOption
-from nightkiln.core.errors import BadInput, Problem
+from nightkiln.cli.options import (
+    CatalogArgument,
+    JsonOption,
+    LimitOption,
+    SetOption,
+    StoreOption,
+    WorkerUrlOption,
+    parsed_overrides,
+)
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines, PlainLines, Terminal
 from nightkiln.observers.sentences import duration
@@ -37,11 +44,8 @@ def run(
         str | None,
         typer.Option(help="Name of the batch. Default: from the catalog, so that it resumes."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="INPUT=VALUE", help="Hold an input of the catalog constant."),
-    ] = None,
+    limit: LimitOption = None,
+    overrides: SetOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Render anew what other batches have done.")
     ] = False,
@@ -59,21 +63,11 @@ def run(
     Example: nightkiln run catalogs/demo --worker-url http://127.0.0.1:8188 --store results
     """
     settings = load_settings(store=store, worker_urls=worker_url)
-    chosen = chosen_catalog(catalog, overrides=_parsed(overrides), limit=limit)
+    chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
     request = Request(chosen, object_info=object_info, name=name, is_fresh=fresh)
     outcome = asyncio.run(watch(request, settings, as_json=as_json))
     say_outcome(outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
-
-
-def _parsed(overrides: list[str] | None) -> dict[str, str]:
-    parsed: dict[str, str] = {}
-    for text in overrides if overrides is not None else ():
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise BadInput([Problem("--set", f"{text!r} has no '='", "write --set steps=4")])
-        parsed[name] = value
-    return parsed
 
 
 async def watch(request: Request, settings: Settings, *, as_json: bool) -> Outcome:
