@@ -168,12 +168,12 @@ def bindings(report: Report) -> list[dict[str, Any]]:
     lines = []
     for item in catalog.inputs:
         column = column_of(item, columns)
-        default = item.default if item.seed_rule is SeedRule.GIVEN else item.seed_rule.value
-        parts = [f"column {column}"] if column is not None else []
-        parts += [repr(default) if isinstance(default, str) else f"{default}"] * (
-            default is not None
-        )
         kind = " (file)" if item.is_file else ""
+        parts = [f"column {column}"] if column is not None else []
+        if item.seed_rule is not SeedRule.GIVEN:
+            parts.append(item.seed_rule.value)
+        elif item.default is not None:
+            parts.append(repr(item.default))
         lines.append({"input": item.name, "from": " or ".join(parts) + kind, "to": list(item.to)})
     return lines
 

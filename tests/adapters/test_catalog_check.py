@@ -13,10 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nightkiln.catalog import check, definitions_for, read_catalog
+from nightkiln.catalog import CatalogInput, check, definitions_for, read_catalog
+from nightkiln.catalog.conditions import conditions
 from nightkiln.core.errors import BadInput
+from nightkiln.core.specs import Definitions, Spec, spec_of, value_problem
 from nightkiln.nodes import stock_definitions
+from nightkiln.testing.comfyui.process import stand_in_process
 
 WORKFLOW: dict[str, Any] = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "x.safetensors"}},
@@ -365,3 +370,53 @@ def test_a_worker_that_does_not_answer_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(BadInput, match=r"http://127.0.0.1:9: did not tell its nodes"):
         definitions_for(catalog, worker_url="http://127.0.0.1:9")
+
+
+def test_a_running_worker_says_what_it_has(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    catalog, _ = read_catalog(
+        folder_with(tmp_path, workflow=changed("1", ckpt_name="no.safetensors"))
+    )
+    assert catalog is not None
+
+    with stand_in_process() as server:
+        definitions = definitions_for(catalog, worker_url=server.url)
+        [problem] = check(catalog, definitions, con)
+
+    assert not definitions.is_stock
+    assert server.url in definitions.source
+    assert "put the file on the worker, or declare it" in problem.fix
+
+
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 20_000)
+FRACTIONS = st.floats(width=64) | st.integers(-5, 200).map(float)
+
+
+@given(
+    st.sampled_from(["steps", "cfg", "seed"]),
+    st.lists(NUMBERS, min_size=1) | st.lists(FRACTIONS, min_size=1),
+)
+@settings(deadline=None)
+def test_a_column_is_judged_as_each_of_its_values_would_be(key: str, values: list[Any]) -> None:
+    nodes = Definitions(stock_definitions(), "the stock nodes", is_stock=True)
+    spec = spec_of(nodes, "KSampler", key)
+    assert spec is not None
+    item = CatalogInput(key, (f"KSampler.{key}",))
+    table = pa.table({"row": range(len(values)), "it": values})
+
+    with duckdb.connect() as con:
+        con.register("judged", table)
+        kind = con.execute("SELECT typeof(it) FROM judged").fetchall()[0][0]
+        found = conditions(item, "it", kind, [spec], nodes, beyond=0, key="0")
+        wrong = " OR ".join(f"({condition.sql})" for condition in found)
+        rows = con.execute(f"SELECT row FROM judged WHERE {wrong}").fetchall()  # noqa: S608
+
+    assert {row for (row,) in rows} == {
+        row
+        for row, value in enumerate(values)
+        if value_problem(spec, value, is_exact=True) is not None or _is_too_large(spec, value)
+    }
+
+
+def _is_too_large(spec: Spec, value: float) -> bool:
+    """Doubles lose whole numbers up there, so a column of them cannot hold such a seed."""
+    return spec.kind == "INT" and isinstance(value, float) and abs(value) >= 2**53
