@@ -72,6 +72,7 @@ class ComfyWorker:
         self._to_forget: list[str] = []
         self._renders_s: float | None = None  # running mean, to pace the polls
         self._slowest_s = 0.0
+        self._is_lost = False
         self._watch = ProgressWatch(str(http.base_url))
 
     @property
@@ -153,6 +154,9 @@ class ComfyWorker:
             self._promote()
         try:
             entry = await self._wait(ticket, outstanding)
+        except WorkerLost:
+            self._is_lost = True
+            raise
         finally:
             self._settle(ticket)
         observed_s = max(0.0, self._clock() - outstanding.submitted_s)
@@ -246,7 +250,8 @@ class ComfyWorker:
     async def aclose(self) -> None:
         """Tidy up at the server, as far as it answers, and hang up."""
         self._watch.stop()
-        await self._forget_now()
+        if not self._is_lost:
+            await self._forget_now()
         await self._server.aclose()
 
 

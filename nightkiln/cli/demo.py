@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,7 +55,7 @@ def _report(settings: Settings, outcome: Outcome, console: Console) -> None:
     opened = open_store(settings)
     console.print(f'\n$ nightkiln query "{QUERY}"', markup=False)
     show(opened, QUERY, console)
-    sheet = Path(opened.uri) / f"contact-sheet-{outcome.batch}.png"
+    sheet = opened.root / f"contact-sheet-{outcome.batch}.png"
     count = contact_sheet(opened, outcome.batch, sheet)
-    console.print(f"images: {Path(opened.uri) / 'images' / outcome.batch}", markup=False)
+    console.print(f"images: {opened.root / 'images' / outcome.batch}", markup=False)
     console.print(f"contact sheet of all {count}: {sheet}", markup=False)

@@ -90,13 +90,13 @@ def _versions() -> Iterator[Finding]:
 def _store(settings: Settings, catalog: Path | None) -> Iterator[Finding]:
     try:
         store = open_store(settings, create=True)
-        store.check_writable()
+        store.prepare(now_s=time.time())
     except NightkilnError as error:
         fix = "choose another folder with --store, or make this one writable"
         yield Finding("store", False, str(error), fix)
         return
-    yield Finding("store", True, f"{store.uri} is writable")
-    free = shutil.disk_usage(store.uri).free
+    yield Finding("store", True, f"{store.root} is writable")
+    free = shutil.disk_usage(store.root).free
     need, why = _need_bytes(catalog)
     fix = f"free {(need - free) / 1e9:.1f} GB, or render fewer rows with --limit"
     yield Finding("free space", free >= need, f"{free / 1e9:.1f} GB free{why}", fix)

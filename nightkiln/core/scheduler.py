@@ -52,6 +52,7 @@ COOLDOWN_S = 5.0  # after the first strike; doubles with each
 OFFERS_EVERY_S = 5.0  # while more machines are wanted than we have
 PATIENCE_S = 120.0  # with work waiting and no machine ready for so long, stop and say so
 FIRST_FAILURES_MAX = 10  # jobs given up before the first success: the fault is ours, stop
+USELESS_KINDS = frozenset({"disk_full", "unfit"})  # the next job would fail there, too
 RETRY_SCAN_MAX = 16  # waiting jobs looked at to find one that has not failed on this machine
 
 
@@ -101,6 +102,7 @@ class Scheduler:
         self._running: dict[AttemptId, tuple[LeaseId, JobId]] = {}
         self._tries: dict[JobId, Tries] = {}  # only jobs that have failed at least once
         self._standing: dict[tuple[str, str], _Standing] = {}
+        self._last_strike = ""
         self._offers: tuple[Offer, ...] = ()
         self._is_fetching = self._is_asking = self._is_exhausted = self._cancels = False
         self._now_s = self._ready_at_s = 0.0
@@ -195,7 +197,8 @@ class Scheduler:
         held, job_id = settled
         if event.fault is Fault.MACHINE:
             held.machine_faults += 1
-            held.is_bad = held.is_bad or event.kind in {"disk_full", "unfit"}
+            if event.kind in USELESS_KINDS:
+                held.is_bad, held.error = True, event.error
         yield from self._return(job_id, held.offer, event.fault, event.error)
 
     def _lost(self, lease_id: LeaseId, error: str) -> Iterator[Command]:
@@ -254,7 +257,7 @@ class Scheduler:
                 "environment, not in a machine; see `attempts` in the store"
             )
         elif self._is_struck_out():
-            reason = "every worker failed too often; see `leases` and `attempts` in the store"
+            reason = f"every worker failed too often; the last one: {self._last_strike}"
         elif self._now_s - self._ready_at_s > PATIENCE_S:
             reason = f"no worker was ready for {PATIENCE_S:.0f} s; is one running?"
         else:
@@ -331,6 +334,7 @@ class Scheduler:
             if reason is not None:
                 if self._is_bad(held):
                     self._strike(held.offer)
+                    self._last_strike = reason
                 held.phase = Phase.RELEASING
                 yield Release(lease_id, reason)
 

@@ -106,7 +106,7 @@ class Attempting:
         self.shell.tally.worker(self.life.id, running=-1)
         if self.life.is_lost:
             return  # another attempt has told already
-        self.life.is_lost = True
+        self.life.is_lost, self.life.reason = True, str(error)
         # Results on their way into the store must be told before the loss: the scheduler hands
         # every other job of this lease to somebody else at once.
         await self.life.wind_down()

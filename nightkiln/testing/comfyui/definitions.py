@@ -7,7 +7,12 @@ from typing import Any
 
 from nightkiln.nodes import stock_definitions
 
-CHECKPOINTS = ("tiny.safetensors", "sd_xl_base_1.0.safetensors")
+# Those of the tests and of the shipped catalogs.
+CHECKPOINTS = (
+    "tiny.safetensors",
+    "sd_xl_base_1.0.safetensors",
+    "v1-5-pruned-emaonly.safetensors",
+)
 
 SLEEP, RAISE = "NightkilnSleep", "NightkilnRaise"
 RAISE_KINDS = ("value", "oom", "oserror", "exit", "kill")
