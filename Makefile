@@ -1,5 +1,4 @@
 # Every target works from a fresh clone on a machine that has Python 3.11, make and the registries.
-PYTHON ?= python3.11
 BIN := .venv/bin
 
 .PHONY: setup demo test test-comfyui test-long bench lock clean
@@ -7,7 +6,7 @@ BIN := .venv/bin
 setup: .venv/ready
 
 .venv/ready: requirements.lock pyproject.toml scripts/setup
-	PYTHON=$(PYTHON) scripts/setup
+	scripts/setup
 
 demo: setup
 	$(BIN)/python -m flows.demo

@@ -228,7 +228,7 @@ async def test_an_observer_that_fails_cannot_fail_a_batch(tmp_path: Path) -> Non
 
 
 async def test_a_catalog_that_fails_preflight_starts_nothing(tmp_path: Path) -> None:
-    rows = [{"id": "a", "prompt": "a fox"}, {"id": "b", "prompt": None}]
+    rows: list[dict[str, Any]] = [{"id": "a", "prompt": "a fox"}, {"id": "b", "prompt": None}]
     folder, store = write_catalog(tmp_path / "catalog", rows), tmp_path / "store"
     async with StandIn() as server:
         with pytest.raises(BadInput, match="prompt"):
