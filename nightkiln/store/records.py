@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nightkiln.core.model import BatchId, Lease, Usd
+from nightkiln.core.model import BatchId, LeaseEnd, Usd
 from nightkiln.ports.blobs import Blobs
 from nightkiln.store.commit import create_or_same
 from nightkiln.store.processes import Process
@@ -92,21 +92,6 @@ class BatchEnd:
     reused: int
     failed: int
     exit_code: int
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseEnd:
-    """A lease that is over, and what it came to."""
-
-    lease: Lease
-    rented_s: float
-    ready_s: float | None
-    released_s: float
-    reason: str
-    jobs_done: int
-    attempts_failed: int
-    busy_s: float
-    usd: Usd = Decimal(0)
 
 
 def write_batch_start(blobs: Blobs, start: BatchStart) -> None:
