@@ -22,6 +22,7 @@ from nightkiln.wiring import open_store
 
 ROWS_SHOWN_MAX = 1000  # in a table; --json and --csv give all
 FETCH_ROWS = 10_000
+READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
 def query(
@@ -69,6 +70,9 @@ def _asked(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[list[str], Any]:
         statements = con.extract_statements(sql)
         if len(statements) != 1:
             raise BadInput([Problem("query", f"{len(statements)} statements", "ask one at a time")])
+        if statements[0].type not in READING:
+            fix = "to change or export something, open the store's nightkiln.duckdb in DuckDB"
+            raise BadInput([Problem("query", "only reading is done here", fix)])
         answer = con.execute(sql)
     except duckdb.Error as error:
         fix = f"views: {', '.join(_views(con))}; 'describe jobs' lists columns"

@@ -1,0 +1,201 @@
+"""The commands as people and programs call them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from nightkiln import cli
+from nightkiln.core.errors import BadInput, ClaimHeld, StoreUnusable
+from nightkiln.testing.comfyui.process import stand_in_process
+from nightkiln.testing.samples import write_catalog
+
+KEY = "not-a-real-key-a9f3"
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[str]:
+    with stand_in_process() as process:
+        yield process.url
+
+
+@pytest.fixture(scope="module")
+def store(worker: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store in which one batch has run."""
+    folder = tmp_path_factory.mktemp("cli")
+    rows = [{"id": n, "prompt": f"a {n}", "category": n[0]} for n in ("ape", "ant", "bee")]
+    catalog = write_catalog(folder / "catalog", rows)
+    arguments = ["run", str(catalog), "--worker-url", worker, "--store", str(folder / "store")]
+    result = called(*arguments, "--name", "night", "--json")
+    assert result.exit_code == 0, result.output
+    return str(folder / "store")
+
+
+def called(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_every_command_teaches_in_its_help() -> None:
+    for command in ("init", "check", "run", "status", "stop", "query", "demo", "doctor"):
+        result = called(command, "--help")
+
+        assert result.exit_code == 0
+        assert len(result.stdout) > 300, command
+
+
+def test_run_tells_programs_what_came_of_it(worker: str, tmp_path: Path) -> None:
+    catalog = write_catalog(tmp_path / "catalog", 4)
+
+    result = called(
+        "run", str(catalog), "--worker-url", worker, "--store", str(tmp_path / "s"), "--json",
+        "--limit", "3", "--set", "negative=blurry",
+    )  # fmt: skip
+
+    outcome = lines(result)[-1]
+    assert result.exit_code == 0
+    assert (outcome["event"], outcome["total"], outcome["done"]) == ("outcome", 3, 3)
+    rows = lines(
+        called("query", "select negative from jobs", "--store", str(tmp_path / "s"), "--json")
+    )
+    assert rows == [{"negative": "blurry"}] * 3
+
+
+def test_the_same_run_again_has_the_same_batch_and_does_nothing(
+    worker: str, tmp_path: Path
+) -> None:
+    catalog = write_catalog(tmp_path / "catalog", 2)
+    arguments = ["run", str(catalog), "--worker-url", worker, "--store", str(tmp_path / "s")]
+
+    first, second = (lines(called(*arguments, "--json"))[-1] for _ in range(2))
+
+    assert first["batch"] == second["batch"]
+    assert str(first["batch"]).startswith("sample-")
+    assert (first["outputs"], second["outputs"], second["done"]) == (2, 0, 2)
+
+
+def test_run_without_a_worker_says_how_to_name_one(tmp_path: Path) -> None:
+    catalog = write_catalog(tmp_path / "catalog", 1)
+
+    result = called("run", str(catalog), "--store", str(tmp_path / "s"))
+
+    assert isinstance(result.exception, BadInput)
+    assert "--worker-url http://" in str(result.exception)
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    catalog = write_catalog(tmp_path / "catalog", 1)
+
+    result = called("run", str(catalog), "--worker-url", "http://me:secret@gpu:8188")
+
+    assert isinstance(result.exception, BadInput)
+    assert "secret" not in str(result.exception) + result.output
+
+
+def test_query_shows_a_table(store: str) -> None:
+    result = called(
+        "query", "select status, count(*) as jobs from jobs group by 1", "--store", store
+    )
+
+    assert "done" in result.stdout
+    assert "jobs" in result.stdout
+
+
+def test_query_answers_by_the_catalogs_own_columns(store: str) -> None:
+    sql = (
+        "select category, count(*) as jobs, avg(gpu_seconds) >= 0 as timed "
+        "from jobs group by 1 order by 1"
+    )
+
+    assert lines(called("query", sql, "--store", store, "--json")) == [
+        {"category": "a", "jobs": 2, "timed": True},
+        {"category": "b", "jobs": 1, "timed": True},
+    ]
+
+
+def test_query_writes_csv_with_a_header(store: str) -> None:
+    result = called(
+        "query", "select id, finished_at from jobs order by 1", "--store", store, "--csv"
+    )
+
+    header, *rows = csv.reader(io.StringIO(result.stdout))
+    assert header == ["id", "finished_at"]
+    assert [row[0] for row in rows] == ["ant", "ape", "bee"]
+
+
+def test_a_wrong_query_is_answered_with_what_there_is(store: str) -> None:
+    result = called("query", "select * from images", "--store", store)
+
+    assert isinstance(result.exception, BadInput)
+    assert "outputs" in str(result.exception)
+
+
+def test_a_query_cannot_change_the_store(store: str) -> None:
+    called("query", f"copy (select 1) to '{store}/results/evil.parquet'", "--store", store)
+
+    assert not (Path(store) / "results" / "evil.parquet").exists()
+
+
+def test_status_shows_how_a_batch_ended(store: str) -> None:
+    [row] = lines(called("status", "night", "--store", store, "--json"))
+
+    assert (row["state"], row["exit_code"], row["done"], row["left"]) == ("ended", 0, 3, 0)
+    assert "night" in called("status", "--store", store).stdout
+
+
+def test_status_of_a_store_that_is_not_there_says_so(tmp_path: Path) -> None:
+    result = called("status", "--store", str(tmp_path / "nowhere"))
+
+    assert isinstance(result.exception, StoreUnusable)
+
+
+def test_stop_says_when_nobody_works_on_a_batch(store: str) -> None:
+    result = called("stop", "night", "--store", store)
+
+    assert isinstance(result.exception, BadInput)
+    assert "nobody works" in str(result.exception)
+
+
+def test_doctor_looks_at_everything_and_shows_no_key(
+    worker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAST_API_KEY", KEY)
+
+    result = called("doctor", "--store", str(tmp_path / "s"), "--worker-url", worker)
+
+    assert result.exit_code == 0
+    assert "is writable" in result.stdout
+    assert "VAST_API_KEY: present" in result.stdout
+    assert KEY not in result.output
+
+
+def test_doctor_finds_a_worker_that_is_not_there(tmp_path: Path) -> None:
+    with stand_in_process() as gone:
+        url = gone.url
+
+    result = called("doctor", "--store", str(tmp_path / "s"), "--worker-url", url)
+
+    assert result.exit_code == 2
+    assert "is ComfyUI running there?" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ClaimHeld("somebody has it", owner="gpu:1", since_s=0.0), 2),
+        (StoreUnusable("no space"), 3),
+    ],
+)
+def test_errors_become_exit_codes(error: Exception, code: int) -> None:
+    assert isinstance(error, ClaimHeld | StoreUnusable)
+    assert cli._told(error) == code
