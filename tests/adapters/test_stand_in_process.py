@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +17,7 @@ from nightkiln.testing.comfyui.peer import Peer
 from nightkiln.testing.comfyui.process import stand_in_process
 
 MODULE = [sys.executable, "-m", "nightkiln.testing.comfyui"]
-GRAPH = {
+GRAPH: dict[str, Any] = {
     "1": {
         "class_type": "EmptyImage",
         "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 1},
@@ -51,6 +54,22 @@ def test_what_is_asked_for_is_what_it_has() -> None:
         stamps = [fields["timestamp"] for _, fields in run.entry["status"]["messages"]]
         assert stamps[-1] - stamps[0] >= 10
         asking.close()
+
+
+def test_it_writes_down_when_each_prompt_ran(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    with stand_in_process("--render-s", "0.02", "--record", str(record)) as server:
+        asking = Peer(server.url, "stand-in", "")
+        ran = [asking.run({**GRAPH, "1": _coloured(colour)}).prompt_id for colour in (1, 2)]
+        asking.close()
+
+    first, second = (json.loads(line) for line in record.read_text().splitlines())
+    assert [first["id"], second["id"]] == ran
+    assert first["started_s"] + 0.02 <= first["finished_s"] <= second["started_s"]
+
+
+def _coloured(colour: int) -> dict[str, Any]:
+    return {**GRAPH["1"], "inputs": {**GRAPH["1"]["inputs"], "color": colour}}
 
 
 def test_dying_ends_the_process_as_a_kill_does() -> None:

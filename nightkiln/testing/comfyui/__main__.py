@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import signal
+from pathlib import Path
 
 from nightkiln.testing.comfyui.definitions import CHECKPOINTS
 from nightkiln.testing.comfyui.faults import FAULTS
@@ -27,10 +29,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault", action="append", default=[], help="see below; repeatable")
     parser.add_argument("--gpu-name", default="cpu", help="what /system_stats says")
     parser.add_argument("--checkpoint", action="append", help="a model it has; repeatable")
+    parser.add_argument("--record", type=Path, help="write down when each prompt ran, at the end")
     return parser
 
 
-async def _serve(server: StandIn) -> None:
+def _write_record(server: StandIn, path: Path) -> None:
+    """A JSON line per prompt that was executed, seconds by a clock that only says how long."""
+    lines = [
+        json.dumps({"id": r.prompt_id, "started_s": r.started_s, "finished_s": r.finished_s})
+        for r in server.renders
+    ]
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+async def _serve(server: StandIn, record: Path | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -38,6 +50,8 @@ async def _serve(server: StandIn) -> None:
     async with server:
         print(f"listening on {server.url}", flush=True)  # noqa: T201 - for whoever started it
         await stop.wait()
+        if record is not None:
+            _write_record(server, record)
 
 
 def main() -> None:
@@ -58,7 +72,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(server))
+        asyncio.run(_serve(server, options.record))
 
 
 if __name__ == "__main__":

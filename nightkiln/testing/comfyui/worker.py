@@ -25,6 +25,8 @@ class Render:
     graph: Graph
     ending: str  # execution_success | execution_error | execution_interrupted
     ran: tuple[str, ...]  # node ids; what the others gave came from the cache
+    started_s: float  # loop time at which it was taken from the queue
+    finished_s: float  # and at which the history had it; until then nothing else could run
 
 
 class Worker:
@@ -47,11 +49,15 @@ class Worker:
         if faults & {"die", "worker-thread-death"}:
             raise WorkerDied
         self._bench.interrupt.clear()
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
         report = Report(self._hub, item)
         self._hub.client_id = report.client_id
         execution = Execution(self._bench, report, item, faults=faults, number=self._plan.executed)
         await execution.run()
-        self.renders.append(Render(item[1], item[2], report.ending, tuple(execution.ran)))
         await asyncio.sleep(HISTORY_LAG_S)
         self._queue.finish(None if "forget" in faults else report.entry())
         report.over()
+        ran = tuple(execution.ran)
+        done = Render(item[1], item[2], report.ending, ran, started_s, loop.time())
+        self.renders.append(done)
