@@ -111,8 +111,7 @@ class Attempting:
         # every other job of this lease to somebody else at once.
         await self.life.wind_down()
         self.shell.events.put_nowait(Lost(self.life.id, str(error)))
-        fields = {"lease_id": self.life.id, "host": self.life.host, "error": str(error)}
-        await self.shell.tell("lease_lost", fields)
+        await self.life.tell_lost(self.shell)
 
     async def _cancelled(self) -> None:
         is_stop = self.life.renders[self.id].is_cancelled

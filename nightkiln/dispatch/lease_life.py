@@ -80,6 +80,7 @@ class LeaseLife:
         except (OfferGone, WorkerLost, ProviderError) as error:
             self._connecting, self.is_lost, self.reason = None, True, str(error)
             shell.events.put_nowait(Lost(self.id, str(error)))
+            await self.tell_lost(shell)
         except asyncio.CancelledError:
             own = asyncio.current_task()
             if not self._release_asked.is_set() or own is None or own.uncancel():
@@ -99,7 +100,7 @@ class LeaseLife:
             self._connecting = None
             self.worker, self.ready_s = worker, shell.now_s()
             assert self.lease is not None
-            shell.tally.worker(self.id, state="ready")
+            shell.tally.worker(self.id, state="ready", gpu=self.lease.offer.gpu)
             shell.events.put_nowait(Rented(self.lease))
             await shell.tell("lease_ready", {"lease_id": self.id, "host": self.host})
             await self._release_asked.wait()
@@ -149,7 +150,13 @@ class LeaseLife:
             )
         )
         fields = {"lease_id": self.id, "host": self.host, "reason": self.reason}
-        await shell.tell("lease_released", fields)
+        if not self.is_lost:  # else people have been told already why it went
+            await shell.tell("lease_released", fields)
+
+    async def tell_lost(self, shell: Shell) -> None:
+        """Tell people that the machine is gone, and why."""
+        fields = {"lease_id": self.id, "host": self.host, "error": self.reason}
+        await shell.tell("lease_lost", fields)
 
     def attempt(
         self,

@@ -50,6 +50,7 @@ class Tally:
         lease_id: LeaseId,
         *,
         state: str | None = None,
+        gpu: str | None = None,
         done: int = 0,
         failed: int = 0,
         running: int = 0,
@@ -60,6 +61,7 @@ class Tally:
             self.workers[lease_id] = replace(
                 now,
                 state=state if state is not None else now.state,
+                gpu=gpu if gpu is not None else now.gpu,
                 done=now.done + done,
                 failed=now.failed + failed,
                 running=max(0, now.running + running),
