@@ -9,7 +9,7 @@ setup: .venv/ready
 	scripts/setup
 
 demo: setup
-	$(BIN)/python -m flows.demo
+	scripts/demo
 
 test: setup
 	scripts/check

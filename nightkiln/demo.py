@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
@@ -22,10 +23,17 @@ FAULTS: tuple[tuple[str, ...], ...] = ((), ("corrupt@2", "error@4", "die@7"))
 START_S_MAX = 30.0
 TILE_PX, COLUMNS = 128, 6
 QUERY = (
-    "select j.batch, count(*) as jobs, sum(j.attempt_count) as attempts, "
-    "count(*) filter (j.attempt_count > 1) as needed_another_try, "
-    "round(sum(j.gpu_seconds), 1) as gpu_seconds from jobs j where j.status = 'done' group by all"
+    "select batch, status, count(*) as jobs, sum(attempt_count) as attempts, "
+    "round(sum(gpu_seconds), 1) as gpu_seconds from jobs group by all order by all"
 )
+
+
+INTRODUCTION = "two stand-in workers; one will fail, damage an image, and die"
+
+
+def batch_name() -> str:
+    """A name with the time: every demo is a batch of its own, with something to see."""
+    return f"demo-{time.strftime('%Y%m%dT%H%M%S')}"
 
 
 def demo_catalog() -> Path:

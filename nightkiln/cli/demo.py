@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Annotated
 
 import typer
@@ -11,9 +10,17 @@ from rich.console import Console
 
 from nightkiln.cli.query import show
 from nightkiln.cli.run import outcome_lines, watch
-from nightkiln.demo import QUERY, RENDER_S, contact_sheet, demo_catalog, stand_ins
+from nightkiln.demo import (
+    INTRODUCTION,
+    QUERY,
+    RENDER_S,
+    batch_name,
+    contact_sheet,
+    demo_catalog,
+    stand_ins,
+)
 from nightkiln.night import Outcome
-from nightkiln.settings import Settings, load_settings
+from nightkiln.settings import load_settings
 from nightkiln.wiring import Request, chosen_catalog, open_store
 
 QUICK_ROWS = 8
@@ -34,28 +41,28 @@ def demo(
     delivers a damaged image, raises an error and dies half-way; every job is done all the same.
     """
     console = Console(soft_wrap=True, highlight=False)
-    console.print("two stand-in workers; one will fail, damage an image, and die")
+    console.print(INTRODUCTION)
     outcome = asyncio.run(_night(store, QUICK_ROWS if quick else None))
-    for line in outcome_lines(outcome):
-        console.print(line, markup=False)
-    _report(load_settings(store=store), outcome, console)
+    tell(outcome, console)
     raise typer.Exit(outcome.exit_code)
 
 
 async def _night(store: str, limit: int | None) -> Outcome:
     catalog = chosen_catalog(demo_catalog(), limit=limit)
-    # A name with the time makes every demo a batch of its own, with something to see.
-    request = Request(catalog, name=f"demo-{time.strftime('%Y%m%dT%H%M%S')}", is_fresh=True)
+    request = Request(catalog, name=batch_name(), is_fresh=True)
     async with stand_ins(render_s=RENDER_S) as urls:
         settings = load_settings(store=store, worker_urls=urls)
         return await watch(request, settings, as_json=False)
 
 
-def _report(settings: Settings, outcome: Outcome, console: Console) -> None:
-    opened = open_store(settings)
+def tell(outcome: Outcome, console: Console) -> None:
+    """What came of the night: the outcome, a query with its answer, the images, all in one."""
+    for line in outcome_lines(outcome):
+        console.print(line, markup=False)
+    store = open_store(load_settings(store=outcome.store))
     console.print(f'\n$ nightkiln query "{QUERY}"', markup=False)
-    show(opened, QUERY, console)
-    sheet = opened.root / f"contact-sheet-{outcome.batch}.png"
-    count = contact_sheet(opened, outcome.batch, sheet)
-    console.print(f"images: {opened.root / 'images' / outcome.batch}", markup=False)
+    show(store, QUERY, console)
+    sheet = store.root / f"contact-sheet-{outcome.batch}.png"
+    count = contact_sheet(store, outcome.batch, sheet)
+    console.print(f"images: {store.root / 'images' / outcome.batch}", markup=False)
     console.print(f"contact sheet of all {count}: {sheet}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nightkiln.observers.lines import JsonLines, PlainLines
+from nightkiln.observers.several import Several
 from nightkiln.observers.terminal import Terminal
 
-__all__ = ["JsonLines", "PlainLines", "Terminal"]
+__all__ = ["JsonLines", "PlainLines", "Several", "Terminal"]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 
 LOOK_EVERY_S = 0.01
 
 
-async def until(holds: Callable[[], object], *, within_s: float = 30.0) -> None:
-    """Return as soon as ``holds()`` is true.
+async def until(holds: Callable[[], object | Awaitable[object]], *, within_s: float = 30.0) -> None:
+    """Return as soon as ``holds()``, which may be a coroutine function, is true.
 
     Raises:
         TimeoutError: it was not, in all that time.
     """
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110 - what it waits for knows nothing of events
-            await asyncio.sleep(LOOK_EVERY_S)
+        while True:
+            held = holds()
+            if await held if inspect.isawaitable(held) else held:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)  # what it waits for knows nothing of events
