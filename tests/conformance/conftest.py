@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from nightkiln.testing.comfyui.peer import Peer
-from nightkiln.testing.comfyui.process import ServerProcess, running, stand_in_process
+from nightkiln.testing.comfyui.process import ServerProcess, real_process, stand_in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "real-comfyui"
 INSTALLED = ROOT / "build" / "comfyui" / "installed"
 URL = "NIGHTKILN_REAL_COMFYUI_URL"
 CHECKPOINT = "tiny.safetensors"
-START_S_MAX = 120.0
 
 KINDS = ["stand-in", pytest.param("real", marks=pytest.mark.real)]
 
@@ -66,25 +60,6 @@ def server(kind: str) -> Iterator[ServerProcess]:
         with stand_in_process() as process:
             yield process
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = ROOT / "build" / "comfyui" / f"server-{port}.log"
-    command = [sys.executable, str(SCRIPT), "start", "--port", str(port)]
-    with log.open("w") as lines, running(command, stdout=lines.fileno()) as started:
-        url = f"http://127.0.0.1:{port}"
-        until_ready(url, started)
-        yield ServerProcess(url, started)
-
-
-def until_ready(url: str, process: subprocess.Popen[str]) -> None:
-    """ComfyUI opens its port when it has loaded all nodes."""
-    deadline_s = time.monotonic() + START_S_MAX
-    while time.monotonic() < deadline_s:
-        assert process.poll() is None, "ComfyUI ended while it started"
-        try:
-            httpx.get(f"{url}/system_stats")
-        except httpx.TransportError:
-            time.sleep(0.2)  # another process gives no other sign
-        else:
-            return
-    pytest.fail(f"ComfyUI did not answer within {START_S_MAX:g} s")
+    log = ROOT / "build" / "comfyui" / "server.log"
+    with real_process(SCRIPT, log=log) as process:
+        yield process

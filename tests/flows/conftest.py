@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from nightkiln.testing.comfyui.process import real_process
+
+ROOT = Path(__file__).resolve().parents[2]
 SERVER_S_MAX = 120
 
 
@@ -20,3 +24,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=SERVER_S_MAX):
         yield
+
+
+@pytest.fixture(scope="session")
+def real_comfyui() -> Iterator[str]:
+    """Address of a real ComfyUI on the CPU: the one given, else one of our own."""
+    given = os.environ.get("NIGHTKILN_REAL_COMFYUI_URL")
+    if given is not None:
+        yield given
+        return
+    log = ROOT / "build" / "comfyui" / "server-flows.log"
+    with real_process(ROOT / "scripts" / "real-comfyui", log=log) as process:
+        yield process.url

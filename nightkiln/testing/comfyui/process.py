@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import httpx
+
+START_S_MAX = 120.0
 STOP_S_MAX = 10.0
 
 
@@ -38,6 +44,37 @@ def stand_in_process(*options: str) -> Iterator[ServerProcess]:
         if not line.startswith("listening on "):
             raise RuntimeError(f"the stand-in did not start: {line}")
         yield ServerProcess(line.removeprefix("listening on ").strip(), process)
+
+
+@contextmanager
+def real_process(script: Path, *, log: Path) -> Iterator[ServerProcess]:
+    """A real ComfyUI on a free port, by ``script start --port P``; what it prints goes to ``log``.
+
+    Raises:
+        RuntimeError: it ended while it started, or did not answer in time.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, str(script), "start", "--port", str(port)]
+    with log.open("w") as lines, running(command, stdout=lines.fileno()) as process:
+        url = f"http://127.0.0.1:{port}"
+        _until_ready(url, process)
+        yield ServerProcess(url, process)
+
+
+def _until_ready(url: str, process: subprocess.Popen[str]) -> None:
+    """ComfyUI opens its port when it has loaded all nodes."""
+    deadline_s = time.monotonic() + START_S_MAX
+    while time.monotonic() < deadline_s:
+        if process.poll() is not None:
+            raise RuntimeError("ComfyUI ended while it started; its log says why")
+        try:
+            httpx.get(f"{url}/system_stats", trust_env=False)
+        except httpx.TransportError:
+            time.sleep(0.2)  # another process gives no other sign
+        else:
+            return
+    raise RuntimeError(f"ComfyUI did not answer within {START_S_MAX:g} s")
 
 
 @contextmanager

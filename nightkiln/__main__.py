@@ -1,0 +1,7 @@
+"""``python -m nightkiln``."""
+
+from __future__ import annotations
+
+from nightkiln.cli import main
+
+main()
