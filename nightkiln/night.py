@@ -96,14 +96,19 @@ class Night:
     observer: Observer
     switch: StopSwitch
     clock: Callable[[], float]
+    shard_rows: int
     adopted: int = 0
     reused: int = 0
 
     async def work(self) -> Outcome:
         """Bring the batch as far as it goes."""
         started_s = self.clock()
-        blobs = self.store.blobs
-        async with Committer(blobs, self.batch, still_mine=self.claim.still_mine) as committer:
+        async with Committer(
+            self.store.blobs,
+            self.batch,
+            still_mine=self.claim.still_mine,
+            rows_max=self.shard_rows,
+        ) as committer:
             counts = await self._bring_in(committer)
             start = self._start(counts, started_s)
             await asyncio.to_thread(self._open, start)

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     stall_s: float = Field(
         600.0, gt=0, description="Seconds without progress after which a worker counts as stalled."
     )
+    shard_rows: int = Field(
+        256, ge=1, le=10_000, description="Settled jobs per commit; a commit is made every 30 s."
+    )
     timezone: str = Field("UTC", description="Where a nightly batch's date is taken.")
     disk: str = Field("", description="For tests: a disk that fails (nightkiln.testing.disk).")
 

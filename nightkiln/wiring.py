@@ -195,6 +195,7 @@ async def run_batch(
             observer=observer,
             switch=switch if switch is not None else StopSwitch(),
             clock=clock,
+            shard_rows=settings.shard_rows,
         )
         outcome = await night.work()
         counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}

@@ -19,8 +19,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
 
+    marker = pyfuncitem.get_closest_marker("timeout_s")
+    limit_s = marker.args[0] if marker is not None else TEST_S_MAX
+
     async def bounded() -> None:
-        async with asyncio.timeout(TEST_S_MAX):
+        async with asyncio.timeout(limit_s):
             await function(**arguments)
 
     asyncio.run(bounded())

@@ -5,7 +5,7 @@ not synced is gone. Content written since the last ``sync`` of its file is cut o
 moved or taken away since the last ``sync_folder`` of their folder are as they were before.
 Real disks usually lose less, which is why a missing fsync is never found by testing on one.
 
-``disk_from_spec`` builds what a real process under test is given (``NIGHTKILN_CRASH_AT``).
+``disk_from_spec`` builds what a real process under test is given (``NIGHTKILN_DISK``).
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ def disk_from_spec(spec: str) -> Disk:
     ``count=FILE``   append one line per effect to FILE, as it happens
     ``record=FILE``  append the effect before which ``cut`` or ``kill`` struck to FILE
     ``no-fsync``     a mutant: syncs are counted and not done
+    ``no-journal``   a mutant: what is appended to a log is thrown away
     """
     words = dict(word.partition("=")[::2] for word in spec.split(","))
-    unknown = set(words) - {"cut", "kill", "count", "record", "no-fsync"}
+    unknown = set(words) - {"cut", "kill", "count", "record", "no-fsync", "no-journal"}
     if unknown:
         raise ValueError(f"{spec!r}: unknown words {sorted(unknown)}")
     volatile = VolatileDisk(OsDisk())
     disk: Disk = NoFsyncDisk(volatile) if "no-fsync" in words else volatile
+    disk = NoJournalDisk(disk) if "no-journal" in words else disk
 
     def before(step: int, name: str) -> None:
         if "count" in words:
@@ -168,6 +170,27 @@ class _NoFsyncLog:
 
     def sync(self) -> None:
         """Not."""
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class NoJournalDisk(ThroughDisk):
+    """Another mutant: logs are opened, and what is appended to them is thrown away."""
+
+    def open_log(self, path: Path) -> Log:
+        return _NoLog(self._inner.open_log(path))
+
+
+class _NoLog:
+    def __init__(self, inner: Log) -> None:
+        self._inner = inner
+
+    def append(self, data: bytes) -> None:
+        """Not."""
+
+    def sync(self) -> None:
+        self._inner.sync()
 
     def close(self) -> None:
         self._inner.close()

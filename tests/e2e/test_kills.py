@@ -1,0 +1,192 @@
+"""Real controllers killed in the middle: the promise that nothing made is lost or made twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from nightkiln.testing.kills import (
+    KILLED,
+    NotWhole,
+    Scene,
+    durable_effects,
+    ended,
+    histogram,
+    one_of_each,
+)
+from nightkiln.testing.waiting import until
+
+JOBS = 12
+AT_ONCE = 2  # scenes side by side: as many as a small machine has cores
+DICE = 20261121
+
+
+async def cut_and_finish(folder: Path, step: int, way: str) -> str:
+    """Crash one night just before a step, let the next run finish it, name what was hit."""
+    record = folder / "hit"
+    async with Scene(folder, JOBS) as scene:
+        await scene.crash(f"{way}={step},record={record}")
+        await scene.finish()
+    if not record.exists():
+        return "none the night was shorter"
+    return record.read_text().strip().split(" ", 2)[2]
+
+
+async def each(folder: Path, steps: list[int], way: str) -> list[str]:
+    """Every step of ``steps``, a few at a time."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(step: int) -> str:
+        async with turns:
+            place = folder / f"{way}-{step}"
+            place.mkdir()
+            return await cut_and_finish(place, step, way)
+
+    return list(await asyncio.gather(*(one(step) for step in steps)))
+
+
+async def test_a_power_cut_at_one_of_each_kind_of_step_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    effects = await durable_effects(tmp_path / "counted", JOBS)
+
+    hits = await each(tmp_path, one_of_each(effects), "cut")
+
+    with capsys.disabled():
+        print(f"\npower cuts at {len(hits)} of {len(effects)} steps:\n{histogram(hits)}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout_s(3000)
+@pytest.mark.parametrize("way", ["cut", "kill"])
+async def test_a_crash_at_every_single_step_loses_nothing(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    effects = await durable_effects(tmp_path / "counted", JOBS)
+
+    hits = await each(tmp_path, list(range(1, len(effects) + 1)), way)
+
+    with capsys.disabled():
+        print(f"\n{way} at each of {len(effects)} steps:\n{histogram(hits)}")
+
+
+def has_come(scene: Scene, process: subprocess.Popen[str], renders: int) -> bool:
+    """Whether the moment is there, or will never be."""
+    return scene.renders >= renders or process.poll() is not None
+
+
+async def random_kills(folder: Path, kills: int, seed: int) -> list[str]:
+    """``kill -9`` the same night at random moments, then let it finish."""
+    dice, hits = Random(seed), list[str]()  # noqa: S311 - a game, not a secret
+    jobs = 10 * kills
+    async with Scene(folder, jobs, shard_rows=16, render_s=0.02) as scene:
+        for number in range(kills):
+            effects = folder / f"effects-{number}"
+            process = scene.start(f"count={effects}")
+            begun = scene.renders
+            # Some die while they start, most at work, wherever that is.
+            await until(partial(has_come, scene, process, begun + dice.randrange(12)))
+            await asyncio.sleep(dice.random() * 0.3)
+            if process.poll() is None:
+                process.kill()
+            status, _ = await ended(process)
+            scene.crashes += status == KILLED
+            lines = effects.read_text().splitlines() if effects.exists() else []
+            hits.append(lines[-1].partition(" ")[2] if lines else "start before-the-first-effect")
+        await scene.finish()
+    return hits
+
+
+async def test_random_kills_lose_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hits = await random_kills(tmp_path, 5, DICE)
+
+    with capsys.disabled():
+        print(f"\n5 random kill -9, last effect before each:\n{histogram(hits)}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout_s(900)
+async def test_many_random_kills_lose_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hits = await random_kills(tmp_path, 25, DICE + 1)
+
+    with capsys.disabled():
+        print(f"\n25 random kill -9, last effect before each:\n{histogram(hits)}")
+
+
+@pytest.mark.parametrize("mutant", ["no-fsync", "no-journal"])
+async def test_a_mutant_without_fsync_or_without_journal_is_caught(
+    mutant: str, tmp_path: Path
+) -> None:
+    """One large shard, cut when all is rendered: what protects it is the journal, synced."""
+    counted = tmp_path / "counted"
+    effects = await durable_effects(counted, JOBS, shard_rows=100)
+    images = [n for n, e in enumerate(effects, 1) if e.startswith("replace") and "/images/" in e]
+    step = images[-1] + 4  # the last images are named, nothing is committed
+
+    async with Scene(tmp_path / "sound", JOBS, shard_rows=100) as sound:
+        await sound.crash(f"cut={step}")
+        await sound.finish()
+    async with Scene(tmp_path / "mutant", JOBS, shard_rows=100) as scene:
+        await scene.crash(f"cut={step},{mutant}")
+        with pytest.raises(NotWhole):
+            await scene.finish()
+
+
+async def test_the_next_run_on_the_same_machine_takes_over_at_once(tmp_path: Path) -> None:
+    async with Scene(tmp_path, 30, render_s=0.05) as scene:
+        process = scene.start()
+        await until(lambda: scene.renders >= 3)
+        process.kill()
+        await ended(process)
+        scene.crashes += 1
+
+        await scene.finish()
+
+
+async def test_a_second_controller_is_told_who_has_the_batch(tmp_path: Path) -> None:
+    async with Scene(tmp_path, 12, render_s=1.5) as scene:
+        first = scene.start()
+        await until(lambda: scene.renders >= 1)
+        status, said = await ended(scene.start())
+
+        assert status == 2
+        assert f"process {first.pid}" in said
+        assert "nightkiln stop night" in said
+        assert (await ended(first))[0] == 0
+        scene.check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_ends_a_run_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    async with Scene(tmp_path, 40, render_s=0.05) as scene:
+        process = scene.start()
+        await until(lambda: scene.renders >= 3)
+        process.send_signal(number)
+        status, said = await ended(process)
+
+        assert status == 3, said
+        assert f"stopped by {number.name}" in said
+        await scene.finish()
+        assert scene.renders == 40
+
+
+async def test_a_second_signal_hands_running_jobs_back(tmp_path: Path) -> None:
+    async with Scene(tmp_path, 6, render_s=30.0) as scene:
+        process = scene.start()
+        await until(lambda: any(server.submitted for server in scene.servers))
+        process.send_signal(signal.SIGINT)
+        await asyncio.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        status, said = await ended(process)
+
+    assert status == 3, said
