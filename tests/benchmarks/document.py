@@ -1,0 +1,50 @@
+"""Puts figures into docs/benchmarks.md; what is written by hand there stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+BEGIN = "<!-- figures: written by python -m tests.benchmarks --write -->"
+END = "<!-- end of figures -->"
+
+
+def with_figures(text: str, lines: Sequence[str], *, command: str, now: datetime) -> str:
+    """``text`` with the lines between its markers replaced by a table of ``lines``.
+
+    Raises:
+        ValueError: the markers are missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no {BEGIN} ... {END} to write between")
+    table = [
+        f"Measured {now:%Y-%m-%d} with `{command}` on {machine()}.",
+        "",
+        "| figure | value | unit | wanted | holds |",
+        "|---|---|---|---|---|",
+        *(_row(json.loads(line)) for line in lines),
+    ]
+    return "\n".join([before + BEGIN, "", *table, "", END + after])
+
+
+def _row(figure: Mapping[str, Any]) -> str:
+    holds = {True: "yes", False: "**no**", None: ""}[figure["holds"]]
+    wanted = figure["wanted"] if figure["wanted"] is not None else ""
+    return f"| `{figure['name']}` | {figure['value']:g} | {figure['unit']} | {wanted} | {holds} |"
+
+
+def machine() -> str:
+    """What the figures depend on most."""
+    python = platform.python_version()
+    return f"{os.cpu_count()} shared cores ({platform.machine()}), Python {python}"
+
+
+def today() -> datetime:
+    """Now, for the date of the table."""
+    return datetime.now(UTC)
