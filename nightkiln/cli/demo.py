@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from nightkiln.cli.query import show
-from nightkiln.cli.run import outcome_lines, watch
+from nightkiln.cli.run import watch
 from nightkiln.demo import (
     INTRODUCTION,
     QUERY,
@@ -20,6 +20,7 @@ from nightkiln.demo import (
     stand_ins,
 )
 from nightkiln.night import Outcome
+from nightkiln.observers.sentences import outcome_lines
 from nightkiln.settings import load_settings
 from nightkiln.wiring import Request, chosen_catalog, open_store
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -27,12 +24,11 @@ from nightkiln.cli.options import (
 )
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines, PlainLines, Terminal
-from nightkiln.observers.sentences import duration
+from nightkiln.observers.sentences import outcome_lines
 from nightkiln.ports.observer import Observer
 from nightkiln.settings import Settings, load_settings
+from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, chosen_catalog, run_batch
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(
@@ -85,30 +81,6 @@ async def watch(request: Request, settings: Settings, *, as_json: bool) -> Outco
         return await run_batch(request, settings, observer, switch=switch)
 
 
-@contextmanager
-def stopping_on_signals(switch: StopSwitch) -> Iterator[None]:
-    """The first signal ends the run in order, the second at once, the third kills it."""
-    loop, count = asyncio.get_running_loop(), 0
-    task = asyncio.current_task()
-
-    def heard(name: str) -> None:
-        nonlocal count
-        count += 1
-        if count <= 2:  # noqa: PLR2004 - see above
-            switch.ask(f"stopped by {name}", is_now=count > 1)
-        elif task is not None:
-            task.cancel()
-
-    for number in SIGNALS:
-        loop.add_signal_handler(number, heard, signal.Signals(number).name)
-    try:
-        yield
-    finally:
-        for number in SIGNALS:
-            with contextlib.suppress(ValueError):
-                loop.remove_signal_handler(number)
-
-
 def say_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """What came of it, and what to do next."""
     if as_json:
@@ -116,28 +88,3 @@ def say_outcome(outcome: Outcome, *, as_json: bool) -> None:
         return
     for line in outcome_lines(outcome):
         typer.echo(line)
-
-
-def outcome_lines(outcome: Outcome) -> list[str]:
-    """The outcome in sentences."""
-    reused = f", {outcome.reused} reused" if outcome.reused else ""
-    first = (
-        f"batch {outcome.batch}: {outcome.done} of {outcome.total} jobs done{reused}, "
-        f"{outcome.failed} failed, {outcome.left} left, in {duration(outcome.elapsed_s)}"
-    )
-    lines = [first]
-    if outcome.stop_reason is not None:
-        lines.append(f"stopped early: {outcome.stop_reason}")
-    if outcome.left:
-        lines.append("the same command again does what is left")
-    if outcome.failed:
-        lines.append(
-            _ask(outcome, "select error, count(*) from jobs where status = 'failed' group by 1")
-        )
-    else:
-        lines.append(_ask(outcome, "select status, count(*) from jobs group by 1"))
-    return lines
-
-
-def _ask(outcome: Outcome, sql: str) -> str:
-    return f'ask it: nightkiln query "{sql}" --store {outcome.store}'

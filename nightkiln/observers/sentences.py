@@ -1,10 +1,11 @@
-"""Events as sentences, progress as one line; shared by everything that writes for people."""
+"""Events, progress and outcomes as sentences; shared by everything that writes for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from nightkiln.night import Outcome
 from nightkiln.ports.observer import Progress
 
 _SENTENCES = {
@@ -44,3 +45,28 @@ def counts(progress: Progress) -> str:
         f"{progress.done}/{progress.total} done{reused}, {progress.failed} failed, "
         f"{progress.left} left, {progress.images_per_minute:.0f} images/min{eta}"
     )
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """The outcome in sentences."""
+    reused = f", {outcome.reused} reused" if outcome.reused else ""
+    first = (
+        f"batch {outcome.batch}: {outcome.done} of {outcome.total} jobs done{reused}, "
+        f"{outcome.failed} failed, {outcome.left} left, in {duration(outcome.elapsed_s)}"
+    )
+    lines = [first]
+    if outcome.stop_reason is not None:
+        lines.append(f"stopped early: {outcome.stop_reason}")
+    if outcome.left:
+        lines.append("the same command again does what is left")
+    if outcome.failed:
+        lines.append(
+            _ask(outcome, "select error, count(*) from jobs where status = 'failed' group by 1")
+        )
+    else:
+        lines.append(_ask(outcome, "select status, count(*) from jobs group by 1"))
+    return lines
+
+
+def _ask(outcome: Outcome, sql: str) -> str:
+    return f'ask it: nightkiln query "{sql}" --store {outcome.store}'
