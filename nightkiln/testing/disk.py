@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ def disk_from_spec(spec: str) -> Disk:
 
     ``cut=17``       lose power just before the 17th durable effect, then SIGKILL this process
     ``kill=17``      SIGKILL this process there; what was written stays
+    ``cut=link:results:2``  or there: before the second ``link`` in the folder ``results``
     ``count=FILE``   append one line per effect to FILE, as it happens
     ``record=FILE``  append the effect before which ``cut`` or ``kill`` struck to FILE
     ``no-fsync``     a mutant: syncs are counted and not done
@@ -39,11 +41,15 @@ def disk_from_spec(spec: str) -> Disk:
     disk: Disk = NoFsyncDisk(volatile) if "no-fsync" in words else volatile
     disk = NoJournalDisk(disk) if "no-journal" in words else disk
 
+    seen: Counter[str] = Counter()
+
     def before(step: int, name: str) -> None:
+        place = place_of(name)
+        seen[place] += 1
         if "count" in words:
             _append_line(words["count"], f"{step} {name}")
         for way in ("cut", "kill"):
-            if way in words and step == int(words[way]):
+            if words.get(way) in {str(step), f"{place}:{seen[place]}"}:
                 if "record" in words:
                     _append_line(words["record"], f"{way} {step} {name}")
                 if way == "cut":
@@ -51,6 +57,13 @@ def disk_from_spec(spec: str) -> Disk:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return SteppedDisk(disk, before)
+
+
+def place_of(effect: str) -> str:
+    """``link:results`` of an effect's name: its verb, and the folder of the store it is in."""
+    verb, _, path = effect.partition(" ")
+    inside = path.partition("/store/")[2]
+    return f"{verb}:{inside.partition('/')[0]}"
 
 
 class ThroughDisk:

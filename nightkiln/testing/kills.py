@@ -7,9 +7,7 @@ machines do.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,9 +21,9 @@ from typing import Self
 
 from nightkiln.core.model import Offer
 from nightkiln.night import ALL_DONE
-from nightkiln.store.claims import newest_claim
-from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.disk import place_of
+from nightkiln.testing.promises import broken_promises
 from nightkiln.testing.samples import write_catalog
 
 BATCH = "night"
@@ -33,8 +31,6 @@ RUN_S_MAX = 90.0
 WORKERS = 2
 IN_FLIGHT = WORKERS * Offer("", "").slots  # jobs that a crash may cost a second render
 KILLED = -signal.SIGKILL
-
-_VOLATILE_PARTS = re.compile(r"[0-9a-f]{32,}|[0-9]{6}|[0-9a-f]{2}/")
 
 
 class NotWhole(AssertionError):
@@ -87,10 +83,11 @@ class Scene:
                 *("--name", BATCH, "--store", str(self.store), "--json", *urls),
             ],
             env={
-                **os.environ,
+                **{name: value for name, value in os.environ.items() if "NIGHTKILN" not in name},
                 "NIGHTKILN_DISK": disk,
                 "NIGHTKILN_SHARD_ROWS": str(self.shard_rows),
             },
+            cwd=self.folder,  # where no nightkiln.toml lies
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -119,30 +116,28 @@ class Scene:
             raise NotWhole(f"the next run ended with {status}: {said}")
         await asyncio.to_thread(self.check)
 
+    async def again(self) -> None:
+        """The same command once more, on a batch that is done, changes nothing.
+
+        Raises:
+            NotWhole: it did.
+        """
+        before = await asyncio.to_thread(self._results)
+        await self.finish()
+        if await asyncio.to_thread(self._results) != before:
+            raise NotWhole("a run of a finished batch committed something")
+
     def check(self) -> None:
         """One row per job, every file as it was verified, nothing open, nothing wasted."""
-        store = Store.open(str(self.store))
-        with store.connect() as con:
-            ((rows, ids, done),) = con.execute(
-                "select count(*), count(distinct job_id), count(*) filter (status = 'done') "
-                "from jobs"
-            ).fetchall()
-            ((raw,),) = con.execute("select count(*) from _results").fetchall()
-            files = con.execute("select uri, sha256, bytes from outputs").fetchall()
-        if (rows, ids, done, raw) != (self.jobs,) * 4:
-            raise NotWhole(
-                f"{rows} rows, {ids} jobs, {done} done, {raw} committed; {self.jobs} wanted"
-            )
-        for uri, sha256, size in files:
-            data = (self.store / uri).read_bytes()
-            if (hashlib.sha256(data).hexdigest(), len(data)) != (sha256, size):
-                raise NotWhole(f"{uri} is not the file that was verified")
-        claim = newest_claim(store.blobs, BATCH)
-        if claim is None or claim.ended is None:
-            raise NotWhole("the last run has not given its claim back")
+        broken = broken_promises(self.store, BATCH, jobs=self.jobs)
         allowed = self.jobs + IN_FLIGHT * self.crashes
         if self.renders > allowed:
-            raise NotWhole(f"{self.renders} renders where {allowed} would do")
+            broken.append(f"{self.renders} renders where {allowed} would do")
+        if broken:
+            raise NotWhole("; ".join(broken))
+
+    def _results(self) -> list[Path]:
+        return sorted(self.store.glob("results/*/*"))
 
 
 async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -168,22 +163,13 @@ async def durable_effects(folder: Path, jobs: int, *, shard_rows: int = 5) -> li
     return [line.partition(" ")[2] for line in lines.splitlines()]
 
 
-def kind_of(effect: str) -> str:
-    """An effect without the parts of its path that differ from night to night."""
-    verb, _, path = effect.partition(" ")
-    inside = path.partition("/store/")[2]
-    return f"{verb} {_VOLATILE_PARTS.sub('*', inside).split('/')[0]}"
-
-
-def one_of_each(effects: Sequence[str]) -> list[int]:
-    """Step numbers, from 1: the middle occurrence of every kind of effect."""
-    steps: dict[str, list[int]] = {}
-    for step, effect in enumerate(effects, 1):
-        steps.setdefault(kind_of(effect), []).append(step)
-    return sorted(found[len(found) // 2] for found in steps.values())
+def one_of_each(effects: Sequence[str]) -> list[str]:
+    """The middle occurrence of every kind of effect, as ``disk_from_spec`` takes it."""
+    counts = Counter(place_of(effect) for effect in effects)
+    return [f"{place}:{count // 2 + 1}" for place, count in sorted(counts.items())]
 
 
 def histogram(hits: Iterable[str]) -> str:
     """How often which kind of effect was hit, for people."""
-    counts = Counter(kind_of(hit) for hit in hits)
+    counts = Counter(place_of(hit) for hit in hits)
     return "\n".join(f"{count:4d}  {kind}" for kind, count in sorted(counts.items()))
