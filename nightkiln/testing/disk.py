@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightkiln.disk import Disk, Log, OsDisk
+from nightkiln.testing.mutants import SYNCS, NoFsyncDisk, NoJournalDisk, ThroughDisk
+
+__all__ = ["NoFsyncDisk", "SteppedDisk", "VolatileDisk", "disk_from_spec", "place_of"]
 
 
 def disk_from_spec(spec: str) -> Disk:
@@ -30,7 +33,8 @@ def disk_from_spec(spec: str) -> Disk:
     ``cut=link:results:2``  or there: before the second ``link`` in the folder ``results``
     ``count=FILE``   append one line per effect to FILE, as it happens
     ``record=FILE``  append the effect before which ``cut`` or ``kill`` struck to FILE
-    ``no-fsync``     a mutant: syncs are counted and not done
+    ``no-fsync``     a mutant: syncs are counted and not done; ``no-fsync=sync_log`` and the like:
+                     only that one of ``SYNCS`` is not
     ``no-journal``   a mutant: what is appended to a log is thrown away
     """
     words = dict(word.partition("=")[::2] for word in spec.split(","))
@@ -38,7 +42,8 @@ def disk_from_spec(spec: str) -> Disk:
     if unknown:
         raise ValueError(f"{spec!r}: unknown words {sorted(unknown)}")
     volatile = VolatileDisk(OsDisk())
-    disk: Disk = NoFsyncDisk(volatile) if "no-fsync" in words else volatile
+    skipped = (words["no-fsync"],) if words.get("no-fsync") else SYNCS
+    disk: Disk = NoFsyncDisk(volatile, skipped) if "no-fsync" in words else volatile
     disk = NoJournalDisk(disk) if "no-journal" in words else disk
 
     seen: Counter[str] = Counter()
@@ -64,37 +69,6 @@ def place_of(effect: str) -> str:
     verb, _, path = effect.partition(" ")
     inside = path.partition("/store/")[2]
     return f"{verb}:{inside.partition('/')[0]}"
-
-
-class ThroughDisk:
-    """Does what the disk beneath it does; others override what they change."""
-
-    def __init__(self, inner: Disk) -> None:
-        self._inner = inner
-
-    def write(self, path: Path, data: bytes | Path) -> None:
-        self._inner.write(path, data)
-
-    def sync(self, path: Path) -> None:
-        self._inner.sync(path)
-
-    def link(self, source: Path, target: Path) -> None:
-        self._inner.link(source, target)
-
-    def replace(self, source: Path, target: Path) -> None:
-        self._inner.replace(source, target)
-
-    def unlink(self, path: Path) -> None:
-        self._inner.unlink(path)
-
-    def make_folder(self, path: Path) -> None:
-        self._inner.make_folder(path)
-
-    def sync_folder(self, path: Path) -> None:
-        self._inner.sync_folder(path)
-
-    def open_log(self, path: Path) -> Log:
-        return self._inner.open_log(path)
 
 
 class SteppedDisk(ThroughDisk):
@@ -156,54 +130,6 @@ class _SteppedLog:
 
     def sync(self) -> None:
         self._disk.step("sync_log", self._path, self._inner.sync)
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class NoFsyncDisk(ThroughDisk):
-    """The mutant that a kill test must catch: it says "durable" and does nothing."""
-
-    def sync(self, path: Path) -> None:
-        """Not."""
-
-    def sync_folder(self, path: Path) -> None:
-        """Not either."""
-
-    def open_log(self, path: Path) -> Log:
-        return _NoFsyncLog(self._inner.open_log(path))
-
-
-class _NoFsyncLog:
-    def __init__(self, inner: Log) -> None:
-        self._inner = inner
-
-    def append(self, data: bytes) -> None:
-        self._inner.append(data)
-
-    def sync(self) -> None:
-        """Not."""
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class NoJournalDisk(ThroughDisk):
-    """Another mutant: logs are opened, and what is appended to them is thrown away."""
-
-    def open_log(self, path: Path) -> Log:
-        return _NoLog(self._inner.open_log(path))
-
-
-class _NoLog:
-    def __init__(self, inner: Log) -> None:
-        self._inner = inner
-
-    def append(self, data: bytes) -> None:
-        """Not."""
-
-    def sync(self) -> None:
-        self._inner.sync()
 
     def close(self) -> None:
         self._inner.close()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nightkiln.disk import OsDisk
-from nightkiln.testing.disk import NoFsyncDisk, VolatileDisk, disk_from_spec
+from nightkiln.testing.disk import VolatileDisk, disk_from_spec
+from nightkiln.testing.mutants import SYNCS, NoFsyncDisk
 
 
 def test_a_synced_file_with_a_synced_name_outlives_a_power_cut(tmp_path: Path) -> None:
@@ -117,6 +118,36 @@ def test_a_disk_that_never_syncs_loses_what_it_called_durable(tmp_path: Path) ->
     volatile.lose_power()
 
     assert not (tmp_path / "promised").exists()
+
+
+@pytest.mark.parametrize("skipped", SYNCS)
+def test_a_disk_can_leave_out_one_kind_of_sync(tmp_path: Path, skipped: str) -> None:
+    volatile = VolatileDisk(OsDisk())
+    disk = NoFsyncDisk(volatile, [skipped])
+    disk.write(tmp_path / "file", b"content")
+    disk.sync(tmp_path / "file")
+    log = disk.open_log(tmp_path / "log")
+    disk.sync_folder(tmp_path)
+    log.append(b"line\n")
+    log.sync()
+    log.close()
+
+    volatile.lose_power()
+
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert (
+        left
+        == {
+            "sync": {"file": b"", "log": b"line\n"},
+            "sync_folder": {},
+            "sync_log": {"file": b"content", "log": b""},
+        }[skipped]
+    )
+
+
+def test_a_disk_that_leaves_out_what_is_no_sync_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be left out"):
+        disk_from_spec("no-fsync=link")
 
 
 def test_every_effect_is_counted_by_name(tmp_path: Path) -> None:
