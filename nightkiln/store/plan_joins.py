@@ -27,13 +27,6 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, batch: str, date: st
     con.execute(sql_file("done_elsewhere", **values))
 
 
-def settled_ids(store: Store, *, batch: str, date: str) -> set[str]:
-    """Every job that the store shows as settled in this batch."""
-    with store.connect() as con:
-        attach(con, store, batch=batch, date=date)
-        return {job_id for (job_id,) in con.execute("select job_id from settled_here").fetchall()}
-
-
 def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
     """The outputs that a row of ``done_elsewhere`` points at."""
     names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,11 +134,12 @@ class Store:
     def _write_database(self, sql: str) -> None:
         import duckdb
 
-        self.staging.mkdir(parents=True, exist_ok=True)
-        temporary = self.staging / f"{uuid.uuid4().hex}.duckdb"
-        with duckdb.connect(str(temporary)) as con:
-            con.execute(sql)
-        self.blobs.put(DATABASE, temporary)
+        # Not in the store: DuckDB takes what follows a "?" in a folder's name for options.
+        with tempfile.TemporaryDirectory(prefix="nightkiln-") as folder:
+            made = Path(folder) / DATABASE
+            with duckdb.connect(str(made)) as con:
+                con.execute(sql)
+            self.blobs.put(DATABASE, made)
 
     def _make(self) -> None:
         for kind, schema in _SCHEMAS.items():

@@ -1,0 +1,353 @@
+"""What DuckDB says about a store: one row per job, money that adds up, strangers' columns."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nightkiln.core.errors import BadInput, StoreUnusable
+from nightkiln.core.model import BatchId, CatalogRow, Lease, LeaseEnd, LeaseId, Offer, Settled
+from nightkiln.store.commit import create_or_same, shard_key
+from nightkiln.store.plan_joins import are_there, attach, reused, reused_outputs
+from nightkiln.store.processes import Process
+from nightkiln.store.records import (
+    BatchEnd,
+    BatchStart,
+    write_batch_end,
+    write_batch_start,
+    write_lease_end,
+)
+from nightkiln.store.rows import parquet_bytes, rows_table
+from nightkiln.store.store import MARKER, Store, check_batch_name
+from nightkiln.store.views import OWN_COLUMNS, VIEWS
+from nightkiln.testing.settled import BATCH, done, failed, job, picture
+
+LATER = replace(BATCH, epoch=2)
+ELSEWHERE = replace(BATCH, batch="tomorrow", date="2026-02-01")
+
+
+def commit(
+    store: Store, settled: Sequence[Settled], batch: BatchId = BATCH, number: int = 0
+) -> None:
+    key = shard_key(batch, number)
+    create_or_same(store.blobs, key, parquet_bytes(rows_table(settled, batch, key)))
+
+
+def begin(
+    store: Store,
+    batch: BatchId = BATCH,
+    *,
+    columns: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+) -> BatchStart:
+    start = BatchStart(
+        batch=batch,
+        catalog_digest="c" * 64,
+        process=Process("kiln.example", 42, "", ""),
+        started_s=1_770_000_000.0 + batch.epoch,
+        jobs_total=3,
+        version="0",
+        columns=columns if columns is not None else {"category": "VARCHAR", "challenge": "BIGINT"},
+        params=params if params is not None else {"prompt": "VARCHAR", "steps": "BIGINT"},
+    )
+    write_batch_start(store.blobs, start)
+    return start
+
+
+def ask(store: Store, sql: str) -> list[tuple[Any, ...]]:
+    with store.connect() as con:
+        return con.execute(sql).fetchall()
+
+
+def with_columns(settled: Settled, columns: Mapping[str, Any]) -> Settled:
+    return replace(settled, job=replace(settled.job, rows=(CatalogRow(0, columns),)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"), create=True)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_an_empty_store_answers_with_nothing(store: Store, view: str) -> None:
+    assert ask(store, f"select count(*) from {view}") == [(0,)]  # noqa: S608 - a name of ours
+
+
+def test_the_names_that_win_over_a_catalogs_are_those_of_jobs(store: Store) -> None:
+    assert {name for name, *_ in ask(store, "describe jobs")} == OWN_COLUMNS
+
+
+def test_a_job_is_shown_once_done_before_reused_before_failed_then_the_latest(
+    store: Store,
+) -> None:
+    stories = [
+        lambda number: failed(number, finished_s=4_000.0),
+        lambda number: replace(done(number, finished_s=3_000.0), status="reused"),
+        lambda number: done(number, finished_s=1_000.0),
+        lambda number: done(number, finished_s=2_000.0),
+    ]
+    orders = list(permutations(stories))  # each job lives through them in another order
+    for epoch in range(1, len(stories) + 1):
+        told = [order[epoch - 1](number) for number, order in enumerate(orders)]
+        commit(store, told, replace(BATCH, epoch=epoch))
+
+    assert ask(store, "select status, epoch_ms(finished_at), count(*) from jobs group by all") == [
+        ("done", 2_000_000, len(orders))
+    ]
+    assert ask(store, "select count(*) from outputs") == [(len(orders),)]
+
+
+def test_the_same_job_in_two_batches_is_two_rows(store: Store) -> None:
+    commit(store, [done(1)])
+    commit(store, [done(1)], ELSEWHERE)
+
+    assert ask(store, "select batch, cast(dt as varchar) from jobs order by 1") == [
+        ("night", "2026-01-31"),
+        ("tomorrow", "2026-02-01"),
+    ]
+
+
+def test_a_copy_of_a_shard_under_another_name_changes_no_answer(store: Store) -> None:
+    commit(store, [done(number) for number in range(5)])
+    shutil.copy(
+        store.blobs.path(shard_key(BATCH, 0)), store.blobs.path("results/dt=2026-01-31/c-0.parquet")
+    )
+
+    assert ask(store, "select count(*), count(distinct job_id) from jobs") == [(5, 5)]
+
+
+def test_jobs_and_waste_add_up_to_what_the_leases_cost(store: Store) -> None:
+    tried = failed(1).attempts[0]
+    rendered = done(2)
+    twice = replace(done(3), attempts=(tried, *done(3).attempts))
+    commit(store, [rendered, twice])
+    lease = Lease(LeaseId("night-1-lease"), Offer("vast", "4711", usd_per_hour=Decimal("0.4")))
+    end = LeaseEnd(lease, 1.0, 2.0, 3.0, "done", 2, 1, busy_s=6.0, usd=Decimal("0.9"))
+    write_lease_end(store.blobs, BATCH, end)
+
+    [(jobs, marginal)] = ask(store, "select sum(usd), sum(usd_marginal) from jobs")
+    waste = "select sum(usd) from attempts where status <> 'done'"
+
+    assert jobs - marginal == Decimal("0.6")
+    assert ask(store, waste) == [(Decimal("0.3"),)]
+    assert ask(store, "select usd from leases") == [(Decimal("0.9"),)]
+
+
+def test_what_a_job_cost_is_unknown_until_its_lease_is_over_and_nothing_when_reused(
+    store: Store,
+) -> None:
+    commit(store, [done(1), reused(job(2), done(2).outputs, now_s=5.0)])
+
+    assert ask(store, "select status, usd from jobs order by 1") == [("done", None), ("reused", 0)]
+
+
+def test_a_batch_tells_of_its_latest_run_and_a_run_that_was_killed_has_no_end(store: Store) -> None:
+    begin(store)
+    write_batch_end(store.blobs, begin(store, LATER), BatchEnd(9.0, 2, 0, 1, 1))
+
+    assert ask(store, "select batch, runs, done, failed, exit_code from batches") == [
+        ("night", 2, 2, 1, 1)
+    ]
+    assert ask(store, "select epoch, ended_at is null, exit_code from runs order by 1") == [
+        (1, True, None),
+        (2, False, 1),
+    ]
+
+
+def test_a_catalogs_columns_and_bound_values_are_columns_of_jobs(store: Store) -> None:
+    begin(store)
+    commit(store, [done(number) for number in range(3)])
+
+    found = ask(store, "select category, sum(challenge), any_value(steps) from jobs group by 1")
+
+    assert found == [("Animals", 3, 20)]
+    assert ask(store, "select sum(challenge) from jobs_parti") == [(3,)]
+
+
+def test_a_name_that_jobs_has_itself_gets_a_prefix(store: Store) -> None:
+    begin(
+        store,
+        columns={"Status": "VARCHAR", "catalog_Status": "VARCHAR"},
+        params={"width": "BIGINT"},
+    )
+    settled = with_columns(done(1), {"Status": "theirs", "catalog_Status": "too"})
+    commit(store, [replace(settled, job=replace(settled.job, values={"width": 512}))])
+
+    names = '"status", "catalog_Status", "catalog_catalog_Status", width, param_width'
+
+    assert ask(store, f"select {names} from jobs") == [("done", "theirs", "too", 64, 512)]  # noqa: S608
+
+
+def test_catalogs_that_disagree_on_a_type_share_a_text(store: Store) -> None:
+    other = replace(ELSEWHERE, catalog="numbers")
+    begin(store, columns={"level": "VARCHAR"})
+    begin(store, other, columns={"level": "BIGINT"})
+    commit(store, [with_columns(done(1), {"level": "hard"})])
+    commit(store, [with_columns(done(2), {"level": 3})], other)
+
+    assert ask(store, "select level from jobs order by 1") == [("3",), ("hard",)]
+    assert ask(store, "select level from jobs_numbers") == [(3,)]
+
+
+def test_every_catalog_row_has_a_line_with_its_own_columns(store: Store) -> None:
+    begin(store)
+    rows = (CatalogRow(3, {"category": "Animals"}), CatalogRow(8, {"category": "Arts"}))
+    commit(store, [replace(done(1), job=replace(done(1).job, rows=rows))])
+
+    assert ask(store, "select row, category, status from catalog_rows order by 1") == [
+        (3, "Animals", "done"),
+        (8, "Arts", "done"),
+    ]
+    assert ask(store, "select row, rows, category from jobs") == [(3, [3, 8], "Animals")]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    name=st.text(min_size=1, max_size=12)
+    | st.sampled_from(['"; drop view jobs; --', "' || 1 || '", "$.a", "/a", "a~1b", "{{where}}"]),
+    kind=st.sampled_from(["VARCHAR", "BIGINT); drop view jobs; --", "STRUCT(a INTEGER)", ""]),
+)
+def test_no_name_and_no_type_in_a_catalog_can_break_the_views(
+    tmp_path_factory: pytest.TempPathFactory, name: str, kind: str
+) -> None:
+    store = Store.open(str(tmp_path_factory.mktemp("store")), create=True)
+    begin(store, replace(BATCH, catalog=name), columns={name: kind}, params={name: kind})
+    commit(store, [with_columns(done(1), {name: "value"})], replace(BATCH, catalog=name))
+
+    with store.connect() as con:
+        columns = [column for column, *_ in con.execute("describe jobs").fetchall()]
+        values = con.execute("select * from jobs").fetchall()[0]
+
+    assert set(columns[: len(OWN_COLUMNS)]) == OWN_COLUMNS
+    unfolded = dict(zip(columns, values, strict=True))
+    shown = {key: value for key, value in unfolded.items() if key not in OWN_COLUMNS}
+    assert set(shown.values()) <= {"value", None}
+    assert ("value" in shown.values()) == (name.isprintable())
+
+
+def test_the_views_beside_the_data_answer_in_plain_duckdb(store: Store) -> None:
+    begin(store)
+    commit(store, [done(1)])
+    store.refresh_views()
+    asked = "select category, count(*) from jobs group by 1"
+
+    with duckdb.connect(str(store.root / "nightkiln.duckdb"), read_only=True) as con:
+        by_file = con.execute(asked).fetchall()
+    one_line = (
+        "import duckdb; con = duckdb.connect(); con.execute(open('views.sql').read()); "
+        f"print(con.sql({asked!r}).fetchall())"
+    )
+    by_script = subprocess.run(
+        [sys.executable, "-c", one_line],
+        cwd=store.root,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+    assert by_file == [("Animals", 1)]
+    assert by_script.strip() == str(by_file)
+
+
+def test_views_are_written_anew_when_they_would_differ_and_left_alone_when_not(
+    store: Store, tmp_path: Path
+) -> None:
+    database = store.root / "nightkiln.duckdb"
+    first = database.stat().st_ino
+    store.refresh_views()
+    unchanged = database.stat().st_ino
+    begin(store)
+    with duckdb.connect(str(database), read_only=True) as reader:
+        store.refresh_views()
+        read_by_the_old = reader.execute("select count(*) from jobs").fetchall()
+    changed = database.stat().st_ino
+    os.rename(store.root, tmp_path / "moved")  # noqa: PTH104 - the store's root is gone after it
+    moved = Store.open(str(tmp_path / "moved"))
+    moved.refresh_views()
+
+    assert (first, read_by_the_old) == (unchanged, [(0,)])
+    assert changed != first
+    with duckdb.connect(str(tmp_path / "moved" / "nightkiln.duckdb"), read_only=True) as con:
+        assert con.execute("select count(*) from jobs").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("name", ["a[b]c", "with 'quote", "star*", "question?"])
+def test_a_store_may_lie_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    store = Store.open(str(tmp_path / name), create=True)
+    commit(store, [done(1)])
+
+    assert ask(store, "select count(*) from jobs") == [(1,)]
+
+
+def test_a_plan_sees_what_is_settled_here_and_done_elsewhere(store: Store) -> None:
+    commit(store, [failed(1), done(2)])
+    commit(store, [done(1)], LATER, 1)
+    commit(store, [done(3, finished_s=1.0), failed(4)], ELSEWHERE)
+    newest = replace(ELSEWHERE, batch="later")
+    commit(store, [done(3, batch=newest, finished_s=2.0)], newest)
+
+    with duckdb.connect() as con:
+        attach(con, store, batch="night", date="2026-01-31")
+        here = dict(con.execute("select job_id, status from settled_here").fetchall())
+        elsewhere = con.sql("from done_elsewhere").to_arrow_table().to_pylist()
+
+    assert here == {job(1).id: "done", job(2).id: "done"}
+    [row] = elsewhere
+    assert (row["job_id"], row["batch"]) == (job(3).id, "later")
+    assert reused_outputs(row) == done(3, batch=newest).outputs
+
+
+def test_a_result_can_be_reused_only_while_its_files_are_there(store: Store) -> None:
+    outputs = done(1).outputs
+    before = are_there(store, outputs)
+    store.blobs.put(outputs[0].uri, picture(1))
+    there = are_there(store, outputs)
+    store.blobs.put(outputs[0].uri, b"cut")
+
+    assert (before, there, are_there(store, outputs), are_there(store, ())) == (
+        False,
+        True,
+        False,
+        False,
+    )
+
+
+def test_a_batch_keeps_the_date_of_its_first_run(store: Store) -> None:
+    begin(store)
+    begin(store, replace(BATCH, batch="night-000009", date="2026-01-01"))
+
+    assert store.batch_date("night", today="2026-02-20") == "2026-01-31"
+    assert store.batch_date("other", today="2026-02-20") == "2026-02-20"
+
+
+def test_a_folder_that_is_no_store_is_not_taken_for_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnusable, match="there is no store"):
+        Store.open(str(tmp_path))
+    with pytest.raises(BadInput, match="later release"):
+        Store.open("s3://bucket/prefix", create=True)
+
+
+def test_a_store_of_a_newer_version_is_left_alone(store: Store) -> None:
+    store.blobs.put(MARKER, b'{"schema_version": 99}')
+
+    with pytest.raises(StoreUnusable, match="upgrade nightkiln"):
+        Store.open(str(store.root))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "a b", "x" * 101])
+def test_a_batch_has_a_name_that_files_can_have(name: str) -> None:
+    with pytest.raises(BadInput):
+        check_batch_name(name)
