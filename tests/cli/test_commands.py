@@ -140,9 +140,15 @@ def test_a_wrong_query_is_answered_with_what_there_is(store: str) -> None:
     assert "outputs" in str(result.exception)
 
 
-def test_a_query_cannot_change_the_store(store: str) -> None:
-    called("query", f"copy (select 1) to '{store}/results/evil.parquet'", "--store", store)
+@pytest.mark.parametrize(
+    "disguise", ["", "explain analyze ", "/* only looking */ explain analyze "]
+)
+def test_a_query_cannot_change_the_store(store: str, disguise: str) -> None:
+    evil = f"{disguise}copy (select 1) to '{store}/results/evil.parquet'"
 
+    result = called("query", evil, "--store", store)
+
+    assert isinstance(result.exception, BadInput)
     assert not (Path(store) / "results" / "evil.parquet").exists()
 
 
