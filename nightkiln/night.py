@@ -109,9 +109,10 @@ class Night:
             still_mine=self.claim.still_mine,
             rows_max=self.shard_rows,
         ) as committer:
-            counts = await self._bring_in(committer)
-            start = self._start(counts, started_s)
+            start = self._start(started_s)
+            # First, for it says under which date the rows are that a later run has to find.
             await asyncio.to_thread(self._open, start)
+            counts = await self._bring_in(committer)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
             label = f"{self.batch.batch}-{self.batch.epoch}"
             scheduler = Scheduler(run_label=label, leases_max=LEASES_MAX)
@@ -226,19 +227,20 @@ class Night:
 
     # The record.
 
-    def _start(self, counts: Counts, started_s: float) -> BatchStart:
+    def _start(self, started_s: float) -> BatchStart:
         return BatchStart(
             batch=self.batch,
             catalog_digest=self.catalog_digest,
             process=this_process(),
             started_s=started_s,
-            jobs_total=counts.total,
+            jobs_total=self.plan.total,
             version=__version__,
             columns=self.plan.other_columns(),
             params=self.plan.params(),
         )
 
     def _open(self, start: BatchStart) -> None:
+        self.store.make_durable(self.batch.date)
         write_batch_start(self.store.blobs, start)
         self.store.refresh_views()
 

@@ -91,6 +91,19 @@ class Store:
         ]
         return min(dates, default=today)
 
+    def make_durable(self, date: str) -> None:
+        """What a killed run has named and not synced stays from now on, also if the power goes.
+
+        Before a journal is dropped, the shards that were found must be as durable as it was.
+        """
+        for kind in _SCHEMAS:
+            folder = self.root / kind / f"dt={date}"
+            try:
+                if folder.is_dir():
+                    self.disk.sync_folder(folder)
+            except OSError as error:
+                raise StoreUnusable(f"{folder}: {error.strerror}") from error
+
     def journal_path(self, batch: str, epoch: int) -> Path:
         """Where a run keeps its journal."""
         return self.root / "journal" / batch / f"{epoch:06d}.jsonl"

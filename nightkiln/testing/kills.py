@@ -45,6 +45,7 @@ class Scene:
     jobs: int
     shard_rows: int = 5
     render_s: float = 0.0
+    batch: str = BATCH
     crashes: int = 0
     servers: list[StandIn] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -74,17 +75,18 @@ class Scene:
         """Prompts that the workers have executed."""
         return sum(len(server.renders) for server in self.servers)
 
-    def start(self, disk: str = "") -> subprocess.Popen[str]:
+    def start(self, disk: str = "", *, timezone: str = "UTC") -> subprocess.Popen[str]:
         """A controller process on the batch, with a disk as ``disk_from_spec`` reads it."""
         urls = [argument for s in self.servers for argument in ("--worker-url", s.url)]
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "nightkiln", "run", str(self.folder / "catalog")),
-                *("--name", BATCH, "--store", str(self.store), "--json", *urls),
+                *("--name", self.batch, "--store", str(self.store), "--json", *urls),
             ],
             env={
                 **{name: value for name, value in os.environ.items() if "NIGHTKILN" not in name},
                 "NIGHTKILN_DISK": disk,
+                "NIGHTKILN_TIMEZONE": timezone,
                 "NIGHTKILN_SHARD_ROWS": str(self.shard_rows),
             },
             cwd=self.folder,  # where no nightkiln.toml lies
@@ -129,7 +131,7 @@ class Scene:
 
     def check(self) -> None:
         """One row per job, every file as it was verified, nothing open, nothing wasted."""
-        broken = broken_promises(self.store, BATCH, jobs=self.jobs)
+        broken = broken_promises(self.store, self.batch, jobs=self.jobs)
         allowed = self.jobs + IN_FLIGHT * self.crashes
         if self.renders > allowed:
             broken.append(f"{self.renders} renders where {allowed} would do")
