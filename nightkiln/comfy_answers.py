@@ -15,6 +15,8 @@ from nightkiln.core.model import Fault
 
 FILES_MAX = 1000  # output files of one job
 TEXT_MAX = 500  # characters of a stranger's message that we keep
+NAME_MAX = 4096  # characters of a node's id, or of a file's or folder's name
+STAMP_MAX = 1 << 53  # milliseconds; more is no time, and may be more than a float can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +110,17 @@ def _named(outputs: Mapping[str, Any]) -> Iterator[ViewName]:
             for item in _list(items):
                 fields = _mapping(item)
                 filename, folder = fields.get("filename"), fields.get("type")
-                if isinstance(filename, str) and filename and folder in {"output", "temp"}:
-                    subfolder = fields.get("subfolder")
-                    yield ViewName(node_id, filename, str(subfolder or ""), str(folder))
+                subfolder = fields.get("subfolder") or ""
+                names = (node_id, filename, subfolder)
+                if filename and folder in ("output", "temp") and all(map(_is_name, names)):
+                    yield ViewName(node_id, str(filename), str(subfolder), str(folder))
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it can be sent and stored: JSON can spell half a character, UTF-8 cannot."""
+    if not isinstance(value, str) or len(value) > NAME_MAX:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _node_order(node_id: str) -> tuple[int, str]:
@@ -120,7 +130,7 @@ def _node_order(node_id: str) -> tuple[int, str]:
 def _gpu_s(messages: list[tuple[str, Mapping[str, Any]]]) -> float | None:
     """Seconds between the first and the last message; they carry milliseconds."""
     stamps = [fields.get("timestamp") for _, fields in messages]
-    numbers = [stamp for stamp in stamps if isinstance(stamp, int | float)]
+    numbers = [s for s in stamps if isinstance(s, int | float) and 0 <= s <= STAMP_MAX]
     if len(numbers) < 2:  # noqa: PLR2004 - a beginning and an end
         return None
     return max(0.0, (numbers[-1] - numbers[0]) / 1000)
