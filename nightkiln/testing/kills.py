@@ -161,8 +161,25 @@ async def durable_effects(folder: Path, jobs: int, *, shard_rows: int = 5) -> li
         if status != ALL_DONE:
             raise NotWhole(f"an undisturbed night ended with {status}")
         scene.check()
-    lines = await asyncio.to_thread(counted.read_text)
-    return [line.partition(" ")[2] for line in lines.splitlines()]
+    return await asyncio.to_thread(effects_in, counted)
+
+
+def effects_in(counted: Path) -> list[str]:
+    """The names of the effects that a disk wrote to ``count=counted``; none if there is no file."""
+    lines = counted.read_text().splitlines() if counted.exists() else []
+    return [line.partition(" ")[2] for line in lines]
+
+
+def phase_of(effects: Sequence[str]) -> str:
+    """How far a run had come that had these effects."""
+    if not effects:
+        return "starting"
+    if not any(effect.startswith("open_log ") for effect in effects):
+        return "opening the store, claiming, planning"
+    rows = (effect for effect in effects if "/leases/dt=" in effect)
+    if all("/dt=1970-" in row for row in rows):  # the schema's, written with the store
+        return "rendering"
+    return "releasing, last commit, closing"
 
 
 def one_of_each(effects: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -16,15 +17,19 @@ from nightkiln.testing.kills import (
     NotWhole,
     Scene,
     durable_effects,
+    effects_in,
     ended,
     histogram,
     one_of_each,
+    phase_of,
 )
 from nightkiln.testing.waiting import until
 
 JOBS = 12
 AT_ONCE = 2  # scenes side by side: as many as a small machine has cores
 DICE = 20261121
+START_S = 1.5  # about what a controller takes to its first effect
+NOTHING_YET = "nothing yet"
 NAMING = frozenset({"link", "replace", "sync_log"})  # what makes something exist for others
 
 
@@ -99,8 +104,7 @@ async def random_kills(folder: Path, kills: int, seed: int) -> list[str]:
                 process.kill()
             status, _ = await ended(process)
             scene.crashes += status == KILLED
-            lines = effects.read_text().splitlines() if effects.exists() else []
-            hits.append(lines[-1].partition(" ")[2] if lines else "start before-the-first-effect")
+            hits.append([NOTHING_YET, *effects_in(effects)][-1])
         await scene.finish()
     return hits
 
@@ -114,15 +118,41 @@ async def test_random_kills_lose_nothing(
         print(f"\n5 random kill -9, last effect before each:\n{histogram(hits)}")
 
 
+async def killed_anywhere(folder: Path, effects: int, dice: Random) -> list[str]:
+    """``kill -9`` a night somewhere, let the next run finish it; all effects before the kill."""
+    counted, step = folder / "effects", dice.randrange(-effects // 6, effects)
+    async with Scene(folder, JOBS) as scene:
+        process = scene.start(f"count={counted}")
+        if step < 0:  # while it starts, which it does without any effect
+            await asyncio.sleep(dice.random() * START_S)
+        await until(lambda: len(effects_in(counted)) > step or process.poll() is not None)
+        process.kill()
+        scene.crashes += (await ended(process))[0] == KILLED
+        before = effects_in(counted)
+        await scene.finish()
+        await scene.again()
+    return before
+
+
 @pytest.mark.long
-@pytest.mark.timeout_s(900)
-async def test_many_random_kills_lose_nothing(
+@pytest.mark.timeout_s(1800)
+async def test_25_kills_anywhere_in_a_night_lose_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hits = await random_kills(tmp_path, 25, DICE + 1)
+    effects = await durable_effects(tmp_path / "counted", JOBS)
+    turns = asyncio.Semaphore(AT_ONCE)
 
+    async def one(number: int) -> list[str]:
+        async with turns:
+            dice = Random(DICE + number)  # noqa: S311 - a game, not a secret
+            return await killed_anywhere(tmp_path / f"night-{number}", len(effects), dice)
+
+    nights = await asyncio.gather(*(one(number) for number in range(25)))
+
+    phases = Counter(phase_of(before) for before in nights)
+    hits = [[NOTHING_YET, *before][-1] for before in nights]
     with capsys.disabled():
-        print(f"\n25 random kill -9, last effect before each:\n{histogram(hits)}")
+        print(f"\n25 kill -9 anywhere: {dict(phases)}; last effect before:\n{histogram(hits)}")
 
 
 @pytest.mark.parametrize("mutant", ["no-fsync", "no-journal"])
