@@ -29,7 +29,8 @@ class Attempting:
     async def run(self) -> None:
         """Try, and tell the scheduler how it ended."""
         try:
-            await self._render()
+            if not self.life.is_lost:  # else handed out meanwhile: the loss returns it, too
+                await self._render()
         except RenderFailed as error:
             await self._failed(error)
         except WorkerLost as error:
@@ -107,6 +108,7 @@ class Attempting:
         if self.life.is_lost:
             return  # another attempt has told already
         self.life.is_lost, self.life.reason = True, str(error)
+        self.life.renders[self.id].is_telling = True
         # Results on their way into the store must be told before the loss: the scheduler hands
         # every other job of this lease to somebody else at once.
         await self.life.wind_down()

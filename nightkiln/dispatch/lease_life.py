@@ -27,13 +27,19 @@ class Render:
 
     task: asyncio.Task[None]
     is_landing: bool = False  # verified, being kept: beyond cancelling
+    is_telling: bool = False  # that the lease is lost: cut off, nobody would hear of its jobs
     is_cancelled: bool = False  # by the scheduler: the user stops
 
     def cancel(self) -> None:
-        """Hand the job back, unless its result is being kept already."""
-        if not self.is_landing:
+        """Hand the job back, unless it is beyond that."""
+        if self.is_cancellable:
             self.is_cancelled = True
             self.task.cancel()
+
+    @property
+    def is_cancellable(self) -> bool:
+        """Whether ending it now leaves nothing half said or half kept."""
+        return not self.is_landing and not self.is_telling
 
 
 @dataclass(slots=True)
@@ -65,7 +71,7 @@ class LeaseLife:
         own = asyncio.current_task()
         tasks = [render.task for render in self.renders.values() if render.task is not own]
         for render in list(self.renders.values()):
-            if not render.is_landing and render.task is not own:
+            if render.is_cancellable and render.task is not own:
                 render.task.cancel()
         if tasks:
             await asyncio.wait(tasks)

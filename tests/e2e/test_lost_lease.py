@@ -1,0 +1,164 @@
+"""A machine that is lost while results of it are still on their way into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nightkiln.blobs import LocalBlobs
+from nightkiln.core.errors import WorkerLost
+from nightkiln.core.model import (
+    AttemptId,
+    BoundJob,
+    Job,
+    JobId,
+    Lease,
+    LeaseEnd,
+    Need,
+    Settled,
+    Ticket,
+    Timings,
+)
+from nightkiln.core.scheduler import Scheduler
+from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work
+from nightkiln.journal import FileJournal
+from nightkiln.observers import JsonLines
+from nightkiln.ports.worker import Rendered
+from nightkiln.providers.local import LocalProvider
+from nightkiln.store.adopt import settled_fields
+from nightkiln.testing.settled import job
+from nightkiln.testing.waiting import until
+
+LOSING = Ticket(job(0).id)  # whoever renders this one is lost, as soon as ``is_lost`` says so
+
+
+@dataclass
+class Machine:
+    """A worker whose jobs end at once, but for one that shows that it was restarted."""
+
+    is_lost: asyncio.Event = field(default_factory=asyncio.Event)
+    submitted: list[JobId] = field(default_factory=list)
+    gpu: str = "tiny"
+
+    async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
+        del attempt_id
+        self.submitted.append(job.id)
+        return Ticket(job.id)
+
+    async def result(self, ticket: Ticket) -> Rendered:
+        if ticket == LOSING:
+            await self.is_lost.wait()
+            raise WorkerLost("restarted")
+        return Rendered((), Timings(0.0, 1.0, 1.0))
+
+    async def cancel(self, ticket: Ticket) -> None: ...
+
+    async def forget(self, ticket: Ticket) -> None: ...
+
+
+class OneMachine(LocalProvider):
+    """Rents out a machine of this process."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(["http://machine"])
+        self._machine = machine
+
+    @asynccontextmanager
+    async def connect(self, lease: Lease) -> AsyncIterator[Machine]:  # type: ignore[override]
+        del lease
+        yield self._machine
+
+
+@dataclass
+class SlowSink:
+    """A store that takes a job when it is let through."""
+
+    arrived: list[JobId] = field(default_factory=list)
+    settled: list[JobId] = field(default_factory=list)
+    gates: dict[JobId, asyncio.Event] = field(default_factory=dict)
+
+    async def add(self, settled: Settled) -> None:
+        self.arrived.append(settled.job.id)
+        await self.gate(settled.job.id).wait()
+        self.settled.append(settled.job.id)
+
+    def gate(self, job_id: JobId) -> asyncio.Event:
+        return self.gates.setdefault(job_id, asyncio.Event())
+
+
+class Jobs:
+    """A catalog of a few jobs."""
+
+    def __init__(self, count: int) -> None:
+        self._jobs = [job(number) for number in range(count)]
+
+    def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
+        taken, self._jobs = self._jobs[:count_max], self._jobs[count_max:]
+        return taken, not self._jobs
+
+
+@dataclass
+class Run:
+    """One run on one machine."""
+
+    machine: Machine
+    sink: SlowSink
+    dispatcher: Dispatcher
+
+
+@asynccontextmanager
+async def running(folder: Path, count: int) -> AsyncIterator[Run]:
+    """A run of ``count`` jobs, three at a time; it must end by itself."""
+
+    async def log(end: LeaseEnd) -> None:
+        del end
+
+    machine, sink = Machine(), SlowSink()
+    provider = OneMachine(machine)
+    journal = FileJournal(folder / "journal")
+    work = Work(
+        need=Need(),
+        source=Jobs(count),
+        bind=lambda job: BoundJob(job.id, {}),
+        providers={provider.name: provider},
+        landing=Landing(LocalBlobs(folder), folder, "night", VerifyRules()),
+        journal=journal,
+        journal_fields=settled_fields,
+        sink=sink,
+        observer=JsonLines(io.StringIO()),
+        lease_log=log,
+    )
+    scheduler = Scheduler(run_label="night-1", leases_max=1)
+    dispatcher = Dispatcher(work, scheduler, Tally("night", count))
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(dispatcher.run())
+        yield Run(machine, sink, dispatcher)
+    await journal.close()
+
+
+async def test_a_stop_at_once_while_a_machine_is_being_lost_ends_the_run(tmp_path: Path) -> None:
+    landing = job(1).id
+    async with running(tmp_path, 2) as run:
+        await until(lambda: run.sink.arrived == [landing])
+        run.machine.is_lost.set()
+        run.dispatcher.stop("stopped", is_now=True)
+        run.sink.gate(landing).set()
+    assert run.sink.settled == [landing]
+
+
+async def test_no_job_is_handed_to_a_machine_that_is_being_lost(tmp_path: Path) -> None:
+    first, second, third = job(1).id, job(2).id, job(3).id
+    async with running(tmp_path, 4) as run:
+        await until(lambda: set(run.sink.arrived) == {first, second})
+        run.machine.is_lost.set()
+        run.sink.gate(first).set()
+        run.sink.gate(third).set()
+        await until(lambda: first in run.sink.settled)
+        run.dispatcher.stop("stopped")
+        run.sink.gate(second).set()
+    assert sorted(run.sink.settled) == sorted({first, second})
+    assert third not in run.machine.submitted
