@@ -15,7 +15,7 @@ from nightkiln.core.model import Fault
 
 FILES_MAX = 1000  # output files of one job
 TEXT_MAX = 500  # characters of a stranger's message that we keep
-NAME_MAX = 4096  # characters of a node's id, or of a file's or folder's name
+NAME_MAX = 1024  # characters of a node's id, or of a file's or folder's name
 STAMP_MAX = 1 << 53  # milliseconds; more is no time, and may be more than a float can hold
 
 

@@ -56,10 +56,14 @@ class ComfyServer:
         """Send an input file under its digest; the name to bind for it.
 
         Raises:
-            RenderFailed: the answer makes no sense.
+            RenderFailed: the file has gone, or the answer makes no sense.
             WorkerLost: no answer.
         """
-        content = await asyncio.to_thread(Path(file.path).read_bytes)
+        try:
+            content = await asyncio.to_thread(Path(file.path).read_bytes)
+        except OSError as error:  # it was there when the night was planned
+            said = f"input file {file.path} cannot be read: {error.strerror or error}"
+            raise RenderFailed(said, fault=Fault.JOB, kind="input") from error
         answer = await self.call(
             "POST",
             "/upload/image",

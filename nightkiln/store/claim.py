@@ -109,8 +109,13 @@ class Claim:
         await asyncio.to_thread(self._check)
 
     async def stop_requested(self) -> StopRequest | None:
-        """Whether somebody asked this run to stop, and how soon."""
-        return await asyncio.to_thread(read_stop, self._blobs, self.batch, self.epoch)
+        """Whether somebody asked this run to stop, and how soon.
+
+        A store that cannot be read for a moment ends no run here: the heartbeat gives it time.
+        """
+        with contextlib.suppress(StoreUnusable):
+            return await asyncio.to_thread(read_stop, self._blobs, self.batch, self.epoch)
+        return None
 
     async def _beat(self) -> None:
         assert self._lost is not None, "started by __aenter__"
