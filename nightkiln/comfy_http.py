@@ -7,6 +7,7 @@ deadline of one verb; what is lost after that is the scheduler's business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -115,11 +116,10 @@ class ComfyServer:
             RenderFailed: it is gone, too large, or never came whole.
             WorkerLost: the worker does not answer.
         """
-        async for attempt in stamina.retry_context(
-            on=_Broken, attempts=DOWNLOADS_MAX, timeout=None, wait_initial=0.05, wait_max=1.0
-        ):
-            with attempt:
-                status = await self._download_once(name, path)
+        try:
+            status = await self._download_once(name, path)
+        except _Broken:
+            status = await self._download_again(name, path)
         if status == 404 and is_echo:  # noqa: PLR2004
             # The cache answers with a file that is gone; empty it, so that the next try renders.
             await self.call("POST", "/free", json={"free_memory": True, "unload_models": False})
@@ -129,6 +129,12 @@ class ComfyServer:
                 fault=Fault.MACHINE,
                 kind="missing_file",
             )
+
+    async def _download_again(self, name: answers.ViewName, path: Path) -> int:
+        caller = stamina.AsyncRetryingCaller(
+            attempts=DOWNLOADS_MAX - 1, timeout=None, wait_initial=0.05, wait_max=1.0
+        )
+        return await caller.on(_Broken)(self._download_once, name, path)
 
     async def _download_once(self, name: answers.ViewName, path: Path) -> int:
         """Status of ``GET /view``; at 200 the file is at ``path``."""
@@ -162,6 +168,9 @@ class _Broken(BadOutput):
 
 async def until_answered(call: Callable[[], Awaitable[Any]], *, within_s: float) -> Any:
     """Repeat one idempotent verb while nobody answers; then the worker is lost."""
+    # Nearly every call is answered at once; only the others pay for the machinery of retries.
+    with contextlib.suppress(Unanswered):
+        return await call()
     caller = stamina.AsyncRetryingCaller(
         attempts=None, timeout=within_s, wait_initial=0.1, wait_max=2.0
     )
