@@ -23,14 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from nightkiln import comfy_answers as answers
 from nightkiln.comfy_http import ANSWER_S_MAX, ComfyServer, Unanswered, parsed, until_answered
 from nightkiln.comfy_progress import ProgressWatch
 from nightkiln.core.errors import WorkerLost
 from nightkiln.core.model import AttemptId, BoundJob, InputFile, Ticket, Timings
 from nightkiln.ports.worker import OutputHandle, Rendered
+from nightkiln.wire import Wire
 
 POLL_S_MIN, POLL_S_MAX = 0.01, 0.5
 QUEUE_CHECK_S = 2.0  # how often a job that is not finished is looked for in the queue
@@ -59,13 +58,13 @@ class ComfyWorker:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        wire: Wire,
         *,
         gpu: str = "unknown",
         stall_s: float = STALL_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._server, self._gpu, self._clock = ComfyServer(http), gpu, clock
+        self._server, self._gpu, self._clock = ComfyServer(wire), gpu, clock
         self._stall_s = stall_s
         self._outstanding: dict[Ticket, _Outstanding] = {}
         self._uploaded: dict[str, str] = {}
@@ -73,7 +72,7 @@ class ComfyWorker:
         self._renders_s: float | None = None  # running mean, to pace the polls
         self._slowest_s = 0.0
         self._is_lost = False
-        self._watch = ProgressWatch(str(http.base_url))
+        self._watch = ProgressWatch(wire.url)
 
     @property
     def gpu(self) -> str:

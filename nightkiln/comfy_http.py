@@ -21,6 +21,7 @@ from nightkiln import comfy_answers as answers
 from nightkiln.core.errors import BadOutput, RenderFailed, WorkerLost
 from nightkiln.core.model import Fault, InputFile
 from nightkiln.verify import BYTES_MAX
+from nightkiln.wire import Wire
 
 ANSWER_S_MAX = 20.0  # one small call; a busy server re-encodes previews on its event loop
 LOST_AFTER_S = 8.0  # without any answer: the worker is gone
@@ -32,17 +33,12 @@ DOWNLOADS_MAX = 3  # of one file that breaks off
 class ComfyServer:
     """The endpoints that we use, in our words."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return str(self._http.base_url)
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
 
     async def aclose(self) -> None:
         """Hang up."""
-        await self._http.aclose()
+        await self._wire.aclose()
 
     async def queue(self) -> tuple[frozenset[str], frozenset[str]]:
         """Ids of prompts that run, and that wait."""
@@ -80,7 +76,7 @@ class ComfyServer:
         """One idempotent call, repeated while the worker does not answer, then WorkerLost."""
 
         async def call() -> Any:
-            status, content = await self.exchange(method, path, timeout=timeout_s, **arguments)
+            status, content = await self.exchange(method, path, timeout_s=timeout_s, **arguments)
             if status >= 400:  # noqa: PLR2004
                 raise WorkerLost(f"{method} {path} answered HTTP {status}")
             return parsed(content) if content else None
@@ -92,11 +88,12 @@ class ComfyServer:
 
         Raises:
             Unanswered: no answer, or the server's own trouble (HTTP 5xx).
+            WorkerLost: an answer without end.
         """
         content = bytearray()
         try:
-            async with self._http.stream(method, path, **arguments) as response:
-                async for chunk in response.aiter_bytes():
+            async with self._wire.stream(method, path, **arguments) as response:
+                async for chunk in response.aiter_raw():
                     content += chunk
                     if len(content) > JSON_BYTES_MAX:
                         raise WorkerLost(f"{method} {path} answers without end")
@@ -140,9 +137,7 @@ class ComfyServer:
         """Status of ``GET /view``; at 200 the file is at ``path``."""
         params = {"filename": name.filename, "subfolder": name.subfolder, "type": name.folder}
         try:
-            async with self._http.stream(
-                "GET", "/view", params=params, headers={"accept-encoding": "identity"}
-            ) as response:
+            async with self._wire.stream("GET", "/view", params=params) as response:
                 if response.status_code == 200:  # noqa: PLR2004
                     await _write(response, path)
                 return response.status_code

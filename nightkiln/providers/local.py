@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from nightkiln import comfy_answers as answers
 from nightkiln.comfy import STALL_S, ComfyWorker
+from nightkiln.comfy_http import ComfyServer, Unanswered, parsed
 from nightkiln.core.errors import BadInput, OfferGone, Problem, WorkerLost
 from nightkiln.core.model import Lease, LeaseId, Need, Offer
+from nightkiln.wire import Wire
 
 STARTUP_S = 60.0  # a ComfyUI with many custom nodes takes half a minute to open its port
 PROBE_S = 5.0  # one look whether it answers
 PROBE_EVERY_S = 0.5
-CONNECTIONS_MAX = 16  # per worker: slots x (poll + download), with room
 
 
 class LocalProvider:
@@ -66,16 +65,11 @@ class LocalProvider:
 
     @asynccontextmanager
     async def connect(self, lease: Lease) -> AsyncIterator[ComfyWorker]:
-        limits = httpx.Limits(max_connections=CONNECTIONS_MAX)
-        # Timeouts are given per call; proxies of the environment are not meant for workers.
-        http = httpx.AsyncClient(base_url=lease.offer.ref, limits=limits, trust_env=False)
-        async with http:
-            gpu = await _until_up(http, lease.offer)
-            worker = ComfyWorker(http, gpu=gpu, stall_s=self._stall_s)
-            try:
+        wire = Wire(lease.offer.ref)
+        async with aclosing(wire):
+            gpu = await _until_up(wire, lease.offer)
+            async with aclosing(ComfyWorker(wire, gpu=gpu, stall_s=self._stall_s)) as worker:
                 yield worker
-            finally:
-                await worker.aclose()
 
     async def release(self, lease_ids: Sequence[LeaseId]) -> None:
         for lease_id in lease_ids:
@@ -85,20 +79,22 @@ class LocalProvider:
         return list(self._leases)
 
 
-async def _until_up(http: httpx.AsyncClient, offer: Offer) -> str:
+async def _until_up(wire: Wire, offer: Offer) -> str:
     """Wait until the server answers as a ComfyUI does; the name of its GPU."""
-    said = "nothing"
+    server, said = ComfyServer(wire), "nothing"
     try:
         async with asyncio.timeout(offer.startup_s):
             while True:
                 try:
-                    answer = await http.get("/system_stats", timeout=PROBE_S)
-                    gpu = answers.gpu_name(answer.json()) if answer.is_success else None
+                    status, content = await server.exchange(
+                        "GET", "/system_stats", timeout_s=PROBE_S
+                    )
+                    gpu = answers.gpu_name(parsed(content))
                     if gpu is not None:
                         return gpu
-                    said = f"HTTP {answer.status_code}, but not as a ComfyUI does"
-                except (httpx.TransportError, ValueError) as error:
-                    said = repr(error)
+                    said = f"HTTP {status}, but not as a ComfyUI does"
+                except (Unanswered, WorkerLost) as error:
+                    said = str(error)
                 await asyncio.sleep(PROBE_EVERY_S)
     except TimeoutError as error:
         raise WorkerLost(

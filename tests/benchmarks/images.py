@@ -6,15 +6,15 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from nightkiln.blobs import LocalBlobs
 from nightkiln.comfy import ComfyWorker
 from nightkiln.core.model import AttemptId, BoundJob, JobId
 from nightkiln.verify import inspect
+from nightkiln.wire import Wire
 from tests.benchmarks.bare import request
 from tests.benchmarks.child import in_child, measured
 from tests.benchmarks.figure import Figure, at_least
@@ -63,8 +63,7 @@ def stages_ms(url: str, folder: str, count: int) -> dict[str, float]:
 
 async def _download(url: str, paths: Sequence[Path]) -> float:
     """Fetch one picture as often as there are paths; CPU seconds."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-        worker = ComfyWorker(http)
+    async with aclosing(ComfyWorker(Wire(url))) as worker:
         job = BoundJob(JobId("picture"), request(1)["prompt"])
         [output] = (await worker.result(await worker.submit(job, AttemptId("picture-1")))).outputs
         with measured() as spent:
