@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.nightly import run_name
-from tasks.batch import BatchParams, render, report, verdict
+from tasks.batch import BatchParams, batch
 
 
 @flow(name="adhoc", flow_run_name=run_name, retries=0, persist_result=False)
-async def adhoc(params: BatchParams) -> State[Any]:
+async def adhoc(params: BatchParams) -> State[None]:
     """Render a catalog now; the same parameters again resume the same batch.
 
     Args:
         params: What to render, on what, and where the results go.
     """
-    outcome = await render(params, is_nightly=False)
-    await report(outcome)
-    return verdict(outcome)
+    return await batch(params, is_nightly=False)

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from nightkiln.cli.demo import tell
 from nightkiln.demo import INTRODUCTION, batch_name, demo_catalog, stand_ins
-from nightkiln.night import Outcome
+from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import PlainLines
-from tasks.batch import BatchParams, render, report
+from nightkiln.signals import stopping_on_signals
+from tasks.batch import BatchParams, render
+from tasks.report import report
 
 
 @flow(name="demo", retries=0, persist_result=False)
@@ -34,7 +36,9 @@ async def demo(store: str = "nightkiln-demo") -> Outcome:
             name=batch_name(),
             fresh=True,
         )
-        outcome = await render(params, is_nightly=False, also=PlainLines(sys.stdout))
+        switch, lines = StopSwitch(), PlainLines(sys.stdout)
+        with stopping_on_signals(switch):
+            outcome = await render(params, is_nightly=False, switch=switch, also=lines)
     await report(outcome)
     return outcome
 

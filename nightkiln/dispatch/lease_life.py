@@ -155,14 +155,20 @@ class LeaseLife:
                 busy_s=self.busy_s,
             )
         )
-        fields = {"lease_id": self.id, "host": self.host, "reason": self.reason}
         if not self.is_lost:  # else people have been told already why it went
-            await shell.tell("lease_released", fields)
+            await shell.tell("lease_released", {**self._facts(), "reason": self.reason})
 
     async def tell_lost(self, shell: Shell) -> None:
         """Tell people that the machine is gone, and why."""
-        fields = {"lease_id": self.id, "host": self.host, "error": self.reason}
-        await shell.tell("lease_lost", fields)
+        await shell.tell("lease_lost", {**self._facts(), "error": self.reason})
+
+    def _facts(self) -> dict[str, str | int]:
+        return {
+            "lease_id": self.id,
+            "host": self.host,
+            "jobs_done": self.jobs_done,
+            "attempts_failed": self.attempts_failed,
+        }
 
     def attempt(
         self,

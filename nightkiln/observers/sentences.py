@@ -47,16 +47,20 @@ def counts(progress: Progress) -> str:
     )
 
 
-def outcome_lines(outcome: Outcome) -> list[str]:
-    """The outcome in sentences."""
+def outcome_facts(outcome: Outcome) -> list[str]:
+    """What came of a run, and why it stopped if it stopped early."""
     reused = f", {outcome.reused} reused" if outcome.reused else ""
     first = (
         f"batch {outcome.batch}: {outcome.done} of {outcome.total} jobs done{reused}, "
         f"{outcome.failed} failed, {outcome.left} left, in {duration(outcome.elapsed_s)}"
     )
-    lines = [first]
-    if outcome.stop_reason is not None:
-        lines.append(f"stopped early: {outcome.stop_reason}")
+    why = outcome.stop_reason
+    return [first] if why is None else [first, f"stopped early: {why}"]
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """What came of a run, and what to do next."""
+    lines = outcome_facts(outcome)
     if outcome.left:
         lines.append("the same command again does what is left")
     if outcome.failed:

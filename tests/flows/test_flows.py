@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from nightkiln.settings import Settings
+from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
+from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 pytestmark = [
     pytest.mark.prefect,
@@ -25,32 +34,45 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def ran(flow: Any, **params: Any) -> Any:
+async def ran(kind: str, folder: Path, store: Path, *workers: StandIn, **params: Any) -> Any:
     """Final state of a flow run, however it ended."""
     from tasks.batch import BatchParams
 
-    return await flow(BatchParams(**params), return_state=True)
-
-
-async def runs_of(state: Any) -> tuple[list[Any], list[Any]]:
-    """Task runs and artifacts that the server has of a flow run."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import (
-        ArtifactFilter,
-        ArtifactFilterFlowRunId,
-        FlowRunFilter,
-        FlowRunFilterId,
+    flow = getattr(importlib.import_module(f"flows.{kind}"), kind)
+    urls = [server.url for server in workers]
+    return await flow(
+        BatchParams(catalog=folder, store=str(store), worker_urls=urls, **params),
+        return_state=True,
     )
 
-    run_id = state.state_details.flow_run_id
+
+async def task_runs(state: Any, count: int) -> Mapping[str, Any]:
+    """Task runs of a flow run by name, once the server has recorded so many as ended."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    run_filter = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    runs: list[Any] = []
     async with get_client() as client:
-        tasks = await client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-        )
-        artifacts = await client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-        )
-    return list(tasks), list(artifacts)
+
+        async def are_recorded() -> bool:
+            runs[:] = await client.read_task_runs(flow_run_filter=run_filter)
+            return len([run for run in runs if run.state and run.state.is_final()]) >= count
+
+        await until(are_recorded)  # the server gets to it within seconds
+    return {run.name: run for run in runs}
+
+
+async def artifacts(state: Any) -> Mapping[str, Any]:
+    """What the flow run leaves to look at, by key."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    run_id = ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id])
+    async with get_client() as client:
+        found = await client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=run_id))
+    assert len({artifact.key for artifact in found}) == len(found)
+    return {str(artifact.key): artifact for artifact in found}
 
 
 def test_the_prefect_server_can_be_imported() -> None:
@@ -58,78 +80,100 @@ def test_the_prefect_server_can_be_imported() -> None:
     assert importlib.import_module("prefect.server.api.server").create_app
 
 
-async def test_a_nightly_renders_everything_and_says_so(tmp_path: Path) -> None:
-    from flows.nightly import nightly
-
-    folder = write_catalog(tmp_path / "catalog", 12)
-    async with StandIn() as one, StandIn() as two:
-        state = await ran(
-            nightly, catalog=folder, store=str(tmp_path / "store"), worker_urls=[one.url, two.url]
-        )
+async def test_a_nightly_shows_one_task_run_per_lease_and_what_came_of_it(tmp_path: Path) -> None:
+    folder, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"
+    async with StandIn(render_s=0.02) as one, StandIn(render_s=0.02) as two:
+        state = await ran("nightly", folder, store, one, two)
+    leases = {f"local {server.url.removeprefix('http://')}" for server in (one, two)}
 
     assert state.is_completed(), state.message
+    assert state.message.startswith("batch sample-20")
     assert "12 of 12 jobs done" in state.message
-    assert state.message.startswith("sample-20")
+    runs = await task_runs(state, 3)
+    assert set(runs) == leases | {"report"}
+    assert all(run.state.is_completed() for run in runs.values())
+    done = [int(runs[name].state.message.split()[0]) for name in leases]
+    assert sum(done) == 12
+    left = await artifacts(state)
+    assert set(left) == {"nightkiln-progress", "nightkiln-report"}
+    assert left["nightkiln-progress"].data == 100
+    assert "| cost of all runs | 0.00 USD |" in left["nightkiln-report"].data
 
 
-async def test_the_ui_sees_one_task_run_per_lease_and_the_outcome(tmp_path: Path) -> None:
-    from flows.adhoc import adhoc
-
-    folder = write_catalog(tmp_path / "catalog", 12)
-    async with StandIn(render_s=0.02) as one, StandIn(render_s=0.02) as two:
-        urls = [one.url, two.url]
-        state = await ran(adhoc, catalog=folder, store=str(tmp_path / "s"), worker_urls=urls)
-
-    async def is_recorded() -> bool:
-        return len((await runs_of(state))[0]) == 3
-
-    await until(is_recorded)  # the server records task runs when it gets to it
-    tasks, artifacts = await runs_of(state)
-    names = sorted(run.name for run in tasks)
-    assert len([name for name in names if name.startswith("local 127.0.0.1:")]) == 2
-    assert {artifact.type for artifact in artifacts} >= {"progress", "markdown"}
-
-
-async def test_a_lost_machine_shows_and_the_batch_is_done_all_the_same(tmp_path: Path) -> None:
-    from flows.adhoc import adhoc
-
+async def test_a_lost_machine_is_a_crashed_task_run_of_a_completed_flow(tmp_path: Path) -> None:
     folder = write_catalog(tmp_path / "catalog", 12)
     async with StandIn(render_s=0.02) as good, StandIn(faults=("die@3",)) as mortal:
-        urls = [good.url, mortal.url]
-        state = await ran(adhoc, catalog=folder, store=str(tmp_path / "s"), worker_urls=urls)
+        state = await ran("adhoc", folder, tmp_path / "store", good, mortal)
 
     assert state.is_completed(), state.message
+    runs = await task_runs(state, 3)
+    lost = runs[f"local {mortal.url.removeprefix('http://')}"]
+    assert lost.state.is_crashed()
+    assert "does not answer" in lost.state.message
 
 
-async def test_a_flow_whose_jobs_fail_is_failed_and_tells_the_count(tmp_path: Path) -> None:
-    from flows.adhoc import adhoc
-
+async def test_failed_jobs_fail_the_flow_and_are_listed_by_reason(tmp_path: Path) -> None:
     folder = write_catalog(tmp_path / "catalog", 2)
     async with StandIn(faults=("error",)) as server:
-        state = await ran(
-            adhoc, catalog=folder, store=str(tmp_path / "s"), worker_urls=[server.url]
-        )
+        state = await ran("adhoc", folder, tmp_path / "store", server)
 
     assert state.is_failed()
     assert "2 failed" in state.message
+    left = await artifacts(state)
+    [reason] = json.loads(left["nightkiln-failures"].data)
+    assert (reason["fault"], reason["jobs"]) == ("unknown", 2)
+    assert "ValueError" in reason["reason"]
 
 
-async def test_a_flow_whose_catalog_is_wrong_starts_nothing_and_names_the_problem(
+async def test_a_wrong_catalog_starts_nothing_and_every_problem_is_in_the_message(
     tmp_path: Path,
 ) -> None:
-    from flows.nightly import nightly
-
-    rows: list[dict[str, Any]] = [{"id": "a", "prompt": None}]
+    rows: list[dict[str, Any]] = [{"id": "a", "prompt": None}, {"id": "a", "prompt": "a fox"}]
     folder = write_catalog(tmp_path / "catalog", rows)
     async with StandIn() as server:
-        state = await ran(
-            nightly, catalog=folder, store=str(tmp_path / "s"), worker_urls=[server.url]
-        )
+        state = await ran("nightly", folder, tmp_path / "store", server)
         assert server.submitted == []
 
     assert state.is_failed()
+    assert len(state.message.splitlines()) == 2
     assert "prompt" in state.message
-    assert not (tmp_path / "s").exists()
+    assert "id" in state.message
+    assert not (tmp_path / "store").exists()
+
+
+async def test_a_flow_that_is_told_to_end_hands_over_what_is_made(tmp_path: Path) -> None:
+    """As when somebody presses Cancel: Prefect then sends SIGTERM."""
+    folder, store = write_catalog(tmp_path / "catalog", 40), tmp_path / "store"
+    before = signal.getsignal(signal.SIGTERM)
+    async with StandIn(render_s=0.05) as server:
+        running = asyncio.create_task(ran("adhoc", folder, store, server))
+        await until(lambda: len(server.renders) >= 3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        state = await running
+        made = len(server.renders)
+
+    assert state.is_cancelled()
+    assert "stopped by SIGTERM" in state.message
+    with Store.open(str(store)).connect() as con:
+        assert con.execute("select count(*) from jobs").fetchall() == [(made,)]
+        assert con.execute("select count(*) from leases").fetchall() == [(1,)]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: Path) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    from tasks.observer import PrefectObserver
+
+    catalog = chosen_catalog(write_catalog(tmp_path / "catalog", 4))
+    gone = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    async with StandIn() as server:
+        settings = Settings(store=str(tmp_path / "store"), worker_urls=(server.url,))
+        with temporary_settings(gone):
+            async with PrefectObserver(logging.getLogger("nobody")) as observer:
+                outcome = await run_batch(Request(catalog, name="n"), settings, observer)
+
+    assert (outcome.exit_code, outcome.done) == (0, 4)
 
 
 def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
@@ -143,3 +187,14 @@ def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
         assert getattr(importlib.import_module(module), name).retries == 0
         params = BatchParams(**deployment["parameters"]["params"])
         assert (ROOT / params.catalog / "catalog.yaml").is_file()
+
+
+def test_the_form_has_one_plain_explained_field_for_everything() -> None:
+    """A field of two types is drawn as tabs, one without a description as a riddle."""
+    from flows.nightly import nightly
+
+    schema = nightly.parameters.model_dump()
+    [fields] = [one["properties"] for one in schema["definitions"].values()]
+
+    assert [fields[name]["position"] for name in fields] == list(range(len(fields)))
+    assert all(field["description"] and "anyOf" not in field for field in fields.values())

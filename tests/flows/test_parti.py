@@ -25,10 +25,10 @@ ASK = "select category, count(*) as jobs, avg(gpu_seconds) as gpu_seconds from j
 
 
 @pytest.mark.parametrize(
-    ("limit", "jobs"), [(24, 24), pytest.param(None, 1632, marks=pytest.mark.long)]
+    ("limit", "jobs"), [(24, 24), pytest.param(0, 1632, marks=pytest.mark.long)]
 )
 def test_parti_ends_with_one_verified_image_per_prompt(
-    limit: int | None, jobs: int, real_comfyui: str, tmp_path: Path
+    limit: int, jobs: int, real_comfyui: str, tmp_path: Path
 ) -> None:
     from flows.nightly import nightly
     from tasks.batch import BatchParams
