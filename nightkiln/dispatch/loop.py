@@ -59,7 +59,11 @@ class Dispatcher:
             self._group = group
             ticking = group.create_task(self._tick(), name="tick")
             while not self._scheduler.is_finished:
-                for command in self._scheduler.handle(await self._shell.events.get()):
+                event = await self._shell.events.get()
+                if isinstance(event, StopRequested):
+                    # Whoever asks hears at once: an orderly end may take a render's time.
+                    self._start(self._shell.tell("stopping", {"reason": _heard(event)}), "tell")
+                for command in self._scheduler.handle(event):
                     self._carry_out(command)
                 # A task that is cancelled before its first step would end without a word; the
                 # queue alone does not let it take that step.
@@ -125,3 +129,8 @@ class Dispatcher:
                 fields = {"provider": provider.name, "error": str(error)}
                 await self._shell.tell("provider_failed", fields)
         self._shell.events.put_nowait(Offered(tuple(found)))
+
+
+def _heard(asked: StopRequested) -> str:
+    then = "handed back" if asked.is_now else "finished first"
+    return f"{asked.reason}; what is being rendered is {then}"

@@ -48,6 +48,7 @@ class Scene:
     batch: str = BATCH
     crashes: int = 0
     servers: list[StandIn] = field(default_factory=list)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
@@ -64,6 +65,9 @@ class Scene:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+        for process in self._started:  # those that a failed test did not see to their end
+            process.kill()
+            process.communicate()
 
     @property
     def store(self) -> Path:
@@ -78,7 +82,7 @@ class Scene:
     def start(self, disk: str = "", *, timezone: str = "UTC") -> subprocess.Popen[str]:
         """A controller process on the batch, with a disk as ``disk_from_spec`` reads it."""
         urls = [argument for s in self.servers for argument in ("--worker-url", s.url)]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "nightkiln", "run", str(self.folder / "catalog")),
                 *("--name", self.batch, "--store", str(self.store), "--json", *urls),
@@ -94,6 +98,8 @@ class Scene:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._started.append(process)
+        return process
 
     async def run(self, disk: str = "") -> int:
         """One controller to its end, however it comes; exit status, negative for a signal."""

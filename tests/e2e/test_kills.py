@@ -207,7 +207,7 @@ async def test_a_signal_ends_a_run_in_order(number: signal.Signals, tmp_path: Pa
         status, said = await ended(process)
 
         assert status == 3, said
-        assert f"stopped by {number.name}" in said
+        assert f"stopped by {number.name}; what is being rendered is finished first" in said
         await scene.finish()
         assert scene.renders == 40
 
@@ -217,8 +217,22 @@ async def test_a_second_signal_hands_running_jobs_back(tmp_path: Path) -> None:
         process = scene.start()
         await until(lambda: any(server.submitted for server in scene.servers))
         process.send_signal(signal.SIGINT)
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(read_until, process, '"stopping"')
         process.send_signal(signal.SIGINT)
         status, said = await ended(process)
 
-    assert status == 3, said
+        assert status == 3, said
+        for server in scene.servers:
+            await server.idle()  # the workers were told, and are free for others
+        assert {render.ending for s in scene.servers for render in s.renders} == {
+            "execution_interrupted"
+        }
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> None:
+    """Read what a controller prints up to the line with ``word``."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if word in line:
+            return
+    raise AssertionError(f"it never said {word}")
