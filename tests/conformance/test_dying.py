@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from nightkiln.testing.comfyui.peer import Peer
 from nightkiln.testing.comfyui.process import ServerProcess
-from nightkiln.testing.comfyui.samples import fail, image, long, save
+from nightkiln.testing.comfyui.samples import fail, image, long, save, sleep
 
 Mortal = Callable[[], AbstractContextManager[ServerProcess]]
 
@@ -84,9 +84,9 @@ def test_a_node_that_ends_the_process_takes_everything_with_it(mortal: Mortal) -
     with mortal() as server:
         asking = Peer(server.url, "", "")
         with asking.listening("me") as listener:
-            prompt_id = asking.accepted(
-                {"1": image(), "2": fail("kill"), "3": save("2")}, client_id="me"
-            )
+            # It waits a little, so that the answer to the POST is out before all is over.
+            dying = {"1": image(), "2": sleep(0.5), "3": fail("kill", source="2"), "4": save("3")}
+            prompt_id = asking.accepted(dying, client_id="me")
             with pytest.raises(ConnectionClosedError):
                 listener.until_over(prompt_id)
         with pytest.raises(httpx.TransportError):
