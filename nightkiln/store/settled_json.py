@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
@@ -23,8 +22,25 @@ from nightkiln.core.model import (
 
 
 def settled_to_json(settled: Settled) -> dict[str, Any]:
-    """Everything in ``settled``, JSON-safe."""
-    return {**asdict(settled), "usd_marginal": str(settled.usd_marginal)}
+    """Everything in ``settled``, JSON-safe; shares the values of inputs and columns with it.
+
+    ``dataclasses.asdict`` would copy every one of them, once per job, on the event loop.
+    """
+    job = settled.job
+    files = {name: _fields(file) for name, file in job.files.items()}
+    rows = [_fields(row) for row in job.rows]
+    outputs = [{**_fields(one), "facts": _fields(one.facts)} for one in settled.outputs]
+    return {
+        **_fields(settled),
+        "job": {**_fields(job), "files": files, "rows": rows},
+        "outputs": outputs,
+        "attempts": [_fields(one) for one in settled.attempts],
+        "usd_marginal": str(settled.usd_marginal),
+    }
+
+
+def _fields(one: Settled | Job | CatalogRow | InputFile | Output | OutputFacts | Attempt) -> Any:
+    return {name: getattr(one, name) for name in one.__slots__}
 
 
 def settled_from_json(entry: Mapping[str, Any]) -> Settled:
