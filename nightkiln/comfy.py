@@ -39,7 +39,7 @@ STALL_S_MIN = 30.0  # however fast the renders seen so far
 STALL_FACTOR = 20  # times the slowest render seen on this worker
 WATCH_AFTER_S = 10.0  # a render longer than this is watched for progress over the websocket
 IDLE_CHECKS_MAX = 5  # checks in a row with waiting jobs and nothing running: the thread is dead
-FORGET_AT = 8  # finished ids dropped from the server's history in one call
+FORGET_AT = 32  # finished ids dropped from the server's history in one call
 
 _PROMPTS = uuid.UUID("5c3fd0f3-9c1b-4f0c-8a57-2f6c0f1b7d11")  # namespace of our prompt ids
 
