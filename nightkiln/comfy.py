@@ -39,6 +39,7 @@ STALL_S_MIN = 30.0  # however fast the renders seen so far
 STALL_FACTOR = 20  # times the slowest render seen on this worker
 WATCH_AFTER_S = 10.0  # a render longer than this is watched for progress over the websocket
 IDLE_CHECKS_MAX = 5  # checks in a row with waiting jobs and nothing running: the thread is dead
+TAKE_BACK_S_MAX = 5.0  # a prompt whose submission was cancelled half-way
 FORGET_AT = 32  # finished ids dropped from the server's history in one call
 
 _PROMPTS = uuid.UUID("5c3fd0f3-9c1b-4f0c-8a57-2f6c0f1b7d11")  # namespace of our prompt ids
@@ -84,7 +85,14 @@ class ComfyWorker:
             return ticket
         body = await self._body(job, ticket)
         submitted_s = self._clock()
-        answer = await self._post_once(body, ticket)
+        try:
+            answer = await self._post_once(body, ticket)
+        except asyncio.CancelledError:
+            # The prompt may be queued already, and nobody else knows its id.
+            with contextlib.suppress(WorkerLost, TimeoutError):
+                async with asyncio.timeout(TAKE_BACK_S_MAX):
+                    await self.cancel(ticket)
+            raise
         if answer is not None:
             self._check_accepted(answer)
         now_s = asyncio.get_running_loop().time()

@@ -109,7 +109,7 @@ async def test_a_lost_machine_is_a_crashed_task_run_of_a_completed_flow(tmp_path
     runs = await task_runs(state, 3)
     lost = runs[f"local {mortal.url.removeprefix('http://')}"]
     assert lost.state.is_crashed()
-    assert "does not answer" in lost.state.message
+    assert "lost after" in lost.state.message
 
 
 async def test_failed_jobs_fail_the_flow_and_are_listed_by_reason(tmp_path: Path) -> None:
