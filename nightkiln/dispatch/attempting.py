@@ -25,6 +25,7 @@ class Attempting:
     id: AttemptId
     started_s: float
     ticket: Ticket | None = None
+    _submitting: asyncio.Task[Ticket] | None = None
 
     async def run(self) -> None:
         """Try, and tell the scheduler how it ended."""
@@ -45,7 +46,10 @@ class Attempting:
         worker = self.life.worker
         assert worker is not None
         bound = self.shell.work.bind(self.hand.job)
-        self.ticket = await worker.submit(bound, self.id)
+        submitting = worker.submit(bound, self.id)
+        self._submitting = asyncio.create_task(submitting, name=f"submit {self.id}")
+        # Whoever cancels us must not cut this off: the worker may have taken the job already.
+        self.ticket = await asyncio.shield(self._submitting)
         await self._journal_ticket(self.ticket)
         rendered = await worker.result(self.ticket)
         downloading_s = self.shell.now_s()
@@ -119,13 +123,22 @@ class Attempting:
         is_stop = self.life.renders[self.id].is_cancelled
         self._record("cancelled" if is_stop else "lost")
         self.shell.tally.worker(self.life.id, running=-1)
-        if self.ticket is not None and self.life.worker is not None and not self.life.is_lost:
-            with contextlib.suppress(WorkerLost, TimeoutError):
-                async with asyncio.timeout(CANCEL_S_MAX):
-                    await self.life.worker.cancel(self.ticket)
+        await self._hand_back()
         if is_stop:
             stopped = Failed(self.id, Fault.MARKET, "cancelled", "the run was stopped")
             self.shell.events.put_nowait(stopped)
+
+    async def _hand_back(self) -> None:
+        """Take the job from the worker, which may still be about to say that it has it."""
+        submitting, worker = self._submitting, self.life.worker
+        if submitting is None or worker is None:
+            return
+        if self.life.is_lost:
+            submitting.cancel()
+            return
+        with contextlib.suppress(WorkerLost, RenderFailed, TimeoutError):
+            async with asyncio.timeout(CANCEL_S_MAX):
+                await worker.cancel(await submitting)
 
     def _record(
         self,

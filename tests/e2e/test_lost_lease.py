@@ -42,11 +42,14 @@ class Machine:
 
     is_lost: asyncio.Event = field(default_factory=asyncio.Event)
     submitted: list[JobId] = field(default_factory=list)
+    cancelled: list[Ticket] = field(default_factory=list)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)  # to those who submit
     gpu: str = "tiny"
 
     async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
         del attempt_id
         self.submitted.append(job.id)
+        await self.answers.wait()
         return Ticket(job.id)
 
     async def result(self, ticket: Ticket) -> Rendered:
@@ -55,7 +58,8 @@ class Machine:
             raise WorkerLost("restarted")
         return Rendered((), Timings(0.0, 1.0, 1.0))
 
-    async def cancel(self, ticket: Ticket) -> None: ...
+    async def cancel(self, ticket: Ticket) -> None:
+        self.cancelled.append(ticket)
 
     async def forget(self, ticket: Ticket) -> None: ...
 
@@ -111,13 +115,15 @@ class Run:
 
 
 @asynccontextmanager
-async def running(folder: Path, count: int) -> AsyncIterator[Run]:
+async def running(folder: Path, count: int, *, answers: bool = True) -> AsyncIterator[Run]:
     """A run of ``count`` jobs, three at a time; it must end by itself."""
 
     async def log(end: LeaseEnd) -> None:
         del end
 
     machine, sink = Machine(), SlowSink()
+    if answers:
+        machine.answers.set()
     provider = OneMachine(machine)
     journal = FileJournal(folder / "journal")
     work = Work(
@@ -148,6 +154,15 @@ async def test_a_stop_at_once_while_a_machine_is_being_lost_ends_the_run(tmp_pat
         run.dispatcher.stop("stopped", is_now=True)
         run.sink.gate(landing).set()
     assert run.sink.settled == [landing]
+
+
+async def test_a_job_whose_acceptance_was_not_heard_yet_is_handed_back_too(tmp_path: Path) -> None:
+    async with running(tmp_path, 1, answers=False) as run:
+        await until(lambda: run.machine.submitted)
+        run.dispatcher.stop("stopped", is_now=True)
+        await asyncio.sleep(0)  # the order to hand back is on its way before the answer is
+        run.machine.answers.set()
+    assert run.machine.cancelled == [Ticket(job(0).id)]
 
 
 async def test_no_job_is_handed_to_a_machine_that_is_being_lost(tmp_path: Path) -> None:
