@@ -14,7 +14,6 @@ import pytest
 
 from nightkiln.testing.kills import (
     KILLED,
-    NotWhole,
     Scene,
     durable_effects,
     effects_in,
@@ -153,25 +152,6 @@ async def test_25_kills_anywhere_in_a_night_lose_nothing(
     hits = [[NOTHING_YET, *before][-1] for before in nights]
     with capsys.disabled():
         print(f"\n25 kill -9 anywhere: {dict(phases)}; last effect before:\n{histogram(hits)}")
-
-
-@pytest.mark.parametrize("mutant", ["no-fsync", "no-journal"])
-async def test_a_mutant_without_fsync_or_without_journal_is_caught(
-    mutant: str, tmp_path: Path
-) -> None:
-    """One large shard, cut when all is rendered: what protects it is the journal, synced."""
-    counted = tmp_path / "counted"
-    effects = await durable_effects(counted, JOBS, shard_rows=100)
-    images = [n for n, e in enumerate(effects, 1) if e.startswith("replace") and "/images/" in e]
-    step = images[-1] + 4  # the last images are named, nothing is committed
-
-    async with Scene(tmp_path / "sound", JOBS, shard_rows=100) as sound:
-        await sound.crash(f"cut={step}")
-        await sound.finish()
-    async with Scene(tmp_path / "mutant", JOBS, shard_rows=100) as scene:
-        await scene.crash(f"cut={step},{mutant}")
-        with pytest.raises(NotWhole):
-            await scene.finish()
 
 
 async def test_the_next_run_on_the_same_machine_takes_over_at_once(tmp_path: Path) -> None:
