@@ -52,7 +52,7 @@ def rounds(contestants: tuple[str, ...], jobs: int, count: int) -> dict[str, lis
 
 def figures(*, is_quick: bool) -> Iterator[Figure]:
     """Bare loop, nightkiln, Prefect task run per prompt: figures as they are known."""
-    found = rounds(("bare", "kiln"), 300 if is_quick else 3000, 1 if is_quick else 3)
+    found = rounds(("bare", "kiln"), 1000 if is_quick else 3000, 1 if is_quick else 3)
     for name, runs in found.items():
         yield Figure(f"jobs_{name}", median(run.per_s for run in runs), "jobs/s")
         yield Figure(f"jobs_{name}_cpu", median(run.cpu_ms for run in runs), "ms/job")

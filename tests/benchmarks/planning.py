@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ ROWS, ROWS_QUICK = 1_000_000, 40_000
 QUARTER = 4  # the smaller catalog has so many times fewer rows
 GROWTH_MAX = 1.25 * QUARTER  # linear, with some room for noise
 PREFLIGHT_S_MAX = 30.0
+PLANS = 3  # of the same catalog, to find a calm moment
 TAKEN = 1024  # jobs, as many as a run asks for first
 
 
@@ -33,16 +34,22 @@ def figures(*, is_quick: bool) -> Iterator[Figure]:
         preflight = in_child(__name__, "preflight", folder=folder)
         yield at_most("preflight", preflight["wall_s"], "s", PREFLIGHT_S_MAX)
         yield Figure("preflight_peak", preflight["peak_mb"], "MB")
-        plan = in_child(__name__, "plan", folder=folder)
+        plan = _calmest_plan(folder)
         yield Figure("plan", plan["wall_s"], "s")
         yield Figure("plan_peak", plan["peak_mb"], "MB")
         hashing = in_child(__name__, "hashing", folder=folder)
         yield Figure("plan_over_plain_hashing", plan["wall_s"] / hashing["wall_s"], "x")
     with tempfile.TemporaryDirectory() as folder:
         in_child(__name__, "prepare", folder=folder, rows=rows // QUARTER)
-        quarter = in_child(__name__, "plan", folder=folder)
+        quarter = _calmest_plan(folder)
     growth = plan["wall_s"] / quarter["wall_s"]
     yield at_most(f"plan_growth_at_{QUARTER}x_rows", growth, "x", GROWTH_MAX)
+
+
+def _calmest_plan(folder: str) -> Mapping[str, float]:
+    """The faster of a few: other programs on the machine only ever slow one down."""
+    plans = [in_child(__name__, "plan", folder=folder) for _ in range(PLANS)]
+    return min(plans, key=lambda one: one["wall_s"])
 
 
 def prepare(folder: str, rows: int) -> None:
