@@ -38,6 +38,15 @@ class Need:
     trust: str = "any"  # any | verified | datacenter
 
 
+class Kind(StrEnum):
+    """How a machine is had, which decides what it costs and how it is lost."""
+
+    LOCAL = "local"  # it is there anyway
+    ON_DEMAND = "on_demand"  # ours until we release it
+    INTERRUPTIBLE = "interruptible"  # cheaper, and whoever bids more takes it
+    SERVERLESS = "serverless"  # dear, quick to start, reliable: what a fallback is made of
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A machine, or a serverless slot, that we could have, with its price in parts."""
@@ -45,9 +54,30 @@ class Offer:
     provider: str
     ref: str  # the provider's own name for it; opaque to us
     gpu: str = "unknown"
-    usd_per_hour: Usd = Decimal(0)
+    usd_per_hour: Usd = Decimal(0)  # of the machine while it runs
     startup_s: float = 60.0  # how long ``connect`` may take before it is given up
     slots: int = 3  # jobs handed out at once, so that the GPU never waits for a download
+    kind: Kind = Kind.LOCAL
+    machine: str = ""  # the same for every offer of one machine; empty: ``ref`` names it
+    storage_usd_per_hour: Usd = Decimal(0)  # of the disk that we would rent, from rent to release
+    usd_per_gb_in: Usd = Decimal(0)  # traffic into the machine: image and models
+    usd_per_gb_out: Usd = Decimal(0)  # traffic out of it: results
+    mbps_in: float | None = None  # megabits per second into the machine, as advertised
+    reliability: float = 1.0  # 0..1, as advertised
+    vram_gb: float | None = None
+    region: str = ""
+    loading_billed: float = 1.0  # share of ``usd_per_hour`` billed while the image is pulled
+    idle_tail_s: float = 0.0  # billed after the last job, as serverless containers linger
+
+    @property
+    def host_key(self) -> tuple[str, str]:
+        """Which machine this is: what a scorecard and a blocklist remember."""
+        return (self.provider, self.machine or self.ref)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is paid for it."""
+        return self.usd_per_hour == 0 and self.storage_usd_per_hour == 0
 
 
 @dataclass(frozen=True, slots=True)
