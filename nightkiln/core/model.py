@@ -28,6 +28,17 @@ class Fault(StrEnum):
     UNKNOWN = "unknown"  # could be the job or the machine; another machine will tell
 
 
+class Loss(StrEnum):
+    """Why a lease is gone."""
+
+    GONE = "gone"  # somebody else was faster: it never was ours
+    REFUSED = "refused"  # the provider's service failed: no machine is to blame
+    STARTUP = "startup"  # it did not come up, and said so
+    SLOW = "slow"  # it did not come up within its limit
+    MARKET = "market"  # taken back: outbid, evicted
+    LOST = "lost"  # it stopped answering
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What a batch asks of a machine."""
@@ -73,6 +84,11 @@ class Offer:
     def host_key(self) -> tuple[str, str]:
         """Which machine this is: what a scorecard and a blocklist remember."""
         return (self.provider, self.machine or self.ref)
+
+    @property
+    def is_serverless(self) -> bool:
+        """Whether it belongs to a fallback."""
+        return self.kind is Kind.SERVERLESS
 
     @property
     def is_free(self) -> bool:
