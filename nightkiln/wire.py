@@ -19,12 +19,14 @@ import aiohttp
 import httpx
 from yarl import URL
 
-TIMEOUT_S = 5.0  # to connect, for a connection to be free, and for each piece sent or received
+ANSWER_S_MAX = 20.0  # one small call; a busy server loads models and encodes on its event loop
+CONNECT_S_MAX = 5.0  # the system takes connections, however busy the server behind it is
 CONNECTIONS_MAX = 16  # slots x (poll + download), with room
 IDLE_S_MAX = 5.0  # then a connection is closed; servers keep them longer
 
 # What a worker sends is stored and checked as it comes.
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "nightkiln"}
+_JSON_HEADERS = {**_HEADERS, "content-type": "application/json"}
 
 
 class Wire:
@@ -41,24 +43,30 @@ class Wire:
         method: str,
         path: str,
         *,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float = ANSWER_S_MAX,
         params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         **body: Any,
     ) -> AsyncIterator[httpx.Response]:
         """One request; its response, to be read inside the block.
 
-        ``body`` is what httpx.Request takes: content, json, data, files. ``timeout_s`` is for a
-        connection, then for the request sent and its head received, then for each piece.
+        ``content`` is JSON already; ``body`` is what httpx.Request encodes: json, data, files.
+        ``timeout_s`` is for a connection, then for the request sent and its head received, then
+        for each piece.
 
         Raises:
             httpx.TransportError: nothing, or nothing whole, came back.
         """
         url = self.url + path + ("?" + urlencode(params) if params is not None else "")
-        headers, content = _HEADERS, None
+        headers = _HEADERS if content is None else _JSON_HEADERS
         if body:
             request = httpx.Request(method, url, headers=_HEADERS, **body)
             headers, content = dict(request.headers), request.read()
-        timeout = aiohttp.ClientTimeout(connect=timeout_s, sock_read=timeout_s)
+        timeout = aiohttp.ClientTimeout(
+            connect=timeout_s,
+            sock_connect=min(timeout_s, CONNECT_S_MAX),
+            sock_read=timeout_s,
+        )
         try:
             # The engine has no bound of its own on a peer that does not take what is sent.
             async with asyncio.timeout(2 * timeout_s):
