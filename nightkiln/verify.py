@@ -18,7 +18,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from nightkiln.core.errors import BadOutput
 from nightkiln.core.model import Fault, OutputFacts
@@ -32,6 +32,7 @@ CHUNKS_MAX = 100_000  # of one PNG
 # An image of one colour deflates about 1000:1. Only what packs suspiciously well, or was stored
 # without packing at all, is decoded to look at its colours.
 PACKED_WELL = 40
+INFLATED_BYTES_MAX = 16 * 1024**2  # held at once while the pixels of a PNG are unpacked
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG specification, table 11.1: colour type
@@ -235,9 +236,12 @@ def _inflate(parts: list[memoryview], raw_bytes: int) -> None:
             pending: bytes | memoryview = part
             while True:
                 # One byte more than there may be shows a bomb without letting it go off.
-                got += len(inflater.decompress(pending, max_length=raw_bytes - got + 1))
+                room = min(raw_bytes - got + 1, INFLATED_BYTES_MAX)
+                step = len(inflater.decompress(pending, max_length=room))
+                got += step
                 pending = inflater.unconsumed_tail
-                if not pending or got > raw_bytes:
+                # What fills its room may have left more behind it than the tail shows.
+                if got > raw_bytes or inflater.eof or (not pending and step < room):
                     break
     except IsalError as error:  # type: ignore[misc]  # its stub declares an instance
         raise _bad(f"the pixels do not unpack: {error}", "pixels") from error
@@ -249,22 +253,25 @@ def _check_image(data: bytes, kind: Kind, *, decode: bool, blank_is_fault: bool)
     """Decode with Pillow, every frame, and look for more than one colour."""
     try:
         with Image.open(io.BytesIO(data), formats=[_PILLOW_FORMATS[kind.media]]) as image:
-            width, height = image.size
-            frames = getattr(image, "n_frames", 1)
-            if width * height > DECODED_PIXELS_MAX or width * height * frames > FRAMES_PIXELS_MAX:
-                raise _bad(f"{width} x {height} pixels x {frames} frames", "too_large")
-            one_colour = [_is_one_colour(image, frame) for frame in range(frames * decode)]
+            width, height = _bounded_size(image)
+            frames = getattr(image, "n_frames", 1) * decode
+            one_colour = [_is_one_colour(image, frame) for frame in range(frames)]
+    except BadOutput:
+        raise
     except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-    ) as error:
+        Exception
+    ) as error:  # what damage makes Pillow raise has no end: IndexError, struct.error
         raise _bad(f"the {kind.media} does not decode: {error}", "pixels") from error
     if one_colour and all(one_colour) and blank_is_fault:
         raise _blank()
+    return width, height
+
+
+def _bounded_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    frames = getattr(image, "n_frames", 1)
+    if width * height > DECODED_PIXELS_MAX or width * height * frames > FRAMES_PIXELS_MAX:
+        raise _bad(f"{width} x {height} pixels x {frames} frames", "too_large")
     return width, height
 
 

@@ -1,23 +1,32 @@
-"""Requests to one worker, on httpx's transport.
+"""Requests to one worker: httpx's words, aiohttp's engine.
 
-What httpx.AsyncClient adds above it - cookies, redirects, credentials and proxies of the
-environment, decoding - has no business with a machine that is not trusted, and is a third of what
-a small request costs the event loop.
+The event loop that asks every worker is the controller's narrowest place. What httpx.AsyncClient
+adds - cookies, redirects, credentials and proxies of the environment, decoding - has no business
+with a machine that is not trusted, and the transport below it takes three times as long for a
+small request as aiohttp, whose parser is C. So bodies, responses and errors are httpx's, which the
+rest of the adapter speaks, and only the connections are aiohttp's.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlencode
 
+import aiohttp
 import httpx
+from yarl import URL
 
-TIMEOUT_S = 5.0  # to connect, for a connection to be free, and for each piece sent or received
+ANSWER_S_MAX = 20.0  # one small call; a busy server loads models and encodes on its event loop
+CONNECT_S_MAX = 5.0  # the system takes connections, however busy the server behind it is
 CONNECTIONS_MAX = 16  # slots x (poll + download), with room
+IDLE_S_MAX = 5.0  # then a connection is closed; servers keep them longer
 
 # What a worker sends is stored and checked as it comes.
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "nightkiln"}
+_JSON_HEADERS = {**_HEADERS, "content-type": "application/json"}
 
 
 class Wire:
@@ -25,30 +34,107 @@ class Wire:
 
     def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self.url = url.rstrip("/")
-        limits = httpx.Limits(max_connections=connections_max)
-        self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+        self._connections_max = connections_max
+        self._opened: aiohttp.ClientSession | None = None  # belongs to the loop of the first call
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, *, timeout_s: float = TIMEOUT_S, **body: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float = ANSWER_S_MAX,
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        **body: Any,
     ) -> AsyncIterator[httpx.Response]:
         """One request; its response, to be read inside the block.
 
-        ``body`` is what httpx.Request takes: content, json, data, files, params.
+        ``content`` is JSON already; ``body`` is what httpx.Request encodes: json, data, files.
+        ``timeout_s`` is for a connection, then for the request sent and its head received, then
+        for each piece.
 
         Raises:
             httpx.TransportError: nothing, or nothing whole, came back.
         """
-        extensions = {"timeout": httpx.Timeout(timeout_s).as_dict()}
-        request = httpx.Request(
-            method, self.url + path, headers=_HEADERS, extensions=extensions, **body
+        url = self.url + path + ("?" + urlencode(params) if params is not None else "")
+        headers = _HEADERS if content is None else _JSON_HEADERS
+        if body:
+            request = httpx.Request(method, url, headers=_HEADERS, **body)
+            headers, content = dict(request.headers), request.read()
+        timeout = aiohttp.ClientTimeout(
+            connect=timeout_s,
+            sock_connect=min(timeout_s, CONNECT_S_MAX),
+            sock_read=timeout_s,
         )
-        response = await self._transport.handle_async_request(request)
         try:
-            yield response
-        finally:
-            await response.aclose()
+            # The engine has no bound of its own on a peer that does not take what is sent.
+            async with asyncio.timeout(2 * timeout_s):
+                response = await self._session().request(
+                    method,
+                    URL(url, encoded=True),
+                    data=content,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _translated(error) from error
+        async with response:
+            yield httpx.Response(
+                response.status, headers=response.raw_headers, stream=_Body(response.content)
+            )
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            is_secure = self.url.startswith("https:")
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=self._connections_max,
+                    keepalive_timeout=IDLE_S_MAX,
+                    ssl=httpx.create_ssl_context(trust_env=False) if is_secure else False,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._opened
 
     async def aclose(self) -> None:
         """Hang up. Idempotent."""
-        await self._transport.aclose()
+        if self._opened is not None:
+            await self._opened.close()
+
+
+class _Body(httpx.AsyncByteStream):
+    """What a response holds, in pieces as they arrive."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._content.iter_any():
+                yield piece
+        except (aiohttp.ClientError, OSError) as error:
+            raise _translated(error) from error
+
+
+def _translated(error: Exception) -> httpx.TransportError:
+    """The engine's error in httpx's words; what never reached the server is a connect error."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            kind: type[httpx.TransportError] = httpx.ConnectTimeout
+        case aiohttp.ClientConnectorError():
+            kind = httpx.ConnectError
+        case TimeoutError():
+            kind = httpx.ReadTimeout
+        case aiohttp.InvalidURL() | ValueError():
+            kind = httpx.UnsupportedProtocol
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
+            kind = httpx.RemoteProtocolError
+        case aiohttp.ClientResponseError():  # no HTTP
+            kind = httpx.RemoteProtocolError
+        case _:
+            kind = httpx.ReadError
+    return kind(f"{error}" or type(error).__name__)

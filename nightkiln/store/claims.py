@@ -116,7 +116,7 @@ def read_claim(blobs: Blobs, batch: str, epoch: int) -> SeenClaim | None:
             alive_s=float(heartbeat.get("alive_s", claim["started_s"])),
             ended=_read(blobs, claim_key(batch, epoch, "ended")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         key = claim_key(batch, epoch)
         raise StoreUnusable(f"{key} is not a claim ({error}); see what wrote it") from error
 
@@ -155,9 +155,13 @@ def read_stop(blobs: Blobs, batch: str, epoch: int) -> StopRequest | None:
     request = _read(blobs, claim_key(batch, epoch, "stop"))
     if request is None:
         return None
-    return StopRequest(
-        now=request.get("now") is True, requested_s=float(request.get("requested_s", 0))
-    )
+    try:
+        requested_s = float(request.get("requested_s", 0))
+    except (TypeError, ValueError, OverflowError):
+        requested_s = (
+            0.0  # edited by hand: when it was asked tells nobody anything, that it was does
+        )
+    return StopRequest(now=request.get("now") is True, requested_s=requested_s)
 
 
 def write_heartbeat(blobs: Blobs, batch: str, epoch: int, *, alive_s: float) -> None:
@@ -185,7 +189,7 @@ def _read(blobs: Blobs, key: str) -> dict[str, Any] | None:
         entry = json.loads(blobs.get(key))
     except KeyError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreUnusable(f"{key} is damaged ({error}); remove it to go on") from error
     if not isinstance(entry, dict):
         raise StoreUnusable(f"{key} is damaged (not an object); remove it to go on")

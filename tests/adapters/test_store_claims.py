@@ -19,9 +19,11 @@ from nightkiln.store.claims import (
     Free,
     Held,
     SeenClaim,
+    StopRequest,
     TakeOver,
     claim_key,
     newest_claim,
+    read_stop,
     request_stop,
     who_may,
     write_ended,
@@ -167,6 +169,34 @@ async def test_a_run_that_cannot_write_heartbeats_gives_up_before_others_take_ov
 
     assert "no heartbeat" in str(lost)
     assert clock.now_s > ALIVE_S + STALE_S
+
+
+@pytest.mark.parametrize("when", ['"tonight"', "null", "[]", "1" + "0" * 400])
+def test_a_stop_that_was_written_by_hand_is_a_stop(when: str, tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.put(claim_key("night", 1, "stop"), f'{{"now": true, "requested_s": {when}}}'.encode())
+
+    assert read_stop(blobs, "night", 1) == StopRequest(now=True, requested_s=0.0)
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"stop it", b"[" * 100_000, b"\xff"])
+def test_a_stop_that_makes_no_sense_is_the_stores_trouble(content: bytes, tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.put(claim_key("night", 1, "stop"), content)
+
+    with pytest.raises(StoreUnusable, match="damaged"):
+        read_stop(blobs, "night", 1)
+
+
+@pytest.mark.parametrize("when", ['"tonight"', "null", "1" + "0" * 400])
+def test_a_claim_without_a_time_is_the_stores_trouble(when: str, tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    owner = '{"host": "kiln", "pid": 1, "place": "", "mark": ""}'
+    content = f'{{"owner": {owner}, "started_s": {when}}}'.encode()
+    blobs.put(claim_key("night", 1), content)
+
+    with pytest.raises(StoreUnusable, match="not a claim"):
+        newest_claim(blobs, "night")
 
 
 async def test_a_stop_is_found_by_the_run_that_it_is_meant_for(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from random import Random
@@ -50,6 +52,8 @@ def png(packed: bytes, *, width: int = 4, height: int = 4) -> bytes:
 
 RAW = bytes(4 * (1 + 4 * 3))
 GOOD = encoded(noise())
+FRAMES = [noise(seed=seed) for seed in (2, 3)]
+ANIMATION = encoded(noise(), "GIF", save_all=True, append_images=FRAMES)
 
 DAMAGES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "empty"),
@@ -69,6 +73,7 @@ DAMAGES: dict[str, tuple[bytes, str]] = {
         "too_large",
     ),
     "half a jpeg": (encoded(noise(), "JPEG")[:300], "pixels"),
+    "part of an animation": (ANIMATION[: len(ANIMATION) * 3 // 8], "pixels"),
 }
 
 
@@ -176,3 +181,58 @@ def test_interlaced_pixels_are_counted_by_pass(tmp_path: Path) -> None:
     )
 
     assert inspect(at(tmp_path, data), blank_is_fault=False).width == 8
+
+
+WHOLE = {
+    "png": GOOD,
+    "animated png": encoded(noise(), "PNG", save_all=True, append_images=FRAMES),
+    "jpeg": encoded(noise(), "JPEG"),
+    "progressive jpeg": encoded(noise(), "JPEG", progressive=True),
+    "webp": encoded(noise(), "WEBP"),
+    "animated webp": encoded(noise(), "WEBP", save_all=True, append_images=FRAMES),
+    "gif": encoded(noise(), "GIF"),
+    "animated gif": ANIMATION,
+}
+
+
+def with_right_checksums(data: bytes) -> bytes:
+    """A PNG whose damage only shows behind its checksums; any other file as it is."""
+    made, at = bytearray(data[:8]), 8
+    while data.startswith(GOOD[:8]) and at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            break
+        made += data[at : at + 4] + chunk(data[at + 4 : at + 8], data[at + 8 : end - 4])[4:]
+        at = end
+    return bytes(made) + data[at:] if at > 8 else data
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(WHOLE)),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
+    reach=st.sampled_from((60, 1 << 20)),  # bytes from the start: headers matter most
+    kept=st.just(1.0) | st.floats(0, 1),
+)
+def test_whatever_is_damaged_is_rejected_or_has_facts(
+    name: str, changes: list[tuple[float, int]], reach: int, kept: float, tmp_path: Path
+) -> None:
+    data = bytearray(WHOLE[name])
+    for place, value in changes:
+        data[int(place * min(reach, len(data)))] = value
+    damaged = with_right_checksums(bytes(data[: int(kept * len(data))]))
+
+    with contextlib.suppress(BadOutput):
+        assert inspect(at(tmp_path, damaged)).size == len(damaged)
+
+
+def test_a_small_file_cannot_take_gigabytes_to_check(tmp_path: Path) -> None:
+    bomb = png(zlib.compress(bytes(60_000_000)), width=2**14, height=2**14)
+
+    tracemalloc.start()
+    with pytest.raises(BadOutput, match="bytes of pixels"):
+        inspect(at(tmp_path, bomb))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 40_000_000

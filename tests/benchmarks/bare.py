@@ -50,16 +50,16 @@ async def _render(urls: Sequence[str], jobs: int, folder: Path) -> None:
 
 async def _work(http: httpx.AsyncClient, url: str, numbers: Iterator[int], folder: Path) -> None:
     for number in numbers:
-        await picture(http, url, number, folder)
+        for n, content in enumerate(await pictures(http, url, number)):
+            (folder / f"{number}-{n}.png").write_bytes(content)
 
 
-async def picture(http: httpx.AsyncClient, url: str, number: int, folder: Path) -> None:
+async def pictures(http: httpx.AsyncClient, url: str, number: int) -> list[bytes]:
     """Submit one job, wait for it, download what it made."""
     body = request(number)
     (await http.post(f"{url}/prompt", json=body)).raise_for_status()
     history = f"{url}/history/{body['prompt_id']}"
     while not (entries := (await http.get(history)).json()):  # noqa: ASYNC110 - only asking tells
         await asyncio.sleep(POLL_S)
-    for n, query in enumerate(files_of(entries[body["prompt_id"]])):
-        content = (await http.get(f"{url}/view", params=query)).content
-        (folder / f"{number}-{n}.png").write_bytes(content)
+    queries = files_of(entries[body["prompt_id"]])
+    return [(await http.get(f"{url}/view", params=query)).content for query in queries]

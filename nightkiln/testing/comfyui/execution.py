@@ -92,7 +92,11 @@ class Execution:
         self._bench.cache = cache
         cached = [node_id for node_id in self._graph if signatures.get(node_id) in cache]
         self._report.message("execution_cached", {"nodes": cached})
-        order = graphs.run_order(self._graph, self._outputs, lambda node: node in cached)
+        order = (
+            graphs.run_order(self._graph, self._outputs, lambda node: node in cached)
+            if cached
+            else every
+        )
         heavy = self._heavy([node_id for node_id in order if node_id not in cached])
         for node_id in order:
             mark = signatures[node_id]

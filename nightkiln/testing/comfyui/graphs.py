@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from nightkiln.core.model import Graph
@@ -15,11 +15,13 @@ _NAMES = frozenset({"filename_prefix"})  # inputs that shape no pixel
 Content = Callable[[str, str, Any], Any]  # class, input, value -> what it stands for
 
 
-def links(node: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
+def links(node: dict[str, Any]) -> list[tuple[str, str, int]]:
     """Its linked inputs: input, id of the node it is linked to, slot."""
-    for name, value in node["inputs"].items():
-        if isinstance(value, list):
-            yield name, value[0], value[1]
+    return [
+        (name, value[0], value[1])
+        for name, value in node["inputs"].items()
+        if isinstance(value, list)
+    ]
 
 
 class Digests:
@@ -31,6 +33,7 @@ class Digests:
     def __init__(self, graph: Graph, content: Content) -> None:
         self._graph, self._content = graph, content
         self._known: dict[tuple[str, bool], str] = {}
+        self._named: dict[str, bool] = {}
 
     def signature(self, node_id: str) -> str:
         """What the cache goes by: everything that the node is given."""
@@ -44,6 +47,8 @@ class Digests:
         known = self._known.get((node_id, keeps_names))
         if known is not None:
             return known
+        if not keeps_names and not self._has_names(node_id):
+            return self._digest(node_id, keeps_names=True)
         node = self._graph[node_id]
         kind = node["class_type"]
         parts = [
@@ -56,6 +61,15 @@ class Digests:
         digest = hashlib.sha256(json.dumps([kind, parts]).encode()).hexdigest()
         self._known[node_id, keeps_names] = digest
         return digest
+
+    def _has_names(self, node_id: str) -> bool:
+        """Whether the node, or one before it, has an input that shapes no pixel."""
+        if node_id not in self._named:
+            node = self._graph[node_id]
+            self._named[node_id] = not _NAMES.isdisjoint(node["inputs"]) or any(
+                self._has_names(source) for _, source, _ in links(node)
+            )
+        return self._named[node_id]
 
 
 def batch(graph: Graph, node_id: str) -> int:

@@ -85,25 +85,34 @@ async def _send(request: web.Request, place: Place, file: StoredFile) -> web.Str
     if request.if_none_match and any(tag.value in {etag, "*"} for tag in request.if_none_match):
         raise web.HTTPNotModified(headers={"ETag": f'"{etag}"'})
     start, stop, _ = stretch.indices(file.length)
-    response = web.StreamResponse()
+    status, headers = 200, _headers(place, file, etag)
     if stretch.start is not None:
         if start >= file.length:
             headers = {"Content-Range": f"bytes */{file.length}"}
             raise web.HTTPRequestRangeNotSatisfiable(headers=headers)
-        response.set_status(206)
-        response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.length}"
-    guessed = mimetypes.guess_type(place.filename)[0]
-    response.content_type = guessed if guessed is not None else "application/octet-stream"
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.length}"
+    if stop - start <= PART_BYTES and file.fault is None:  # head and body in one piece
+        body = b"".join(file.chunks)[start:stop]
+        return web.Response(body=body, status=status, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
     response.content_length = stop - start
-    response.headers["Content-Disposition"] = f'filename="{place.filename}"'
-    response.headers["Accept-Ranges"] = "bytes"
-    response.headers["ETag"] = f'"{etag}"'
-    response.headers["Last-Modified"] = formatdate(file.modified_s, usegmt=True)
     await response.prepare(request)
     if request.method != "HEAD":
         end = stop - (stop - start) // 2 if file.fault == "truncate" else stop
         await _write(request, response, file, start, end)
     return response
+
+
+def _headers(place: Place, file: StoredFile, etag: str) -> dict[str, str]:
+    guessed = mimetypes.guess_type(place.filename)[0]
+    return {
+        "Content-Type": guessed if guessed is not None else "application/octet-stream",
+        "Content-Disposition": f'filename="{place.filename}"',
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{etag}"',
+        "Last-Modified": formatdate(file.modified_s, usegmt=True),
+    }
 
 
 async def _write(
