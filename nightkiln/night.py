@@ -17,6 +17,7 @@ from nightkiln.catalog import Catalog
 from nightkiln.core.errors import NightkilnError
 from nightkiln.core.model import BatchId, LeaseEnd, Settled
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.terms import Terms
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
 from nightkiln.journal import FileJournal
 from nightkiln.planner import Counts, Plan
@@ -115,7 +116,8 @@ class Night:
             counts = await self._bring_in(committer)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
             label = f"{self.batch.batch}-{self.batch.epoch}"
-            scheduler = Scheduler(run_label=label, leases_max=LEASES_MAX)
+            terms = Terms(label, LEASES_MAX, jobs=counts.total - counts.settled)
+            scheduler = Scheduler(terms)
             landing = self._landing()
             try:
                 if counts.total > counts.settled:

@@ -54,11 +54,21 @@ class Attempting:
         rendered = await worker.result(self.ticket)
         downloading_s = self.shell.now_s()
         fetched = await self.shell.work.landing.fetch(bound, rendered, self.id, self.life.trust)
-        # From here on there is no way back: a result that is being kept is never cut off.
-        self.life.renders[self.id].is_landing = True
-        self._record("done", gpu_s=rendered.timings.gpu_s)
-        await self._land(fetched, self.shell.now_s() - downloading_s)
+        if self.hand.is_landing:  # the same job on another machine was faster
+            self.shell.work.landing.discard([one.path for one in fetched])
+            self._record("hedge", gpu_s=rendered.timings.gpu_s)
+            self._too_late()
+        else:
+            # From here on there is no way back: a result that is being kept is never cut off.
+            self.hand.is_landing = self.life.renders[self.id].is_landing = True
+            self._record("done", gpu_s=rendered.timings.gpu_s)
+            await self._land(fetched, self.shell.now_s() - downloading_s, rendered.timings.gpu_s)
         await worker.forget(self.ticket)
+
+    def _too_late(self) -> None:
+        self.shell.tally.worker(self.life.id, running=-1)
+        lost_race = Failed(self.id, Fault.MARKET, "hedge", "another machine was faster")
+        self.shell.events.put_nowait(lost_race)
 
     async def _journal_ticket(self, ticket: Ticket) -> None:
         fields = {
@@ -71,7 +81,7 @@ class Attempting:
         }
         await self.shell.work.journal.append("ticket", fields)
 
-    async def _land(self, fetched: Sequence[Fetched], download_s: float) -> None:
+    async def _land(self, fetched: Sequence[Fetched], download_s: float, gpu_s: float) -> None:
         outputs = await self.shell.work.landing.keep(self.hand.job.id, fetched)
         settled = Settled(
             job=self.hand.job,
@@ -85,7 +95,7 @@ class Attempting:
         await self.shell.settle("rendered", settled)
         self.life.jobs_done += 1
         self.shell.tally.job_done(self.life.id, len(outputs), self.shell.now_s())
-        self.shell.events.put_nowait(Rendered(self.id))
+        self.shell.events.put_nowait(Rendered(self.id, gpu_s))
 
     async def _failed(self, error: RenderFailed) -> None:
         self.life.attempts_failed += 1
@@ -116,7 +126,7 @@ class Attempting:
         # Results on their way into the store must be told before the loss: the scheduler hands
         # every other job of this lease to somebody else at once.
         await self.life.wind_down()
-        self.shell.events.put_nowait(Lost(self.life.id, str(error)))
+        self.shell.events.put_nowait(Lost(self.life.id, str(error), error.loss))
         await self.life.tell_lost(self.shell)
 
     async def _cancelled(self) -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from nightkiln.core.budget import rent_usd, traffic_usd
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.events import Lost, Released, Rented
-from nightkiln.core.model import Attempt, AttemptId, Fault, Lease, LeaseEnd, LeaseId, Offer
+from nightkiln.core.model import (
+    Attempt,
+    AttemptId,
+    Fault,
+    Lease,
+    LeaseEnd,
+    LeaseId,
+    Loss,
+    Offer,
+    Usd,
+)
 from nightkiln.dispatch.landing import Trust
 from nightkiln.dispatch.shell import Shell
 from nightkiln.ports.provider import Provider
 from nightkiln.ports.worker import Worker
-
-LEASE_S = 3600.0  # life of a lease that nobody extends (design.md: the dead man's deadline)
 
 RELEASE_S_MAX = 60.0  # then the next run's reconciliation takes over
 CANCEL_S_MAX = 5.0  # to tell a worker that its job is not wanted any more
@@ -49,6 +59,7 @@ class LeaseLife:
     id: LeaseId
     offer: Offer
     rented_s: float  # epoch seconds
+    expires_s: float  # epoch seconds
     lease: Lease | None = None
     worker: Worker | None = None
     ready_s: float | None = None
@@ -85,7 +96,7 @@ class LeaseLife:
                 await self._serve(shell, provider)
         except (OfferGone, WorkerLost, ProviderError) as error:
             self._connecting, self.is_lost, self.reason = None, True, str(error)
-            shell.events.put_nowait(Lost(self.id, str(error)))
+            shell.events.put_nowait(Lost(self.id, str(error), _loss(error)))
             await self.tell_lost(shell)
         except asyncio.CancelledError:
             own = asyncio.current_task()
@@ -100,6 +111,15 @@ class LeaseLife:
         self._release_asked.set()
         if self._connecting is not None:
             self._connecting.cancel()
+
+    async def extend(self, shell: Shell, expires_s: float) -> None:
+        """Let it live longer: the same rent again, with a later end."""
+        self.expires_s = max(self.expires_s, expires_s)
+        if self.lease is None or self._release_asked.is_set():
+            return
+        provider = shell.work.providers[self.offer.provider]
+        with contextlib.suppress(OfferGone, ProviderError):  # then it ends as first agreed
+            await provider.rent(self.offer, self.id, shell.work.need, expires_at_s=self.expires_s)
 
     async def _serve(self, shell: Shell, provider: Provider) -> None:
         async with self._connected(shell, provider) as worker:
@@ -120,7 +140,7 @@ class LeaseLife:
     @asynccontextmanager
     async def _connected(self, shell: Shell, provider: Provider) -> AsyncIterator[Worker]:
         lease = self.lease = await provider.rent(
-            self.offer, self.id, shell.work.need, expires_at_s=self.rented_s + LEASE_S
+            self.offer, self.id, shell.work.need, expires_at_s=self.expires_s
         )
         shell.tally.add_worker(lease)
         async with shell.watched(lease), provider.connect(lease) as worker:
@@ -138,7 +158,16 @@ class LeaseLife:
             await releasing
             raise
         shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
-        shell.events.put_nowait(Released(self.id))
+        shell.events.put_nowait(Released(self.id, self._usd(shell)))
+
+    def _usd(self, shell: Shell) -> Usd:
+        """What this lease has come to by our own count: its bill may be lower, never dearer."""
+        if self.lease is None:
+            return Usd(0)  # it never was ours
+        life_s = max(0.0, shell.now_s() - self.rented_s)
+        return rent_usd(self.offer, life_s) + traffic_usd(
+            self.offer, shell.work.load, self.jobs_done
+        )
 
     async def _release(self, shell: Shell, provider: Provider) -> None:
         async with asyncio.timeout(RELEASE_S_MAX):
@@ -153,6 +182,7 @@ class LeaseLife:
                 jobs_done=self.jobs_done,
                 attempts_failed=self.attempts_failed,
                 busy_s=self.busy_s,
+                usd=self._usd(shell),
             )
         )
         if not self.is_lost:  # else people have been told already why it went
@@ -196,3 +226,14 @@ class LeaseLife:
             fault=fault,
             error=error,
         )
+
+
+def _loss(error: OfferGone | WorkerLost | ProviderError) -> Loss:
+    """Why a lease did not come up."""
+    match error:
+        case OfferGone():
+            return Loss.GONE
+        case ProviderError():
+            return Loss.REFUSED
+        case WorkerLost():
+            return Loss.STARTUP if error.loss is Loss.LOST else error.loss

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nightkiln.core.events import Event
+from nightkiln.core.events import Blame, Event
 from nightkiln.core.model import Attempt, BoundJob, Job, JobId, Lease, LeaseEnd, Need, Settled
+from nightkiln.core.terms import Load
 from nightkiln.dispatch.landing import Landing
 from nightkiln.dispatch.tally import Tally
 from nightkiln.ports.journal import Journal
@@ -21,6 +22,7 @@ from nightkiln.ports.provider import Provider
 
 _log = logging.getLogger(__name__)
 
+TICK_S = 1.0
 OBSERVER_S_MAX = 5.0  # an observer that takes longer misses what it is told
 
 
@@ -52,7 +54,10 @@ class Work:
     sink: Sink
     observer: Observer
     lease_log: Callable[[LeaseEnd], Awaitable[None]]
+    load: Load = Load()
+    blame: Callable[[Blame], Awaitable[None]] | None = None  # remembers a bad machine
     clock: Callable[[], float] = time.time
+    tick_s: float = TICK_S
 
 
 @dataclass(slots=True)
@@ -62,6 +67,7 @@ class InHand:
     job: Job
     queued_s: float
     attempts: list[Attempt] = field(default_factory=list)
+    is_landing: bool = False  # a result is on its way into the store: any other comes too late
 
 
 @dataclass(slots=True)
