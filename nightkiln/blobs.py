@@ -11,14 +11,13 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.disk import Disk, OsDisk
+from nightkiln.disk import Disk, OsDisk, trouble
 
 TEMPORARY = ".tmp"
 TEMPORARY_AGE_S_MAX = 24 * 3600.0  # no write takes a day
@@ -177,18 +176,9 @@ def _walk(root: Path, parent: str, prefix: str) -> Iterator[str]:
 
 
 def _explained(error: OSError, path: Path, root: Path) -> str:
-    reason = error.strerror or str(error)
+    said = trouble(error, path)
     if error.errno == errno.EXDEV:
-        reason = f"it is on another file system than {root / TEMPORARY}; keep a store on one"
+        return f"{said}: it is on another file system than {root / TEMPORARY}; keep a store on one"
     if error.errno in {errno.EPERM, errno.EOPNOTSUPP} and error.filename2:
-        reason = f"{reason}; a store needs a file system with hard links"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        reason = f"{reason}; {_free_mb(root)} MB are free"
-    return f"{path}: {reason}"
-
-
-def _free_mb(root: Path) -> str:
-    try:
-        return str(shutil.disk_usage(root).free // 1_000_000)
-    except OSError:
-        return "unknown"
+        return f"{said}; a store needs a file system with hard links"
+    return said

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from nightkiln import comfy_answers as answers
-from nightkiln.comfy_http import ANSWER_S_MAX, ComfyServer, Unanswered, parsed, until_answered
-from nightkiln.comfy_progress import ProgressWatch
+from nightkiln.comfy_http import ComfyServer, Unanswered, parsed, until_answered
+from nightkiln.comfy_progress import ProgressWatch, Quiet
 from nightkiln.core.errors import WorkerLost
 from nightkiln.core.model import AttemptId, BoundJob, InputFile, Ticket, Timings
 from nightkiln.ports.worker import OutputHandle, Rendered
-from nightkiln.wire import Wire
+from nightkiln.wire import ANSWER_S_MAX, Wire
 
 POLL_S_MIN, POLL_S_MAX = 0.01, 0.5
 QUEUE_CHECK_S = 2.0  # how often a job that is not finished is looked for in the queue
@@ -50,7 +50,7 @@ class _Outstanding:
     """One submitted job."""
 
     submitted_s: float  # epoch
-    since_s: float  # loop time at which it was submitted, or became the oldest
+    quiet: Quiet  # since it was submitted, or became the oldest
     is_head: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -96,7 +96,7 @@ class ComfyWorker:
         if answer is not None:
             self._check_accepted(answer)
         now_s = asyncio.get_running_loop().time()
-        self._outstanding[ticket] = _Outstanding(submitted_s, now_s)
+        self._outstanding[ticket] = _Outstanding(submitted_s, Quiet(now_s))
         self._promote()
         return ticket
 
@@ -157,7 +157,7 @@ class ComfyWorker:
         outstanding = self._outstanding.get(ticket)
         if outstanding is None:  # submitted by an earlier process
             now_s = asyncio.get_running_loop().time()
-            outstanding = self._outstanding[ticket] = _Outstanding(self._clock(), now_s)
+            outstanding = self._outstanding[ticket] = _Outstanding(self._clock(), Quiet(now_s))
             self._promote()
         try:
             entry = await self._wait(ticket, outstanding)
@@ -194,19 +194,23 @@ class ComfyWorker:
                 if not is_queued and not await self._is_known(ticket):
                     raise WorkerLost("the worker has forgotten a job: it was restarted")
                 idle_checks = idle_checks + 1 if waiting and not running else 0
-                self._check_alive(mine, idle_checks, loop.time())
+                if idle_checks >= IDLE_CHECKS_MAX:
+                    said = "the worker has jobs waiting and runs none: its thread has died"
+                    raise WorkerLost(said)
+                if mine.is_head.is_set():
+                    self._check_progress(ticket, mine.quiet, running, waiting)
             if mine.is_head.is_set():
-                await asyncio.sleep(self._pause_s(loop.time() - mine.since_s))
+                await asyncio.sleep(self._pause_s(loop.time() - mine.quiet.since_s))
 
-    def _check_alive(self, mine: _Outstanding, idle_checks: int, now_s: float) -> None:
-        if idle_checks >= IDLE_CHECKS_MAX:
-            raise WorkerLost("the worker has jobs waiting and runs none: its thread has died")
-        if not mine.is_head.is_set():
-            return
-        if now_s - mine.since_s >= WATCH_AFTER_S:
+    def _check_progress(
+        self, ticket: Ticket, quiet: Quiet, running: frozenset[str], waiting: frozenset[str]
+    ) -> None:
+        now_s, ours = asyncio.get_running_loop().time(), self._outstanding.keys()
+        quiet.look(ticket, ours=ours, running=running, waiting=waiting, now_s=now_s)
+        if now_s - quiet.began_s >= WATCH_AFTER_S:
             self._watch.start()
-        quiet_s = now_s - max(mine.since_s, self._watch.progressed_s)
-        if quiet_s > self._stall_limit_s():
+        quiet_s = now_s - max(quiet.began_s, self._watch.progressed_s)
+        if quiet_s > quiet.limit_s(self._stall_limit_s()):
             raise WorkerLost(f"the worker answers but made no progress for {quiet_s:.0f} s")
 
     def _stall_limit_s(self) -> float:
@@ -229,7 +233,7 @@ class ComfyWorker:
         """The oldest outstanding job is polled closely from now on."""
         head = next(iter(self._outstanding.values()), None)
         if head is not None and not head.is_head.is_set():
-            head.since_s = asyncio.get_running_loop().time()
+            head.quiet.since_s = asyncio.get_running_loop().time()
             head.is_head.set()
 
     def _settle(self, ticket: Ticket) -> None:

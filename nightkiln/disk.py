@@ -8,6 +8,7 @@ between any two of them. Reading needs no seam: it changes nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -55,6 +56,31 @@ class Disk(Protocol):
         """Open a file for appending, made if missing."""
 
 
+def trouble(error: OSError, path: Path) -> str:
+    """What went wrong at ``path``, in the system's words, and what to do if the disk is full."""
+    said = f"{path}: {error.strerror or error}"
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return said
+    return (
+        f"{said}; {_free_mb(path.parent)} MB are free: free some space in {path.parent} and give "
+        "the same command again, what was made is kept"
+    )
+
+
+def _free_mb(folder: Path) -> str:
+    try:
+        return str(shutil.disk_usage(folder).free // 1_000_000)
+    except OSError:
+        return "an unknown number of"
+
+
+def write_all(file: int, data: bytes | bytearray) -> None:
+    """Write ``data`` to an open file; the system may take less at once than it is given."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+
+
 class OsLog:
     """A log in the operating system's file system."""
 
@@ -64,9 +90,7 @@ class OsLog:
 
     def append(self, data: bytes) -> None:
         assert self._file is not None, "append to a closed log"
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._file, left) :]
+        write_all(self._file, data)
 
     def sync(self) -> None:
         assert self._file is not None, "sync of a closed log"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.disk import Disk, Log, OsDisk
+from nightkiln.disk import Disk, Log, OsDisk, trouble
 
 LINE_BYTES_MAX = 4 * 1024 * 1024  # one settled job with every attempt and a long prompt: ~10 kB
 GROUP_LINES_MAX = 1024  # lines that share one fsync
@@ -73,7 +73,7 @@ class FileJournal:
         try:
             await asyncio.to_thread(_append, self._log, lines)
         except OSError as error:
-            self._broken = StoreUnusable(f"{self.path}: {error.strerror or error}")
+            self._broken = StoreUnusable(trouble(error, self.path))
             self._broken.__cause__ = error
 
 
@@ -104,7 +104,7 @@ def read_journal(
                 elif on_damage is not None:
                     on_damage(number)
     except OSError as error:
-        raise StoreUnusable(f"{path}: {error.strerror or error}") from error
+        raise StoreUnusable(trouble(error, path)) from error
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -130,7 +130,7 @@ def _opened(path: Path, disk: Disk) -> Log:
             # The next line must not be glued to what is left of one that was never finished.
             log.append(b"\n")
     except OSError as error:
-        raise StoreUnusable(f"{path}: {error.strerror or error}") from error
+        raise StoreUnusable(trouble(error, path)) from error
     return log
 
 

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nightkiln.core.errors import BadOutput
+from nightkiln.core.errors import BadOutput, StoreUnusable
 from nightkiln.core.model import AttemptId, BoundJob, Fault, JobId, Output, OutputFacts
+from nightkiln.disk import trouble
 from nightkiln.ports.blobs import Blobs
 from nightkiln.ports.worker import OutputHandle, Rendered
 from nightkiln.verify import inspect
@@ -119,7 +120,10 @@ class Landing:
 
     def _check(self, path: Path, decode: bool) -> OutputFacts:  # noqa: FBT001
         with self.times.stage("verify"):
-            return inspect(path, decode=decode, blank_is_fault=self.rules.blank_is_fault)
+            try:
+                return inspect(path, decode=decode, blank_is_fault=self.rules.blank_is_fault)
+            except OSError as error:  # our own disk: the file was written a moment ago
+                raise StoreUnusable(trouble(error, path)) from error
 
     async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
         """Give verified files their place in the store; durable when this returns."""

@@ -5,8 +5,6 @@ Jobs are fluid: containers share them without remainder and stop together.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nightkiln.testing.market.baselines.rental import S_PER_HOUR, Bill, Outcome
@@ -21,17 +19,21 @@ class Fleet:
     """Containers of the fallback, all started at once: what jobs take and cost on them."""
 
     market: Market
-    s_per_job: Sequence[float]  # of each container
+    containers: int = 0
+    jobs_per_s: float = 0.0  # of all of them
+
+    def joined_by(self, s_per_job: float) -> Fleet:
+        """With one container more, of that pace."""
+        return Fleet(self.market, self.containers + 1, self.jobs_per_s + 1 / s_per_job)
 
     def finish_s(self, jobs: float) -> float:
         """Seconds from the start until ``jobs`` are done, cold start included."""
-        rate = math.fsum(1 / s_per_job for s_per_job in self.s_per_job)
-        return self.market.fallback.cold_s + jobs / rate
+        return self.market.fallback.cold_s + jobs / self.jobs_per_s
 
     def usd(self, jobs: float) -> float:
         """Every container is billed from its cold start to the end of its scale-down."""
         billed_s = self.finish_s(jobs) + self.market.fallback.scaledown_s
-        return len(self.s_per_job) * billed_s * self.market.fallback.usd_h / S_PER_HOUR
+        return self.containers * billed_s * self.market.fallback.usd_h / S_PER_HOUR
 
 
 def jobs_doable(market: Market) -> float:
@@ -68,17 +70,13 @@ def is_feasible(night: Night, deadline_s: float) -> bool:
 
 
 def fewest_containers(night: Night, jobs: float, *, within_s: float) -> Fleet:
-    """The smallest fleet that does ``jobs`` in time; the largest there is when none does."""
-    speeds = _container_speeds(night)
-    fleets = (Fleet(night.market, speeds[: count + 1]) for count in range(len(speeds)))
-    in_time = (fleet for fleet in fleets if fleet.finish_s(jobs) <= within_s)
-    return next(in_time, Fleet(night.market, speeds))
-
-
-def _container_speeds(night: Night) -> tuple[float, ...]:
-    """Seconds per job of each container, the same for every policy of a night.
+    """The smallest fleet that does ``jobs`` in time; the largest there is when none does.
 
     A market whose fallback has no containers is given one, so that unfinished work has a price.
     """
-    containers = max(1, night.market.fallback.max_containers)
-    return tuple(night.container_s_per_job(f"fallback-{number}") for number in range(containers))
+    fleet = Fleet(night.market)
+    for number in range(max(1, night.market.fallback.max_containers)):
+        fleet = fleet.joined_by(night.container_s_per_job(f"container-{number}"))
+        if fleet.finish_s(jobs) <= within_s:
+            break
+    return fleet

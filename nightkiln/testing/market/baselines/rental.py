@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass, fields
 
 from nightkiln.core.model import Kind
-from nightkiln.testing.market.night import Boot, Night, Stretch
+from nightkiln.testing.market.machines import BIT_PER_GB, Boot, Stretch
+from nightkiln.testing.market.night import Night
 
 S_PER_HOUR = 3600.0
 RENTED_KINDS = (Kind.ON_DEMAND, Kind.INTERRUPTIBLE)
@@ -119,12 +120,12 @@ class Rental:
         return self.usd_per_s * (self.billed_while_loading * pull_s + age_s - pull_s)
 
     def _gb_in(self, age_s: float) -> float:
-        """What has been downloaded, as if at an even pace; a stuck pull counts as whole."""
-        pulled = min(1.0, age_s / self.stretch.pull_s)
+        """What has been downloaded: the image evenly over the pull, then the models."""
+        pulled_gb = self.gb_image * min(1.0, age_s / self.stretch.pull_s)
         if self.stretch.boot in (Boot.EARLY, Boot.STUCK_LOADING):
-            return self.gb_image * pulled
-        loaded = min(1.0, max(0.0, age_s - self.stretch.pull_s) / self.stretch.load_s)
-        return self.gb_image * pulled + self.gb_models * loaded
+            return pulled_gb
+        models_s = max(0.0, age_s - self.stretch.pull_s)
+        return pulled_gb + min(self.gb_models, models_s * self.stretch.mbps_true / BIT_PER_GB)
 
 
 def rented(night: Night, stretch: Stretch, kind: Kind, at_s: float) -> Rental:
