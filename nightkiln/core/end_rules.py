@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nightkiln.core.events import Command, Stop
-from nightkiln.core.fleet_rules import affords
 from nightkiln.core.job_rules import cancel
+from nightkiln.core.renting import affords
 from nightkiln.core.state import Phase, State
 from nightkiln.core.terms import AtCap, Late
 

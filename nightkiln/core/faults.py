@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nightkiln.core.model import Fault, Offer
+from nightkiln.core.model import Fault, Host, Offer
 
 ATTEMPTS_MAX = 3  # failed tries of one job, wherever, whoever was to blame
 LOSSES_MAX = 5  # machines lost under one job before the job itself is suspected
 POISON_MAX = 2  # healthy machines on which a job fails: then it is the job
 OUT_OF_MEMORY = "oom"
-
-Host = tuple[str, str]  # provider and machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import exp, log
 
-from nightkiln.core.model import Kind, Offer
+from nightkiln.core.model import Host, Kind, Offer
 from nightkiln.core.priors import Priors, gpu_class
 from nightkiln.core.terms import Load
 
@@ -58,8 +58,8 @@ class Scores:
     """What tonight learns, and tomorrow starts from. Keys are GPU classes or machines."""
 
     workflow_jobs: int = 0  # verified results of this workflow, ever: it is proven
-    machines: dict[tuple[str, str], Pace] = field(default_factory=dict)  # of this workflow
-    luck: dict[tuple[str, str], float] = field(default_factory=dict)  # ln of machine / class
+    machines: dict[Host, Pace] = field(default_factory=dict)  # of this workflow
+    luck: dict[Host, float] = field(default_factory=dict)  # ln of machine / class
     startup: Pace = field(default_factory=Pace)  # ln(seen / expected)
     boots: Rate = field(default_factory=Rate)  # failed; hours = expected failures
     outbid: dict[str, Rate] = field(default_factory=dict)  # by GPU class; "" pools them
@@ -88,6 +88,8 @@ class Knowledge:
         self.learns = True
         self._sums: dict[str, tuple[int, float]] = {}  # class -> machines, sum of their log_s
         self._bad: dict[float, float] = {}
+        self._effects: dict[str, tuple[float, float]] = {}  # as computed since the last reading
+        self._outlooks: dict[tuple[str, str], Outlook] = {}  # of one look at the fleet
         self._faded_at_s: float | None = None
         self._spread = Rate(priors.job_sigma**2 * SPREAD_WEIGHT, SPREAD_WEIGHT)
         for pace in self.scores.machines.values():
@@ -121,6 +123,12 @@ class Knowledge:
 
     def _effect(self, gpu: str) -> tuple[float, float]:
         """Workflow and class part of ln(seconds) and their variance, for one class."""
+        known = self._effects.get(gpu)
+        if known is None:
+            known = self._effects[gpu] = self._work_out_effect(gpu)
+        return known
+
+    def _work_out_effect(self, gpu: str) -> tuple[float, float]:
         priors = self.priors
         spread = priors.class_sigma**2 + priors.machine_sigma**2
         count = sum(machines for machines, _ in self._sums.values())
@@ -146,6 +154,7 @@ class Knowledge:
         if seen.jobs:
             machines, total = machines - 1, total - seen.log_s
         seen.jobs += 1
+        self._effects.clear()
         value = log(seconds / base)
         off = value - seen.log_s
         seen.log_s += off / seen.jobs
@@ -270,8 +279,19 @@ class Knowledge:
                 rate.fade(0.5 ** (hours / OUTBID_HALF_LIFE_H))
         self._faded_at_s = now_s
 
+    def look_again(self) -> None:
+        """Outlooks are worked out once for each look at the fleet; this is a new look."""
+        self._outlooks.clear()
+
     def outlook(self, offer: Offer) -> Outlook:
         """Everything above for one offer."""
+        key = (offer.provider, offer.ref)
+        known = self._outlooks.get(key)
+        if known is None:
+            known = self._outlooks[key] = self._work_out_outlook(offer)
+        return known
+
+    def _work_out_outlook(self, offer: Offer) -> Outlook:
         seconds, seconds_sd = self.pace(offer)
         startup_s, loading_s = self.startup(offer)
         is_sure = offer.kind in {Kind.LOCAL, Kind.SERVERLESS}

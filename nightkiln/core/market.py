@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from nightkiln.core.events import ProviderFacts
-from nightkiln.core.model import Offer
-
-Host = tuple[str, str]
+from nightkiln.core.model import Host, Offer
 
 FAILURES_MAX = 3  # of a provider in a row: its breaker opens
 PAUSE_S = 60.0  # of an open breaker; doubles each time it fails again, up to ...

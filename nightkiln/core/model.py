@@ -12,6 +12,7 @@ JobId = NewType("JobId", str)  # sha256 hex over everything that shapes the pixe
 LeaseId = NewType("LeaseId", str)  # ours, chosen before renting, so that a retry cannot rent twice
 AttemptId = NewType("AttemptId", str)  # unique in the life of a store: <batch>-<epoch>-<number>
 Ticket = NewType("Ticket", str)  # names one submitted job at one worker; another process may ask it
+Host: TypeAlias = tuple[str, str]  # a machine: its provider, and the provider's name for it
 Usd = Decimal
 
 Value: TypeAlias = str | int | float | bool  # what a catalog row can put into a node's input
@@ -81,7 +82,7 @@ class Offer:
     idle_tail_s: float = 0.0  # billed after the last job, as serverless containers linger
 
     @property
-    def host_key(self) -> tuple[str, str]:
+    def host_key(self) -> Host:
         """Which machine this is: what a scorecard and a blocklist remember."""
         return (self.provider, self.machine or self.ref)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Priors:
     serverless_startup_s: float = 60.0
 
 
+@lru_cache(maxsize=256)
 def gpu_class(name: str) -> str:
     """The class of a GPU from any of its names: ``NVIDIA GeForce RTX 4090`` is ``RTX 4090``."""
     words = name.replace("_", " ").replace("-", " ").split()

@@ -257,7 +257,7 @@ def _failed(state: State, event: Failed) -> Iterator[Command]:
         failure = Failure(Fault.MACHINE, HANG, "it took far longer than any other job")
     if failure.fault is Fault.MACHINE:
         held.faults_in_a_row += 1
-        held.is_bad = held.is_bad or failure.kind in USELESS_KINDS
+        held.is_useless = held.is_useless or failure.kind in USELESS_KINDS
         held.error = failure.error
     if failure.fault is not Fault.MARKET and not state.done:
         signature = _signature(f"{failure.kind} {failure.error}")

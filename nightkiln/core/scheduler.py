@@ -6,8 +6,8 @@ command from the state, so no rule is written twice and any order of events is s
     jobs     waiting -> running (twice, near the end) -> done | given up; or back to waiting
     leases   asked for -> ready -> draining -> releasing -> gone
 
-``job_rules`` says what is rendered where, ``fleet_rules`` which machines to have, ``end_rules``
-when to stop. After an event only the leases that it touched are filled; the fleet as a whole is
+``job_rules`` says what is rendered where, ``fleet_rules`` which machines to have,
+``release_rules`` which to send away, ``end_rules`` when to stop. After an event only the leases that it touched are filled; the fleet as a whole is
 looked at when leases or offers changed, and once a minute.
 """
 
@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nightkiln.core import end_rules, fleet_rules, job_rules
+from nightkiln.core import end_rules, fleet_rules, job_rules, release_rules
 from nightkiln.core.budget import Ledger
 from nightkiln.core.events import Command, Event, Tick
 from nightkiln.core.learning import Knowledge, Scores
-from nightkiln.core.market import Host, Market
+from nightkiln.core.market import Market
+from nightkiln.core.model import Host
 from nightkiln.core.pricing import Quoter
 from nightkiln.core.priors import Priors
 from nightkiln.core.recording import record
@@ -83,14 +84,14 @@ class Scheduler:
         if is_tick:
             yield from job_rules.limit(state)
         if is_tick or state.is_fleet_dirty or not state.queue:
-            yield from fleet_rules.let_go(state)
+            yield from release_rules.let_go(state)
         since_s = state.now_s - state.planned_at_s
         if not state.is_stopping and (
             state.is_fleet_dirty or since_s >= state.terms.rules.plan_every_s
         ):
             yield from fleet_rules.plan(state)
             yield from job_rules.end_stranded(state)
-            yield from fleet_rules.let_go(state)
+            yield from release_rules.let_go(state)
             yield from job_rules.fill(state)
 
     def _check(self) -> None:

@@ -10,12 +10,10 @@ from math import inf
 from nightkiln.core.budget import Ledger
 from nightkiln.core.learning import Knowledge, Outlook
 from nightkiln.core.market import Market
-from nightkiln.core.model import AttemptId, JobId, LeaseId, Offer
+from nightkiln.core.model import AttemptId, Host, JobId, LeaseId, Offer
 from nightkiln.core.pricing import Quoter
 from nightkiln.core.routing import Queue
 from nightkiln.core.terms import DEADLINE_S_UNSAID, Late, Terms
-
-Host = tuple[str, str]
 
 
 class Phase(Enum):
@@ -43,7 +41,8 @@ class Held:
     done: int = 0
     last_end_s: float = 0.0  # when an attempt here ended last
     faults_in_a_row: int = 0  # of the machine, with no success between
-    is_bad: bool = False
+    is_useless: bool = False  # the next job would fail there, too
+    is_bad: bool = False  # to be released at once
     error: str = ""
 
     @property
@@ -128,6 +127,12 @@ class State:
         if queue.is_exhausted or jobs is None:
             return queue.open
         return max(queue.open, jobs - self.done - self.failed)
+
+    @property
+    def unstarted(self) -> int:
+        """Jobs that a new machine could be given: those that wait, here or behind others."""
+        heads = sum(1 for held in self.leases.values() if held.running)
+        return self.remaining - min(heads, len(self.attempts_of))
 
     @property
     def is_proven(self) -> bool:

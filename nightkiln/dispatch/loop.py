@@ -86,12 +86,8 @@ class Dispatcher:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case FetchJobs(count_max):
-                self._start(self._fetch_jobs(count_max), "fetch jobs")
-            case AskOffers(provider, count_max):
-                self._start(self._ask_offers(provider, count_max), f"ask {provider}")
-            case ListOwned(provider):
-                self._start(self._list_owned(provider), f"list {provider}")
+            case FetchJobs() | AskOffers() | ListOwned():
+                self._ask(command)
             case Rent() | Extend() | Release():
                 self._change_lease(command)
             case Submit():
@@ -102,12 +98,22 @@ class Dispatcher:
                     render.cancel()
             case GiveUp(job_id, fault, error):
                 self._start(give_up(self._shell, job_id, fault, error), f"give up {job_id}")
-            case Blame() if self._shell.work.blame is not None:
-                self._start(self._shell.work.blame(command), f"blame {command.machine}")
-            case Blame():
-                pass
+            case Blame(machine=machine):
+                if self._shell.work.blame is not None:
+                    self._start(self._shell.work.blame(command), f"blame {machine}")
             case Stop(reason):
                 self._start(self._shell.tell("stopping", {"reason": reason}), "tell")
+            case _:
+                assert_never(command)
+
+    def _ask(self, command: FetchJobs | AskOffers | ListOwned) -> None:
+        match command:
+            case FetchJobs(count_max):
+                self._start(self._fetch_jobs(count_max), "fetch jobs")
+            case AskOffers(provider, count_max):
+                self._start(self._ask_offers(provider, count_max), f"ask {provider}")
+            case ListOwned(provider):
+                self._start(self._list_owned(provider), f"list {provider}")
             case _:
                 assert_never(command)
 

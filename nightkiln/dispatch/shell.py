@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -54,8 +54,8 @@ class Work:
     sink: Sink
     observer: Observer
     lease_log: Callable[[LeaseEnd], Awaitable[None]]
-    load: Load = Load()
-    blame: Callable[[Blame], Awaitable[None]] | None = None  # remembers a bad machine
+    load: Load = field(default_factory=Load)
+    blame: Callable[[Blame], Coroutine[None, None, None]] | None = None  # remembers bad machines
     clock: Callable[[], float] = time.time
     tick_s: float = TICK_S
 

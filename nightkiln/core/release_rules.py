@@ -1,0 +1,67 @@
+"""When a lease goes: it is bad, not needed any more, or at the end of its life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nightkiln.core.events import Command, Release
+from nightkiln.core.recording import DOUBTS_MAX, avoid
+from nightkiln.core.renting import RELEASE_AHEAD_S
+from nightkiln.core.state import Held, Phase, State
+
+MACHINE_FAULTS_MAX = 3  # in a row on one lease, with no success between
+
+
+def let_go(state: State) -> Iterator[Command]:
+    """Release every lease that has a reason to go."""
+    for held in list(state.leases.values()):
+        if held.phase is Phase.RELEASING:
+            continue
+        yield from _blame(state, held)
+        reason = _reason(state, held)
+        if reason is not None:
+            held.phase = Phase.RELEASING
+            state.is_fleet_dirty = True
+            yield Release(held.id, reason)
+
+
+def _blame(state: State, held: Held) -> Iterator[Command]:
+    """Is the machine bad? Three faults in a row, or failing at what others did well."""
+    is_doubted = state.doubts.get(held.offer.host_key, 0) >= DOUBTS_MAX
+    is_failing = held.faults_in_a_row >= MACHINE_FAULTS_MAX
+    if held.phase is Phase.ASKED or not (held.is_useless or is_doubted or is_failing):
+        return
+    if held.is_bad:
+        return
+    held.is_bad = True
+    if is_failing:
+        held.error = f"{held.faults_in_a_row} failures in a row, the last: {held.error}"
+    elif is_doubted:
+        held.error = "it failed at jobs that others did well"
+    yield from avoid(state, held, "bad")
+
+
+def _reason(state: State, held: Held) -> str | None:
+    if held.is_bad:
+        return held.error
+    is_over = not held.offer.is_free and held.expires_s - state.now_s <= RELEASE_AHEAD_S
+    if is_over:
+        return "its life is over, and it was not extended"
+    if held.running:
+        return None
+    if held.phase is Phase.DRAINING:
+        return held.error
+    if state.is_stopping:
+        return "the run stops"
+    return None if state.has_work or _waits(state, held) else "no work left"
+
+
+def _waits(state: State, held: Held) -> bool:
+    """Whether an idle lease stays until the last job is settled, in case that one fails.
+
+    Those that cost nothing all do; of the others one is enough.
+    """
+    if held.offer.is_free or not state.trying:
+        return bool(state.trying)
+    idle = [each for each in state.with_phase(Phase.READY) if not each.running]
+    return held is min(idle, key=lambda each: (each.offer.usd_per_hour, each.id), default=None)
