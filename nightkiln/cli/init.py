@@ -38,23 +38,38 @@ COMFYUI = "0.3.75"  # what the shipped definitions are of
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to make; its name is the catalog's.")
+    ],
     *,
     workflow: Annotated[
-        Path, typer.Option(help="ComfyUI: Workflow > Export (API).", show_default=False)
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="As ComfyUI writes it with Workflow > Export (API).",
+            show_default=False,
+        ),
     ],
     prompts: Annotated[
-        Path, typer.Option(help="CSV, JSONL, Parquet, or text with a prompt a line.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="CSV, TSV, JSON, JSONL or Parquet with a column of prompts, or text with a "
+            "prompt a line.",
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
     """Make a catalog from a workflow and a list of prompts, and check it.
 
     Finds out what goes where: the prompt to the text that the sampler is led by, the seed to the
-    sampler, columns to inputs of the same name. Other columns stay with the results. Nothing that
-    is there already is overwritten.
+    sampler, columns to inputs of the same name. Other columns stay with the results. What it found
+    out stands in DIR/catalog.yaml, to be corrected there. Nothing that is there already is
+    overwritten.
 
     Example: nightkiln init foxes --workflow fox.json --prompts foxes.csv
+
+    Exit codes: 0 made and good, 2 made but to be mended, or nothing made; it says which.
     """
     _refuse_to_overwrite(folder)
     graph = _workflow(workflow)
