@@ -21,6 +21,7 @@ from nightkiln.ports.provider import Provider
 
 _log = logging.getLogger(__name__)
 
+RELEASE_S_MAX = 60.0  # for which the release of one lease is tried again
 OBSERVER_S_MAX = 5.0  # an observer that takes longer misses what it is told
 
 
@@ -53,6 +54,7 @@ class Work:
     observer: Observer
     lease_log: Callable[[LeaseEnd], Awaitable[None]]
     clock: Callable[[], float] = time.time
+    release_s_max: float = RELEASE_S_MAX
 
 
 @dataclass(slots=True)
