@@ -198,6 +198,8 @@ class FallbackFacts:
     cold_s: Amount
     scaledown_s: Amount
     max_containers: Count
+    gpu: str = "L40S"
+    vram_gb: Amount = 48.0
 
 
 @dataclass(frozen=True, slots=True)
