@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +28,7 @@ from nightkiln.core.model import Graph
 from nightkiln.core.specs import Definitions
 from nightkiln.core.workflow import parse
 from nightkiln.nodes import stock_definitions
+from nightkiln.temporary import temporary_folder
 
 PROMPTS_FILE, WORKFLOW_FILE = "prompts.parquet", "workflow.json"
 LINES_PER_BATCH = 10_000
@@ -76,8 +76,7 @@ def init(
     definitions = Definitions(stock_definitions(), "the stock nodes", is_stock=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Made aside and moved at the end: a failure leaves nothing half made behind.
-    with tempfile.TemporaryDirectory(prefix=".nightkiln-init-", dir=folder.parent) as aside:
-        made = Path(aside)
+    with temporary_folder(folder.parent, prefix=".nightkiln-init-") as made:
         columns = _convert(prompts, made / PROMPTS_FILE)
         shutil.copyfile(workflow, made / WORKFLOW_FILE)
         proposed = propose(graph, columns, definitions)
