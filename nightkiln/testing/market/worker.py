@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightkiln.core.errors import BadOutput, RenderFailed, WorkerLost
@@ -59,15 +59,17 @@ class _Try:
     submitted_s: float
     left_s: float  # of GPU time
     ending: Rendered | RenderFailed | None = None
-    waiter: asyncio.Future[None] | None = None
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
     def end(self, ending: Rendered | RenderFailed) -> None:
         self.ending = ending
         self.wake()
 
     def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiters.clear()
 
 
 class SimulatedWorker:
@@ -119,10 +121,10 @@ class SimulatedWorker:
         one = self._tries.get(ticket)
         if one is None:
             raise WorkerLost(f"the machine knows nothing of {ticket}")
-        while one.ending is None and self._loss is None:
-            if one.waiter is None or one.waiter.done():
-                one.waiter = self._loop.create_future()
-            await asyncio.shield(one.waiter)
+        if one.ending is None and self._loss is None:
+            waiter = self._loop.create_future()
+            one.waiters.append(waiter)
+            await waiter
         await self._reach()
         assert one.ending is not None
         if isinstance(one.ending, RenderFailed):
