@@ -78,6 +78,13 @@ def test_every_option_is_explained_and_what_is_typed_has_a_name(words: tuple[str
         assert parameter.is_flag if parameter.metavar is None else True, parameter.name
 
 
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_can_answer_a_program(words: tuple[str, ...]) -> None:
+    spelled = {name for parameter in COMMANDS[words].params for name in parameter.opts}
+
+    assert "--json" in spelled or words[0] == "schema", "which prints nothing but JSON"
+
+
 def test_help_names_the_settings_behind_the_options() -> None:
     """Square brackets would be taken for colours, and not be shown."""
     said = " ".join(called("run", "--help").stdout.split())
