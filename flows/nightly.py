@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 
+from nightkiln.core.errors import NightkilnError
 from tasks.batch import BatchParams, batch
 
 
 def run_name() -> str:
-    """``nightly parti 2026-11-21``: what the list of runs shows; the date is UTC's."""
-    params = runtime.flow_run.parameters["params"]
-    catalog = params["catalog"] if isinstance(params, dict) else params.catalog
-    date = runtime.flow_run.scheduled_start_time
-    return f"{runtime.flow_run.flow_name} {Path(catalog).name} {date:%Y-%m-%d}"
+    """``nightly parti 2026-11-21``: what the list of runs shows; the date is the batch's."""
+    params = BatchParams.model_validate(runtime.flow_run.parameters["params"])
+    today = datetime.now(zone_of(params))
+    return f"{runtime.flow_run.flow_name} {params.catalog.absolute().name} {today:%Y-%m-%d}"
+
+
+def zone_of(params: BatchParams) -> tzinfo:
+    """Where the date of a batch is taken; UTC if that is no place, which the batch will say."""
+    try:
+        return ZoneInfo(params.settings().timezone)
+    except (NightkilnError, ZoneInfoNotFoundError, ValueError):
+        return UTC
 
 
 @flow(name="nightly", flow_run_name=run_name, retries=0, persist_result=False)

@@ -183,7 +183,8 @@ class ComfyWorker:
         while True:
             if not mine.is_head.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(mine.is_head.wait(), HEAD_CHECK_S)
+                    async with asyncio.timeout(HEAD_CHECK_S):
+                        await mine.is_head.wait()
             entry = await self._server.history(ticket)
             if entry is not None:
                 return entry

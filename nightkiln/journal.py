@@ -1,22 +1,26 @@
 """The run's own diary: JSON lines on the local disk, durable one by one.
 
 Lines that wait at the same moment share one fsync (group commit), so that a hundred images a
-second do not need a hundred of them. Writing happens off the event loop, in the order of the calls.
+second do not need a hundred of them. A thread writes, in the order of the calls, and goes on by
+itself while there are lines: between two groups nobody waits for the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.disk import Disk, Log, OsDisk, trouble
 
 LINE_BYTES_MAX = 4 * 1024 * 1024  # one settled job with every attempt and a long prompt: ~10 kB
 GROUP_LINES_MAX = 1024  # lines that share one fsync
+
+_Waiting: TypeAlias = tuple[bytes, "asyncio.Future[None]"]  # a line, and who waits for it
 
 
 class FileJournal:
@@ -28,8 +32,10 @@ class FileJournal:
     def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         self.path = path
         self._log = _opened(path, disk if disk is not None else OsDisk())
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()  # around the next two
+        self._waiting: list[_Waiting] = []
+        self._is_writing = False
+        self._writer: asyncio.Future[None] | None = None  # the newest
         self._broken: StoreUnusable | None = None
 
     async def append(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -40,10 +46,13 @@ class FileJournal:
             )
         if self._broken is not None:
             raise self._broken
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((line, done))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_all(), name=f"journal {self.path.name}")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        with self._lock:
+            self._waiting.append((line, done))
+            is_first, self._is_writing = not self._is_writing, True
+        if is_first:
+            self._writer = loop.run_in_executor(None, self._write_all, loop)
         await done
 
     async def close(self) -> None:
@@ -54,27 +63,36 @@ class FileJournal:
         self._broken = StoreUnusable(f"{self.path}: the journal is closed")
         self._log.close()
 
-    async def _write_all(self) -> None:
-        while self._waiting:
-            group = self._waiting[:GROUP_LINES_MAX]
-            del self._waiting[:GROUP_LINES_MAX]
+    def _write_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread: write until no line waits."""
+        while True:
+            with self._lock:
+                group = self._waiting[:GROUP_LINES_MAX]
+                del self._waiting[:GROUP_LINES_MAX]
+                if not group:
+                    self._is_writing = False
+                    return
             if self._broken is None:
-                await self._write([line for line, _ in group])
-            for _, done in group:
-                if done.done():  # its caller was cancelled
-                    continue
-                if self._broken is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(self._broken)
-        self._writer = None
+                self._write([line for line, _ in group])
+            loop.call_soon_threadsafe(_tell, [done for _, done in group], self._broken)
 
-    async def _write(self, lines: Sequence[bytes]) -> None:
+    def _write(self, lines: Sequence[bytes]) -> None:
         try:
-            await asyncio.to_thread(_append, self._log, lines)
+            self._log.append(b"".join(lines))
+            self._log.sync()
         except OSError as error:
             self._broken = StoreUnusable(trouble(error, self.path))
             self._broken.__cause__ = error
+
+
+def _tell(callers: Sequence[asyncio.Future[None]], error: StoreUnusable | None) -> None:
+    for done in callers:
+        if done.done():  # its caller was cancelled
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 def read_journal(
@@ -113,11 +131,6 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
-
-
-def _append(log: Log, lines: Sequence[bytes]) -> None:
-    log.append(b"".join(lines))
-    log.sync()
 
 
 def _opened(path: Path, disk: Disk) -> Log:

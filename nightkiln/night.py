@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from nightkiln import __version__
@@ -59,6 +59,7 @@ class Outcome:
     adopted: int  # made by an earlier run, committed by this one
     outputs: int  # files verified by this run
     elapsed_s: float
+    not_released: tuple[str, ...] = ()  # leases that nobody confirmed to have ended
     stop_reason: str | None = None
     stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
 
@@ -98,6 +99,7 @@ class Night:
     switch: StopSwitch
     clock: Callable[[], float]
     shard_rows: int
+    release_s_max: float
     adopted: int = 0
     reused: int = 0
 
@@ -116,18 +118,20 @@ class Night:
             counts = await self._bring_in(committer)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
             label = f"{self.batch.batch}-{self.batch.epoch}"
-            terms = Terms(label, LEASES_MAX, jobs=counts.total - counts.settled)
-            scheduler = Scheduler(terms)
-            landing = self._landing()
+            scheduler = Scheduler(Terms(label, LEASES_MAX, jobs=counts.total - counts.settled))
+            landing, is_whole = self._landing(), False
             try:
                 if counts.total > counts.settled:
                     await self._render(scheduler, tally, landing, committer)
                 await committer.flush()
                 # Everything in the journals is committed now.
                 await asyncio.to_thread(drop_journals, self.store, self.batch)
+                await asyncio.to_thread(self.store.refresh_views)
+                is_whole = True
             finally:
                 outcome = self._outcome(tally, scheduler, landing, self.clock() - started_s)
-                await asyncio.shield(asyncio.to_thread(self._close, start, outcome))
+                outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
+                await asyncio.shield(asyncio.to_thread(self._close, start, outcome, is_whole))
         return outcome
 
     # Before anything is rented.
@@ -135,9 +139,9 @@ class Night:
     async def _bring_in(self, committer: Committer) -> Counts:
         """Commit what earlier runs made and can prove, then what other batches have done."""
         before = await asyncio.to_thread(self.plan.counts)
-        self.adopted = await _commit_all(committer, self._proven())
+        self.adopted = await committer.add_all(self._proven())
         await asyncio.to_thread(self.plan.refresh)
-        self.reused = await _commit_all(committer, self.plan.reused(now_s=self.clock()))
+        self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
         await asyncio.to_thread(self.plan.refresh)
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
@@ -194,6 +198,7 @@ class Night:
                 observer=self.observer,
                 lease_log=self._log_lease,
                 clock=self.clock,
+                release_s_max=self.release_s_max,
             )
             await self._dispatch(Dispatcher(work, scheduler, tally))
 
@@ -246,18 +251,22 @@ class Night:
         write_batch_start(self.store.blobs, start)
         self.store.refresh_views()
 
-    def _close(self, start: BatchStart, outcome: Outcome) -> None:
+    def _close(self, start: BatchStart, outcome: Outcome, is_whole: bool) -> None:  # noqa: FBT001
         end = BatchEnd(
             self.clock(), outcome.done, outcome.reused, outcome.failed, outcome.exit_code
         )
-        write_batch_end(self.store.blobs, start, end)
-        self.store.refresh_views()
+        try:
+            write_batch_end(self.store.blobs, start, end)
+        except NightkilnError:
+            if is_whole:
+                raise  # else what has ended the run is already on its way up
 
     def _outcome(
         self, tally: Tally, scheduler: Scheduler, landing: Landing, elapsed_s: float
     ) -> Outcome:
         left = tally.total - tally.done - tally.reused - tally.failed
-        exit_code = STOPPED_EARLY if left else SOME_FAILED if tally.failed else ALL_DONE
+        is_cut_short = left > 0 or bool(tally.not_released)
+        exit_code = STOPPED_EARLY if is_cut_short else SOME_FAILED if tally.failed else ALL_DONE
         return Outcome(
             batch=self.batch.batch,
             epoch=self.batch.epoch,
@@ -271,20 +280,10 @@ class Night:
             adopted=self.adopted,
             outputs=tally.outputs,
             elapsed_s=elapsed_s,
+            not_released=tuple(tally.not_released),
             stop_reason=scheduler.stop_reason if left else None,
             stage_s=dict(landing.times.seconds),
         )
-
-
-async def _commit_all(committer: Committer, settled: Iterator[Settled]) -> int:
-    """Commit what a blocking iterator yields; how many there were."""
-    count = 0
-    while chunk := await asyncio.to_thread(lambda: list(islice(settled, ADOPT_CHUNK))):
-        for one in chunk:
-            await committer.add(one)
-        count += len(chunk)
-    await committer.flush()
-    return count
 
 
 def _telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -72,6 +72,11 @@ def _head(outcome: Outcome, leases: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"# {outcome.batch}"]
     if outcome.stop_reason is not None:
         lines.append(f"**Stopped early:** {cell(outcome.stop_reason)}")
+    if outcome.not_released:
+        open_leases = cell(", ".join(outcome.not_released))
+        lines.append(
+            f"**Not released**, as far as was confirmed: {open_leases}. See what is billed."
+        )
     lines.append(_table(rows[0], rows[1:]))
     return "\n\n".join(lines)
 

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     stall_s: float = Field(
         600.0, gt=0, description="Seconds without progress after which a worker counts as stalled."
     )
+    release_s: float = Field(
+        60.0, gt=0, description="Seconds for which the release of a machine is tried again."
+    )
     shard_rows: int = Field(
         256, ge=1, le=10_000, description="Settled jobs per commit; a commit is made every 30 s."
     )

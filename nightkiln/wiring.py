@@ -155,8 +155,11 @@ async def run_batch(
     *,
     switch: StopSwitch | None = None,
     clock: Callable[[], float] = time.time,
+    rents_from: Mapping[str, Provider] | None = None,
 ) -> Outcome:
     """Work on a batch until it is settled or stopped; resumes what an earlier run left.
+
+    ``rents_from``: providers by name, instead of those that the settings make usable.
 
     Raises:
         BadInput: the catalog fails preflight, with every problem; nothing was started.
@@ -164,7 +167,8 @@ async def run_batch(
         NightkilnError: the run could not go on; everything made until then is committed.
     """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
-    catalog, found = request.catalog, providers(settings)
+    catalog = request.catalog
+    found = rents_from if rents_from is not None else providers(settings)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())
@@ -196,6 +200,7 @@ async def run_batch(
             switch=switch if switch is not None else StopSwitch(),
             clock=clock,
             shard_rows=settings.shard_rows,
+            release_s_max=settings.release_s,
         )
         outcome = await night.work()
         counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}

@@ -34,7 +34,10 @@ LEASES_SHOWN_MAX = 1000  # the graph of a run asks before it draws more than 2,0
 LINES_MAX = 2000  # each is a row in Prefect's database; the store has every failure anyway
 PROGRESS_KEY = "nightkiln-progress"
 
-_WARNINGS = frozenset({"job_failed", "lease_lost", "provider_failed", "stopping", "warning"})
+_LEASE_ENDS = frozenset({"lease_released", "lease_not_released", "lease_lost"})
+_WARNINGS = frozenset(
+    {"job_failed", "lease_lost", "lease_not_released", "provider_failed", "stopping", "warning"}
+)
 _log = logging.getLogger(__name__)
 
 
@@ -60,7 +63,8 @@ async def lease_run(provider: str, host: str, watch: LeaseWatch) -> State[dict[s
     told = {name: int(watch.end.get(name, 0)) for name in ("jobs_done", "attempts_failed")}
     said = f"{told['jobs_done']} jobs done, {told['attempts_failed']} attempts failed"
     if "error" in watch.end:  # Prefect's word for infrastructure that died; no error of the flow
-        return Crashed(message=f"lost after {said}: {watch.end['error']}", data=told)
+        how = "not released" if "what_to_do" in watch.end else "lost"
+        return Crashed(message=f"{how} after {said}: {watch.end['error']}", data=told)
     return Completed(message=said, data=told)
 
 
@@ -115,7 +119,7 @@ class PrefectObserver:
 
     async def event(self, name: str, fields: Mapping[str, Any]) -> None:
         watch = self._watches.get(str(fields.get("lease_id")))
-        if name in {"lease_released", "lease_lost"} and watch is not None:
+        if name in _LEASE_ENDS and watch is not None:
             watch.end = fields
             watch.over.set()
         said = sentence(name, fields)

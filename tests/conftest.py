@@ -1,4 +1,4 @@
-"""What every test has: coroutines run, nothing else."""
+"""What every test has: coroutines run; and which tests go to the same process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,32 @@ import asyncio
 import inspect
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 TEST_S_MAX = 120.0
+SHARING = ("tests/flows/", "tests/cli/test_commands.py")  # a server, or a store that was made once
+
+
+class OneServerEach(LoadScopeScheduling):  # type: ignore[misc]
+    """Sends tests that share a server to one process, every other one wherever there is room.
+
+    The mark ``xdist_group`` is meant for this, but it wants to write the group into a test's id,
+    and this pytest lets nobody: each process would start a server of its own, without a word.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((shared for shared in SHARING if nodeid.startswith(shared)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneServerEach:
+    """Asked by xdist when tests run in several processes."""
+    return OneServerEach(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole nights take longest: begun first, they leave no process waiting for another."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
 @pytest.hookimpl(tryfirst=True)

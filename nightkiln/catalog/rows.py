@@ -7,7 +7,6 @@ The table ``catalog_rows`` holds the columns of the prompts as they are, and bef
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import glob
@@ -18,6 +17,7 @@ import duckdb
 
 from nightkiln.catalog.catalog import CATALOG_FILE, Catalog
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.temporary import temporary_folder
 
 ROWS = "catalog_rows"
 ROW = "nightkiln_row"
@@ -33,9 +33,9 @@ _QUOTED = re.compile(r"'((?:[^']|'')+)'")
 @contextmanager
 def scratch(*, memory_limit: str = "1GB") -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB on a temporary file, which spills to disk rather than taking more memory."""
-    with tempfile.TemporaryDirectory(prefix="nightkiln-") as folder:
-        settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": folder}
-        with duckdb.connect(Path(folder) / "scratch.duckdb", config=settings) as con:
+    with temporary_folder() as folder:
+        settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": str(folder)}
+        with duckdb.connect(folder / "scratch.duckdb", config=settings) as con:
             con.execute("SET enable_progress_bar = false")  # it writes to stdout, even to a pipe
             yield con
 

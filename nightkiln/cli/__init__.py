@@ -34,7 +34,11 @@ app = typer.Typer(
         "Fires a catalog of prompts overnight: ComfyUI batches whose verified images land in a "
         "store that plain DuckDB can query.\n\n"
         "First steps:  [bold]nightkiln demo[/bold]  shows a whole night without a GPU;  "
-        "[bold]nightkiln init[/bold]  makes a catalog from a workflow and a list of prompts.\n\n"
+        "[bold]nightkiln init[/bold]  makes a catalog from a workflow and a list of prompts;  "
+        "[bold]nightkiln run[/bold]  renders it;  [bold]nightkiln query[/bold]  asks what came out."
+        "\n\n"
+        "Settings: flags, else NIGHTKILN_STORE, NIGHTKILN_WORKER_URLS and NIGHTKILN_TIMEZONE in "
+        "the environment, else store, worker_urls and timezone in ./nightkiln.toml.\n\n"
         "Exit codes: 0 all done, 1 some jobs failed, 2 bad input (nothing started), "
         "3 stopped early."
     ),
@@ -61,7 +65,7 @@ def _version(is_asked: bool) -> None:  # noqa: FBT001 - typer's callback
 def _options(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Which one it is.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options before the command."""

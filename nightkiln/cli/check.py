@@ -50,10 +50,12 @@ def check(
     catalog: CatalogArgument,
     *,
     worker_url: Annotated[
-        str | None, typer.Option(help="Check against the nodes of this running ComfyUI.")
+        str | None,
+        typer.Option(metavar="URL", help="Check against the nodes of this running ComfyUI."),
     ] = None,
     object_info: Annotated[
-        Path | None, typer.Option(help="Check against this file, from `object-info save`.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Check against this file, from `object-info save`."),
     ] = None,
     overrides: SetOption = None,
     limit: LimitOption = None,
@@ -63,9 +65,11 @@ def check(
 
     Definitions are those of --worker-url, else of --object-info, else of a nodes.json beside
     catalog.yaml, else those of ComfyUI's own nodes, shipped with this package. All problems are
-    told in one go, and the exit code is 2 if there are any. Rows are counted from 0.
+    told in one go, each with what to do. Rows are counted from 0.
 
     Example: nightkiln check catalogs/demo --worker-url http://127.0.0.1:8188
+
+    Exit codes: 0 the catalog is good, 2 it is not.
     """
     report = examine(
         catalog,

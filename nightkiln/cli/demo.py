@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nightkiln.cli.options import JsonOption
 from nightkiln.cli.query import show
-from nightkiln.cli.run import watch
+from nightkiln.cli.run import say_outcome, watch
 from nightkiln.demo import (
     INTRODUCTION,
     QUERY,
@@ -30,30 +31,40 @@ QUICK_ROWS = 8
 def demo(
     *,
     store: Annotated[
-        str, typer.Option("--store", help="Folder for the results.")
+        str, typer.Option("--store", metavar="DIR", help="Folder for the results.")
     ] = "nightkiln-demo",
     quick: Annotated[
         bool, typer.Option("--quick", help=f"Only the first {QUICK_ROWS} prompts.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Render 24 prompts on two stand-in workers, of which one misbehaves.
 
     The stand-ins answer as ComfyUI does and draw small pictures instead of rendering. One of them
     delivers a damaged image, raises an error and dies half-way; every job is done all the same.
+    Takes about 15 seconds; leaves images, a contact sheet of all of them, and a store to query.
+
+    Example: nightkiln demo --store my-first-store
+
+    Exit codes: those of `nightkiln run`.
     """
     console = Console(soft_wrap=True, highlight=False)
-    console.print(INTRODUCTION)
-    outcome = asyncio.run(_night(store, QUICK_ROWS if quick else None))
-    tell(outcome, console)
+    if not as_json:
+        console.print(INTRODUCTION)
+    outcome = asyncio.run(_night(store, QUICK_ROWS if quick else None, as_json=as_json))
+    if as_json:
+        say_outcome(outcome, as_json=True)
+    else:
+        tell(outcome, console)
     raise typer.Exit(outcome.exit_code)
 
 
-async def _night(store: str, limit: int | None) -> Outcome:
+async def _night(store: str, limit: int | None, *, as_json: bool) -> Outcome:
     catalog = chosen_catalog(demo_catalog(), limit=limit)
     request = Request(catalog, name=batch_name(), is_fresh=True)
     async with stand_ins(render_s=RENDER_S) as urls:
         settings = load_settings(store=store, worker_urls=urls)
-        return await watch(request, settings, as_json=False)
+        return await watch(request, settings, as_json=as_json)
 
 
 def tell(outcome: Outcome, console: Console) -> None:
@@ -61,7 +72,7 @@ def tell(outcome: Outcome, console: Console) -> None:
     for line in outcome_lines(outcome):
         console.print(line, markup=False)
     store = open_store(load_settings(store=outcome.store))
-    console.print(f'\n$ nightkiln query "{QUERY}"', markup=False)
+    console.print(f'\n$ nightkiln query "{QUERY}" --store {store.root}', markup=False)
     show(store, QUERY, console)
     sheet = store.root / f"contact-sheet-{outcome.batch}.png"
     count = contact_sheet(store, outcome.batch, sheet)

@@ -46,14 +46,23 @@ class Finding:
 
 def doctor(
     catalog: Annotated[
-        Path | None, typer.Argument(help="Whose needs to compare the free space with.")
+        Path | None,
+        typer.Argument(metavar="CATALOG", help="Compare the free space with what this one needs."),
     ] = None,
     *,
     store: StoreOption = None,
     worker_url: WorkerUrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at versions, store, free space, workers, keys (never shown) and the clock."""
+    """Look at versions, store, free space, workers, keys (never shown) and the clock.
+
+    Each line is ok, bad with what to do about it, or without a mark where neither applies. A store
+    that is not there yet is made. A worker has 5 seconds to answer.
+
+    Example: nightkiln doctor catalogs/parti --worker-url http://127.0.0.1:8188 --store results
+
+    Exit codes: 0 nothing is bad, 2 something is.
+    """
     settings = load_settings(store=store, worker_urls=worker_url)
     findings = [
         *_versions(),

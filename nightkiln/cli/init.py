@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +28,7 @@ from nightkiln.core.model import Graph
 from nightkiln.core.specs import Definitions
 from nightkiln.core.workflow import parse
 from nightkiln.nodes import stock_definitions
+from nightkiln.temporary import temporary_folder
 
 PROMPTS_FILE, WORKFLOW_FILE = "prompts.parquet", "workflow.json"
 LINES_PER_BATCH = 10_000
@@ -38,31 +38,45 @@ COMFYUI = "0.3.75"  # what the shipped definitions are of
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to make; its name is the catalog's.")
+    ],
     *,
     workflow: Annotated[
-        Path, typer.Option(help="ComfyUI: Workflow > Export (API).", show_default=False)
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="As ComfyUI writes it with Workflow > Export (API).",
+            show_default=False,
+        ),
     ],
     prompts: Annotated[
-        Path, typer.Option(help="CSV, JSONL, Parquet, or text with a prompt a line.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="CSV, TSV, JSON, JSONL or Parquet with a column of prompts, or text with a "
+            "prompt a line.",
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
     """Make a catalog from a workflow and a list of prompts, and check it.
 
     Finds out what goes where: the prompt to the text that the sampler is led by, the seed to the
-    sampler, columns to inputs of the same name. Other columns stay with the results. Nothing that
-    is there already is overwritten.
+    sampler, columns to inputs of the same name. Other columns stay with the results. What it found
+    out stands in DIR/catalog.yaml, to be corrected there. Nothing that is there already is
+    overwritten.
 
     Example: nightkiln init foxes --workflow fox.json --prompts foxes.csv
+
+    Exit codes: 0 made and good, 2 made but to be mended, or nothing made; it says which.
     """
     _refuse_to_overwrite(folder)
     graph = _workflow(workflow)
     definitions = Definitions(stock_definitions(), "the stock nodes", is_stock=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Made aside and moved at the end: a failure leaves nothing half made behind.
-    with tempfile.TemporaryDirectory(prefix=".nightkiln-init-", dir=folder.parent) as aside:
-        made = Path(aside)
+    with temporary_folder(folder.parent, prefix=".nightkiln-init-") as made:
         columns = _convert(prompts, made / PROMPTS_FILE)
         shutil.copyfile(workflow, made / WORKFLOW_FILE)
         proposed = propose(graph, columns, definitions)

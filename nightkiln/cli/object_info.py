@@ -22,10 +22,15 @@ def _object_info() -> None:
 @app.command("save")
 def save(
     *,
-    worker_url: Annotated[str, typer.Option(help="Address of a running ComfyUI.")],
+    worker_url: Annotated[str, typer.Option(metavar="URL", help="Address of a running ComfyUI.")],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="Where to; beside a catalog.yaml it is found there."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Where to; as nodes.json beside a catalog.yaml it is found there.",
+        ),
     ] = Path(SAVED_FILE),
     as_json: JsonOption = False,
 ) -> None:
@@ -34,7 +39,9 @@ def save(
     A catalog that uses custom nodes needs this once; a file named nodes.json beside catalog.yaml
     is used without being asked for.
 
-    Example: nightkiln object-info save --worker-url http://127.0.0.1:8188 -o my/nodes.json
+    Example: nightkiln object-info save --worker-url http://127.0.0.1:8188 -o mynight/nodes.json
+
+    Exit codes: 0 saved, 2 no ComfyUI answers there.
     """
     nodes = fetch_definitions(worker_url)
     text = json.dumps(nodes, sort_keys=True, separators=(",", ":"))

@@ -10,29 +10,47 @@ import typer
 from nightkiln.core.errors import BadInput, Problem
 
 CatalogArgument = Annotated[
-    Path, typer.Argument(help="Folder with catalog.yaml, prompts and workflow.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="CATALOG",
+        help="Folder with catalog.yaml, prompts and workflow; `nightkiln init` makes one.",
+        show_default=False,
+    ),
 ]
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", help="Folder with results. [env: NIGHTKILN_STORE]", show_default=False),
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        # Not in brackets: those are for rich's colours, and would not be shown.
+        help="Folder with results. Default: NIGHTKILN_STORE, else nightkiln-store.",
+        show_default=False,
+    ),
 ]
 WorkerUrlOption = Annotated[
     list[str] | None,
     typer.Option(
         "--worker-url",
-        help="Address of a running ComfyUI; may be given again. [env: NIGHTKILN_WORKER_URLS]",
+        metavar="URL",
+        help="Address of a running ComfyUI; give it again for each further one. "
+        "Default: NIGHTKILN_WORKER_URLS, with commas between them.",
         show_default=False,
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON object a line, for programs.", show_default=False)
+    bool, typer.Option("--json", help="Print JSON, an object a line.", show_default=False)
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Only the first so many rows.")
+    int | None,
+    typer.Option("--limit", min=1, metavar="ROWS", help="Only the first so many rows."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="INPUT=VALUE", help="Hold an input of the catalog constant."),
+    typer.Option(
+        "--set",
+        metavar="INPUT=VALUE",
+        help="Give an input of the catalog this value in every row, such as steps=8; repeatable.",
+    ),
 ]
 
 

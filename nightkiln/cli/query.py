@@ -27,7 +27,9 @@ READING = frozenset({duckdb.StatementType.SELECT})
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT over the views.", show_default=False)],
+    sql: Annotated[
+        str, typer.Argument(metavar="SQL", help="One SELECT over the views.", show_default=False)
+    ],
     *,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -36,9 +38,13 @@ def query(
     """Ask a store in SQL.
 
     Views: jobs, jobs_<catalog>, outputs, attempts, catalog_rows, leases, batches.
-    `describe jobs` lists columns; the catalog's own are among them.
+    `nightkiln query "describe jobs"` lists columns, the catalog's own among them; names say units.
 
-    Example: nightkiln query "select category, count(*) from jobs group by 1" --store results
+    Example: nightkiln query "select status, count(*) from jobs group by 1" --store results
+
+    Example: nightkiln query "select prompt, seed, uri from outputs" --store results --csv
+
+    Exit codes: 0 answered, 2 the query cannot be answered, 3 there is no such store.
     """
     opened = open_store(load_settings(store=store))
     if as_json or as_csv:

@@ -38,25 +38,39 @@ def run(
     worker_url: WorkerUrlOption = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the batch. Default: from the catalog, so that it resumes."),
+        typer.Option(
+            metavar="NAME",
+            help="Name of the batch; the same name resumes it. Default: made from catalog, "
+            "selection and store, so that the same command resumes.",
+        ),
     ] = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Render anew what other batches have done.")
+        bool,
+        typer.Option("--fresh", help="Render anew also what other batches of the store have done."),
     ] = False,
     object_info: Annotated[
         Path | None,
-        typer.Option(help="Node definitions to check against, from `object-info save`."),
+        typer.Option(
+            metavar="FILE", help="Node definitions to check against, from `object-info save`."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Render a catalog on ComfyUI workers; the same command again resumes where it ended.
 
-    Every image is verified before it counts. Ctrl-C finishes what is being rendered and commits
-    it; a second one hands running jobs back and stops at once.
+    The catalog is checked first, and nothing is rendered if anything is wrong with it. Every image
+    is verified before it counts. Ctrl-C finishes what is being rendered and commits it; a second
+    one hands running jobs back and stops at once.
 
     Example: nightkiln run catalogs/demo --worker-url http://127.0.0.1:8188 --store results
+
+    A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
+
+    Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,
+    count(*) from jobs where status = 'failed' group by 1"` says why), 2 bad input or the batch
+    is being worked on already (nothing started), 3 stopped early; the same command goes on.
     """
     settings = load_settings(store=store, worker_urls=worker_url)
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)

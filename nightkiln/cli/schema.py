@@ -20,8 +20,10 @@ def _schema() -> None:
 def catalog() -> None:
     """Print the JSON Schema of catalog.yaml.
 
-    Editors complete and check with it:  nightkiln schema catalog > catalog.schema.json,  and as
-    the first line of catalog.yaml:  # yaml-language-server: $schema=catalog.schema.json
+    Editors complete and check with it when it lies beside catalog.yaml, whose first line then is
+    # yaml-language-server: $schema=catalog.schema.json
+
+    Example: nightkiln schema catalog > mynight/catalog.schema.json
     """
     from nightkiln.catalog.schema import CatalogFile
 

@@ -32,7 +32,8 @@ _TOTALS = "select batch, catalog, jobs_total from batches"
 
 def status(
     batch: Annotated[
-        str | None, typer.Argument(help="One batch; without it, all.", show_default=False)
+        str | None,
+        typer.Argument(metavar="BATCH", help="One batch; without it, all.", show_default=False),
     ] = None,
     *,
     store: StoreOption = None,
@@ -40,7 +41,14 @@ def status(
 ) -> None:
     """Show batches: what is committed, who works on them, when they were last alive.
 
-    A run commits every 256 jobs or 30 seconds, so a running batch is a little further than this.
+    A batch is running, ended (with the exit code of its run), or "dead?": nobody has said for a
+    minute that it is alive; the same `nightkiln run` takes it over. A run commits every 256 jobs
+    or 30 seconds, so a running batch is a little further than this. jobs/min is of the last five
+    minutes.
+
+    Example: nightkiln status --store results
+
+    Exit codes: 0, or 2 if there is no such batch, 3 if there is no such store.
     """
     opened = open_store(load_settings(store=store))
     found = batches(opened, now_s=time.time())

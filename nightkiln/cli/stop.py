@@ -16,7 +16,9 @@ from nightkiln.wiring import open_store
 
 
 def stop(
-    batch: Annotated[str, typer.Argument(help="Its name, as in 'nightkiln status'.")],
+    batch: Annotated[
+        str, typer.Argument(metavar="BATCH", help="Its name, as `nightkiln status` shows it.")
+    ],
     *,
     now: Annotated[
         bool, typer.Option("--now", help="Hand running jobs back instead of finishing them.")
@@ -26,8 +28,12 @@ def stop(
 ) -> None:
     """Ask the run that works on a batch to stop; what is made is committed.
 
-    The run sees it within a second or two and ends with exit code 3; the same `nightkiln run`
-    later does what is left.
+    The run, wherever it runs, sees it within a second or two, finishes what is being rendered and
+    ends with exit code 3; the same `nightkiln run` later does what is left.
+
+    Example: nightkiln stop parti-2026-11-21 --store results
+
+    Exit codes: 0 it was asked, 2 nobody works on this batch.
     """
     opened = open_store(load_settings(store=store))
     asked_s = time.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from nightkiln.core.events import Cancel, Command, FetchJobs, Submit
 from nightkiln.core.model import AttemptId, Fault, JobId, Offer
@@ -129,11 +130,21 @@ def _slowest(state: State, offer: Offer) -> AttemptId | None:
 
 
 def end_stranded(state: State) -> Iterator[Command]:
-    """Give up jobs that failed wherever they could be tried."""
+    """Give up jobs that failed wherever they could be tried.
+
+    A machine of the user's own, which nobody can replace by another, gets a job again: that is
+    the one exception from never trying twice in one place, and attempts are bounded there too.
+    """
     if not state.queue.again or not state.market.has_answered(state.now_s):
         return
-    for job_id in state.queue.stranded(_places(state)):
+    places = _places(state)
+    own = frozenset(offer.host_key for offer in places if offer.is_free)
+    for job_id in state.queue.stranded(places):
         tries = state.queue.tries[job_id]
+        if tries.places & own:
+            state.queue.tries[job_id] = replace(tries, places=tries.places - own)
+            state.dirty.update(state.leases)
+            continue
         state.queue.drop(job_id)
         fault = Fault.UNKNOWN if tries.doubted else Fault.MACHINE
         where = f"{len(tries.places)} machine{'s' if len(tries.places) > 1 else ''}"

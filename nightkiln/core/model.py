@@ -237,12 +237,12 @@ class BatchId:
 
 @dataclass(frozen=True, slots=True)
 class LeaseEnd:
-    """A lease that is over and costs nothing any more."""
+    """A lease that is over and, once it is released, costs nothing any more."""
 
     lease: Lease
     rented_s: float  # epoch seconds, like all three
     ready_s: float | None  # None: it never came up
-    released_s: float
+    released_s: float | None  # None: nobody confirmed it, so it may still cost money
     reason: str
     jobs_done: int
     attempts_failed: int

@@ -77,6 +77,7 @@ def _time(state: State, event: Started | Tick) -> Iterator[Command]:
 def _note(state: State, event: Queued | Offered | ProviderFailed | StopRequested) -> None:
     match event:
         case Queued(jobs, is_last, marks):
+            state.is_fleet_dirty = state.is_fleet_dirty or not state.queue
             state.queue.add(jobs, marks)
             state.queue.is_fetching = False
             state.queue.is_exhausted = state.queue.is_exhausted or is_last

@@ -7,8 +7,9 @@ command from the state, so no rule is written twice and any order of events is s
     leases   asked for -> ready -> draining -> releasing -> gone
 
 ``job_rules`` says what is rendered where, ``fleet_rules`` which machines to have,
-``release_rules`` which to send away, ``end_rules`` when to stop. After an event only the leases that it touched are filled; the fleet as a whole is
-looked at when leases or offers changed, and once a minute.
+``release_rules`` which to send away, ``end_rules`` when to stop. After an event only the leases
+that it touched are filled; the fleet as a whole is looked at when leases or offers changed, and
+once a minute.
 """
 
 from __future__ import annotations
@@ -85,10 +86,7 @@ class Scheduler:
             yield from job_rules.limit(state)
         if is_tick or state.is_fleet_dirty or not state.queue:
             yield from release_rules.let_go(state)
-        since_s = state.now_s - state.planned_at_s
-        if not state.is_stopping and (
-            state.is_fleet_dirty or since_s >= state.terms.rules.plan_every_s
-        ):
+        if not state.is_stopping and (state.is_fleet_dirty or state.is_plan_due):
             yield from fleet_rules.plan(state)
             yield from job_rules.end_stranded(state)
             yield from release_rules.let_go(state)

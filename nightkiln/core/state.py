@@ -9,7 +9,7 @@ from math import inf
 
 from nightkiln.core.budget import Ledger
 from nightkiln.core.learning import Knowledge, Outlook
-from nightkiln.core.market import Market
+from nightkiln.core.market import FREE_OFFERS_EVERY_S, Market
 from nightkiln.core.model import AttemptId, Host, JobId, LeaseId, Offer
 from nightkiln.core.pricing import Quoter
 from nightkiln.core.routing import Queue
@@ -149,6 +149,13 @@ class State:
         if until_s <= 0 and self.terms.late is Late.FINISH:
             return DEADLINE_S_UNSAID  # late already: from now on as cheap as can be
         return max(until_s - kept_s, until_s / 2)
+
+    @property
+    def is_plan_due(self) -> bool:
+        """Whether the fleet has not been looked at for long; machines for free are cheap to ask."""
+        is_free = self.market.is_free
+        every_s = FREE_OFFERS_EVERY_S if is_free else self.terms.rules.plan_every_s
+        return self.now_s - self.planned_at_s >= every_s
 
     # Leases.
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import stamina
+
 from nightkiln.core.budget import rent_usd, traffic_usd
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.events import Lost, Released, Rented
@@ -27,7 +29,7 @@ from nightkiln.dispatch.shell import Shell
 from nightkiln.ports.provider import Provider
 from nightkiln.ports.worker import Worker
 
-RELEASE_S_MAX = 60.0  # then the next run's reconciliation takes over
+RELEASE_TRY_S_MAX = 20.0  # for one answer of the provider
 CANCEL_S_MAX = 5.0  # to tell a worker that its job is not wanted any more
 
 
@@ -157,7 +159,7 @@ class LeaseLife:
         except asyncio.CancelledError:
             await releasing
             raise
-        shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
+        # Also when nobody confirmed it: a run that waits for that would never end.
         shell.events.put_nowait(Released(self.id, self._usd(shell)))
 
     def _usd(self, shell: Shell) -> Usd:
@@ -170,23 +172,53 @@ class LeaseLife:
         )
 
     async def _release(self, shell: Shell, provider: Provider) -> None:
-        async with asyncio.timeout(RELEASE_S_MAX):
-            await provider.release([self.id])
-        await shell.work.lease_log(
-            LeaseEnd(
-                lease=self.lease if self.lease is not None else Lease(self.id, self.offer),
-                rented_s=self.rented_s,
-                ready_s=self.ready_s,
-                released_s=shell.now_s(),
-                reason=self.reason,
-                jobs_done=self.jobs_done,
-                attempts_failed=self.attempts_failed,
-                busy_s=self.busy_s,
-                usd=self._usd(shell),
-            )
+        error = await self._stop_paying(shell, provider)
+        if error is None:
+            await shell.work.lease_log(self._end(shell, shell.now_s(), self.reason))
+            shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
+            if not self.is_lost:  # else people have been told already why it went
+                await shell.tell("lease_released", {**self._facts(), "reason": self.reason})
+            return
+        shell.tally.not_released.append(self.id)
+        shell.tally.worker(self.id, state="not released")
+        await self._tell_not_released(shell, provider, error)
+        said = f"not confirmed released ({error}); {self.reason}"
+        await shell.work.lease_log(self._end(shell, None, said))
+
+    async def _stop_paying(self, shell: Shell, provider: Provider) -> str | None:
+        """Release, again and again for a bounded time; None, or what went wrong the last time."""
+
+        async def release() -> None:
+            async with asyncio.timeout(RELEASE_TRY_S_MAX):
+                await provider.release([self.id])
+
+        caller = stamina.AsyncRetryingCaller(
+            attempts=None, timeout=shell.work.release_s_max, wait_initial=0.1, wait_max=5.0
         )
-        if not self.is_lost:  # else people have been told already why it went
-            await shell.tell("lease_released", {**self._facts(), "reason": self.reason})
+        try:
+            await caller.on(Exception)(release)
+        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises, the machine is not given back
+            return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return None
+
+    async def _tell_not_released(self, shell: Shell, provider: Provider, error: str) -> None:
+        may_cost = f"it may still cost money: end it at {provider.name} by hand"
+        what_to_do = may_cost if provider.bills else "it costs nothing; see whether it still runs"
+        fields = {"provider": provider.name, "error": error, "what_to_do": what_to_do}
+        await shell.tell("lease_not_released", {**self._facts(), **fields})
+
+    def _end(self, shell: Shell, released_s: float | None, reason: str) -> LeaseEnd:
+        return LeaseEnd(
+            lease=self.lease if self.lease is not None else Lease(self.id, self.offer),
+            rented_s=self.rented_s,
+            ready_s=self.ready_s,
+            released_s=released_s,
+            reason=reason,
+            jobs_done=self.jobs_done,
+            attempts_failed=self.attempts_failed,
+            busy_s=self.busy_s,
+            usd=self._usd(shell),
+        )
 
     async def tell_lost(self, shell: Shell) -> None:
         """Tell people that the machine is gone, and why."""

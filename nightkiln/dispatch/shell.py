@@ -23,6 +23,7 @@ from nightkiln.ports.provider import Provider
 _log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+RELEASE_S_MAX = 60.0  # for which the release of one lease is tried again
 OBSERVER_S_MAX = 5.0  # an observer that takes longer misses what it is told
 
 
@@ -58,6 +59,7 @@ class Work:
     blame: Callable[[Blame], Coroutine[None, None, None]] | None = None  # remembers bad machines
     clock: Callable[[], float] = time.time
     tick_s: float = TICK_S
+    release_s_max: float = RELEASE_S_MAX
 
 
 @dataclass(slots=True)

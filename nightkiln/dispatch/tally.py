@@ -23,6 +23,7 @@ class Tally:
     outputs: int = 0
     started_s: float = 0.0
     workers: dict[LeaseId, WorkerProgress] = field(default_factory=dict)
+    not_released: list[LeaseId] = field(default_factory=list)  # as far as anybody confirmed
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _settled_here: int = 0
 

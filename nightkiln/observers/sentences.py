@@ -14,6 +14,8 @@ _SENTENCES = {
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",
+    "lease_not_released": "{host}: NOT RELEASED, as far as {provider} confirmed ({error}); "
+    "{what_to_do} (lease {lease_id})",
     "attempt_failed": "{host} failed job {job_id:.12} ({fault}, {kind}): {error}",
     "job_failed": "job {job_id:.12} is given up ({fault}): {error}",
     "provider_failed": "provider {provider} failed: {error}",
@@ -54,8 +56,13 @@ def outcome_facts(outcome: Outcome) -> list[str]:
         f"batch {outcome.batch}: {outcome.done} of {outcome.total} jobs done{reused}, "
         f"{outcome.failed} failed, {outcome.left} left, in {duration(outcome.elapsed_s)}"
     )
-    why = outcome.stop_reason
-    return [first] if why is None else [first, f"stopped early: {why}"]
+    facts = [first]
+    if outcome.stop_reason is not None:
+        facts.append(f"stopped early: {outcome.stop_reason}")
+    if outcome.not_released:
+        leases = ", ".join(outcome.not_released)
+        facts.append(f"NOT RELEASED, as far as was confirmed: {leases}; see what is still billed")
+    return facts
 
 
 def outcome_lines(outcome: Outcome) -> list[str]:

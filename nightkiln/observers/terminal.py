@@ -18,6 +18,7 @@ from nightkiln.observers.sentences import counts, sentence
 from nightkiln.ports.observer import Progress, WorkerProgress
 
 WORKERS_SHOWN_MAX = 12  # then the rest is summed up, so that the display fits a small screen
+_ALARMING = frozenset({"job_failed", "lease_lost", "lease_not_released", "provider_failed"})
 _COLOURS = {"ready": "green", "starting": "yellow", "lost": "red", "released": "dim"}
 
 
@@ -48,7 +49,7 @@ class Terminal:
     async def event(self, name: str, fields: Mapping[str, Any]) -> None:
         said = sentence(name, fields)
         if said is not None:
-            style = "red" if name in {"job_failed", "lease_lost", "provider_failed"} else "dim"
+            style = "red" if name in _ALARMING else "dim"
             self._console.print(Text(said, style=style))
 
     async def progress(self, progress: Progress) -> None:

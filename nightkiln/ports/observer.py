@@ -18,7 +18,7 @@ class WorkerProgress:
     host: str
     provider: str
     gpu: str
-    state: str  # starting | ready | draining | lost | released
+    state: str  # starting | ready | draining | lost | released | not released
     done: int
     failed: int  # attempts
     running: int

@@ -7,8 +7,9 @@ shard's jobs is in the store, after it all are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ from nightkiln.store.rows import parquet_bytes, rows_table
 
 SHARD_ROWS_MAX = 256
 SHARD_AGE_S_MAX = 30.0  # of the first job in it; what a kill can cost to adopt
+CHUNK = 256  # jobs taken from an iterator at once, off the event loop
 SHARDS_WAITING_MAX = 4  # then ``add`` waits: the disk is slower than the fleet
 
 
@@ -106,6 +108,16 @@ class Committer:
         while len(self._waiting) > SHARDS_WAITING_MAX:
             await asyncio.wait(self._waiting[:1])
         self._raise_error()
+
+    async def add_all(self, settled: Iterator[Settled]) -> int:
+        """Take and commit what a blocking iterator yields; how many there were."""
+        count = 0
+        while chunk := await asyncio.to_thread(lambda: list(islice(settled, CHUNK))):
+            for one in chunk:
+                await self.add(one)
+            count += len(chunk)
+        await self.flush()
+        return count
 
     async def flush(self) -> None:
         """Commit everything that was added; return when it is in the store."""

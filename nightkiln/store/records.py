@@ -57,7 +57,7 @@ LEASES = pa.schema(
         ("host", pa.string()),
         ("rented_at", _TIME),
         ("ready_at", _TIME),  # null: it never came up
-        ("released_at", _TIME),
+        ("released_at", _TIME),  # null: not confirmed, it may still cost money
         ("reason", pa.string()),
         ("jobs_done", pa.int64()),
         ("attempts_failed", pa.int64()),
@@ -112,7 +112,7 @@ def write_batch_end(blobs: Blobs, start: BatchStart, end: BatchEnd) -> None:
 
 
 def write_lease_end(blobs: Blobs, batch: BatchId, end: LeaseEnd) -> None:
-    """Record a released lease, once; a second call with other facts is a conflict."""
+    """Record a lease that is over, once; a second call with other facts is a conflict."""
     lease = end.lease
     row = {
         "lease_id": lease.id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from nightkiln.disk import Disk, OsDisk
 from nightkiln.store.records import BATCHES, LEASES
 from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
 from nightkiln.store.views import CatalogColumns, glob_root, merged, sql_file, views_sql
+from nightkiln.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import duckdb
@@ -148,8 +148,8 @@ class Store:
         import duckdb
 
         # Not in the store: DuckDB takes what follows a "?" in a folder's name for options.
-        with tempfile.TemporaryDirectory(prefix="nightkiln-") as folder:
-            made = Path(folder) / DATABASE
+        with temporary_folder() as folder:
+            made = folder / DATABASE
             with duckdb.connect(str(made)) as con:
                 con.execute(sql)
             self.blobs.put(DATABASE, made)

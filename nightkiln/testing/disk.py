@@ -10,6 +10,7 @@ Real disks usually lose less, which is why a missing fsync is never found by tes
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -31,6 +32,7 @@ def disk_from_spec(spec: str) -> Disk:
     ``cut=17``       lose power just before the 17th durable effect, then SIGKILL this process
     ``kill=17``      SIGKILL this process there; what was written stays
     ``cut=link:results:2``  or there: before the second ``link`` in the folder ``results``
+    ``full=link:results``  fail with "No space left on device" there, each time; with ``:2`` once
     ``count=FILE``   append one line per effect to FILE, as it happens
     ``record=FILE``  append the effect before which ``cut`` or ``kill`` struck to FILE
     ``no-fsync``     a mutant: syncs are counted and not done; ``no-fsync=sync_log`` and the like:
@@ -38,7 +40,7 @@ def disk_from_spec(spec: str) -> Disk:
     ``no-journal``   a mutant: what is appended to a log is thrown away
     """
     words = dict(word.partition("=")[::2] for word in spec.split(","))
-    unknown = set(words) - {"cut", "kill", "count", "record", "no-fsync", "no-journal"}
+    unknown = set(words) - {"cut", "kill", "full", "count", "record", "no-fsync", "no-journal"}
     if unknown:
         raise ValueError(f"{spec!r}: unknown words {sorted(unknown)}")
     volatile = VolatileDisk(OsDisk())
@@ -53,6 +55,8 @@ def disk_from_spec(spec: str) -> Disk:
         seen[place] += 1
         if "count" in words:
             _append_line(words["count"], f"{step} {name}")
+        if words.get("full") in {place, f"{place}:{seen[place]}"}:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for way in ("cut", "kill"):
             if words.get(way) in {str(step), f"{place}:{seen[place]}"}:
                 if "record" in words:

@@ -317,8 +317,3 @@ def test_init_binds_a_column_of_pictures_to_what_loads_them(tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     [image] = load_catalog(tmp_path / "c").inputs
     assert (image.to, image.is_file) == (("LoadImage.image",), True)
-
-
-def test_every_command_teaches_by_an_example() -> None:
-    for command in (["check"], ["init"], ["object-info", "save"]):
-        assert "Example:" in nightkiln(*command, "--help").output

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from nightkiln import cli
+from nightkiln.cli import query
 from nightkiln.core.errors import BadInput, ClaimHeld, StoreUnusable
 from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.samples import write_catalog
@@ -45,12 +50,47 @@ def lines(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def test_every_command_teaches_in_its_help() -> None:
-    for command in ("init", "check", "run", "status", "stop", "query", "demo", "doctor"):
-        result = called(command, "--help")
+def every_command(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands that do something, by the words that call them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, (*path, name))
+        else:
+            yield (*path, name), command
 
-        assert result.exit_code == 0
-        assert len(result.stdout) > 300, command
+
+COMMANDS = dict(every_command(typer.main.get_group(cli.app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_teaches_in_its_help(words: tuple[str, ...]) -> None:
+    """By an example, and unless it cannot fail by what its exit codes mean."""
+    said = " ".join(called(*words, "--help").stdout.split())
+
+    assert f"Example: nightkiln {' '.join(words)}" in said
+    assert "Exit codes: " in said or words[0] == "schema"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_option_is_explained_and_what_is_typed_has_a_name(words: tuple[str, ...]) -> None:
+    for parameter in COMMANDS[words].params:
+        assert parameter.help, parameter.name
+        assert parameter.is_flag if parameter.metavar is None else True, parameter.name
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_can_answer_a_program(words: tuple[str, ...]) -> None:
+    spelled = {name for parameter in COMMANDS[words].params for name in parameter.opts}
+
+    assert "--json" in spelled or words[0] == "schema", "which prints nothing but JSON"
+
+
+def test_help_names_the_settings_behind_the_options() -> None:
+    """Square brackets would be taken for colours, and not be shown."""
+    said = " ".join(called("run", "--help").stdout.split())
+
+    assert "NIGHTKILN_STORE" in said
+    assert "NIGHTKILN_WORKER_URLS" in said
 
 
 def test_run_tells_programs_what_came_of_it(worker: str, tmp_path: Path) -> None:
@@ -131,6 +171,15 @@ def test_query_writes_csv_with_a_header(store: str) -> None:
     header, *rows = csv.reader(io.StringIO(result.stdout))
     assert header == ["id", "finished_at"]
     assert [row[0] for row in rows] == ["ant", "ape", "bee"]
+
+
+def test_the_examples_of_query_are_answered(store: str) -> None:
+    examples = re.findall(r"Example: nightkiln (query .*)", query.query.__doc__ or "")
+
+    assert len(examples) == 2
+    for example in examples:
+        result = called(*shlex.split(example.replace("--store results", f"--store {store}")))
+        assert result.exit_code == 0, result.exception
 
 
 def test_a_wrong_query_is_answered_with_what_there_is(store: str) -> None:

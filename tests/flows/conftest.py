@@ -1,29 +1,47 @@
-"""One Prefect server for all flow tests, with a home of its own."""
+"""One Prefect server for all flow tests and for the page about it, with a home of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from nightkiln.testing.comfyui.process import real_process
+from nightkiln.testing.waiting import until
+from tests.docs.shown import SERVER, Shell, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER_S_MAX = 120
+SERVER_S_MAX = 120.0
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start before Prefect is imported by a test: it reads its home once."""
-    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server that was started as docs/how-to/prefect.md says, on a free port.
+
+    Started before Prefect is imported by a test: it reads its settings once.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    shell = Shell(tmp_path_factory.mktemp("prefect"), {}, PREFECT_SERVER_API_PORT=port)
+    os.environ["PREFECT_HOME"] = str(shell.home / "flows")
+    os.environ["PREFECT_API_URL"] = f"{url}/api"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
-    from prefect.testing.utilities import prefect_test_harness
+    with shell.started(SERVER):
+        asyncio.run(until(lambda: is_up(url), within_s=SERVER_S_MAX))
+        yield url
 
-    with prefect_test_harness(server_startup_timeout=SERVER_S_MAX):
-        yield
+
+def is_up(url: str) -> bool:
+    """Whether a Prefect server answers."""
+    try:
+        return httpx.get(f"{url}/api/health", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture(scope="session")

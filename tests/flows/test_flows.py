@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 pytestmark = [
     pytest.mark.prefect,
-    pytest.mark.xdist_group("prefect"),
     # Prefect's own, and its database driver's.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -63,6 +63,14 @@ async def task_runs(state: Any, count: int) -> Mapping[str, Any]:
     return {run.name: run for run in runs}
 
 
+async def name_of_run(state: Any) -> str:
+    """What the list of runs shows."""
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        return str((await client.read_flow_run(state.state_details.flow_run_id)).name)
+
+
 async def artifacts(state: Any) -> Mapping[str, Any]:
     """What the flow run leaves to look at, by key."""
     from prefect.client.orchestration import get_client
@@ -98,6 +106,36 @@ async def test_a_nightly_shows_one_task_run_per_lease_and_what_came_of_it(tmp_pa
     assert set(left) == {"nightkiln-progress", "nightkiln-report"}
     assert left["nightkiln-progress"].data == 100
     assert "| cost of all runs | 0.00 USD |" in left["nightkiln-report"].data
+
+
+async def test_a_run_is_named_after_the_date_of_its_batch_where_the_night_is(
+    tmp_path: Path,
+) -> None:
+    """These two places are 25 hours apart, so it is never the same day there."""
+    dates = {}
+    for timezone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        folder, store = write_catalog(tmp_path / "sample", 1), tmp_path / timezone
+        async with StandIn() as server:
+            state = await ran("nightly", folder, store, server, timezone=timezone)
+        with Store.open(str(store)).connect() as con:
+            [(batch,)] = con.execute("select batch from batches").fetchall()
+        dates[timezone] = batch.removeprefix("sample-")
+        assert await name_of_run(state) == f"nightly sample {dates[timezone]}"
+
+    east, west = dates.values()
+    assert east > west
+
+
+async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
+    tmp_path: Path,
+) -> None:
+    folder = write_catalog(tmp_path / "sample", 1)
+    async with StandIn() as server:
+        state = await ran("nightly", folder, tmp_path / "s", server, timezone="Europe/Atlantis")
+
+    assert state.is_failed()
+    assert "'Europe/Atlantis' is no time zone" in state.message
+    assert await name_of_run(state) == f"nightly sample {datetime.now(UTC):%Y-%m-%d}"
 
 
 async def test_a_lost_machine_is_a_crashed_task_run_of_a_completed_flow(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from nightkiln.store.store import Store
 pytestmark = [
     pytest.mark.prefect,
     pytest.mark.real,
-    pytest.mark.xdist_group("prefect"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -13,13 +13,14 @@ import struct
 from statistics import NormalDist
 
 _EIGHT = struct.Struct(">8Q")
+_STEP = 2.0**-52  # the upper 52 bits, so that a half more is still exact
 _inverse_normal = NormalDist().inv_cdf
 
 
 def throw(name: str) -> tuple[float, ...]:
     """Eight independent uniform numbers inside (0, 1), ends excluded, that belong to ``name``."""
     numbers = _EIGHT.unpack(hashlib.sha512(name.encode()).digest())
-    return tuple(((number >> 12) + 0.5) * 2.0**-52 for number in numbers)
+    return tuple([((number >> 12) + 0.5) * _STEP for number in numbers])
 
 
 def lognormal(unit: float, sigma: float) -> float:

@@ -13,8 +13,6 @@ from nightkiln.testing.market.params import Market
 HOUR_S = 3600.0
 BIT_PER_GB = 8_000.0  # Mbit in a GB
 STRETCHES_MAX = 10_000  # per machine and night; a shorter story than that is told in full
-LISTED_S_MIN = 60.0  # the greatest bargain is seen for a minute
-EARLY_LOW_S, EARLY_HIGH_S = 20.0, 300.0  # guess: broken images and full disks show within minutes
 
 
 class Boot(Enum):
@@ -156,6 +154,7 @@ def stretches(
     with the share of time that it is, for the rest of an ordinary stay.
     """
     away_mean_s = market.availability.away_mean_h * HOUR_S
+    least_s = market.availability.listed_min_s
     first, *_ = throw(f"{seed}/{machine.name}/first")
     start_s = 0.0
     for number in range(STRETCHES_MAX):
@@ -168,7 +167,7 @@ def stretches(
             start_s += gap_s
         if start_s >= horizon_s:
             return
-        gone_s = start_s + max(LISTED_S_MIN, mean_s * exponential(stay))
+        gone_s = start_s + max(least_s, mean_s * exponential(stay))
         yield _stretch(market, machine, name, on_demand, (start_s, gone_s))
         start_s = gone_s
 
@@ -178,7 +177,7 @@ def _listed_mean_s(market: Market, machine: Machine, on_demand_usd_h: float) -> 
     ratio: float = on_demand_usd_h / market.classes[machine.class_name].od_median_usd_h
     rules = market.availability
     stay: float = ratio**rules.cheap_elasticity
-    return max(LISTED_S_MIN, rules.listed_mean_h * HOUR_S * stay)
+    return max(rules.listed_min_s, rules.listed_mean_h * HOUR_S * stay)
 
 
 def _stretch(
@@ -243,6 +242,6 @@ def _boot(market: Market, machine: Machine, name: str) -> tuple[Boot, float]:
     if fails >= (failure.boot_fail_bad if machine.is_bad_host else failure.boot_fail_good):
         return Boot.OK, float("inf")
     if how < failure.early_share:
-        return Boot.EARLY, between(when, EARLY_LOW_S, EARLY_HIGH_S)
+        return Boot.EARLY, between(when, failure.early_low_s, failure.early_high_s)
     is_loading = how < failure.early_share + failure.stuck_loading_share
     return (Boot.STUCK_LOADING if is_loading else Boot.STUCK_RUNNING), float("inf")

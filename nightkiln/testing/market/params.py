@@ -143,6 +143,8 @@ class Failure:
     stuck_loading_share: Share
     reliability_a_good: Positive
     reliability_a_bad: Positive
+    early_low_s: Amount = 20.0  # guess: broken images and full disks show within minutes
+    early_high_s: Amount = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Availability:
     listed_mean_h: MeanHours
     away_mean_h: MeanHours
     cheap_elasticity: Elasticity  # listed time x (price / median) ** this
+    listed_min_s: Positive = 60.0  # guess: the greatest bargain is seen for a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,8 @@ class FallbackFacts:
     cold_s: Amount
     scaledown_s: Amount
     max_containers: Count
+    gpu: str = "L40S"
+    vram_gb: Amount = 48.0
 
 
 @dataclass(frozen=True, slots=True)

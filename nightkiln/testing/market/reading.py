@@ -45,6 +45,7 @@ _ORDERED = (  # (table, low end, high end)
     ("startup", "cached_low_s", "cached_high_s"),
     ("startup", "extract_low_s", "extract_high_s"),
     ("startup", "app_low_s", "app_high_s"),
+    ("failure", "early_low_s", "early_high_s"),
     ("speed", "shared_low", "shared_high"),
     ("price", "spike_from_h", "spike_to_h"),
 )

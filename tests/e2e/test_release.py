@@ -1,0 +1,104 @@
+"""A machine that cannot be given back must not end the night, nor be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightkiln.core.errors import ProviderError
+from nightkiln.core.model import LeaseId
+from nightkiln.night import Outcome
+from nightkiln.observers import JsonLines
+from nightkiln.observers.sentences import outcome_facts, sentence
+from nightkiln.providers.local import LocalProvider
+from nightkiln.settings import Settings
+from nightkiln.store.store import Store
+from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.samples import write_catalog
+from nightkiln.wiring import Request, chosen_catalog, run_batch
+
+ALWAYS = 1 << 30
+
+
+class Stubborn(LocalProvider):
+    """Does not take a machine back before it has been asked often enough."""
+
+    def __init__(self, url: str, error: Exception, *, failures: int) -> None:
+        super().__init__([url])
+        self._error, self._failures = error, failures
+        self.asked = 0
+
+    async def release(self, lease_ids: Sequence[LeaseId]) -> None:
+        self.asked += 1
+        if self.asked <= self._failures:
+            raise self._error
+        await super().release(lease_ids)
+
+
+class Ears(JsonLines):
+    """Remembers what it is told instead of writing it."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, Mapping[str, Any]] = {}
+
+    async def event(self, name: str, fields: Mapping[str, Any]) -> None:
+        self.events[name] = fields
+
+
+async def night(folder: Path, server: StandIn, provider: Stubborn, ears: Ears) -> Outcome:
+    catalog = write_catalog(folder / "catalog", 3)
+    settings = Settings(store=str(folder / "store"), worker_urls=(server.url,), release_s=0.3)
+    request = Request(chosen_catalog(catalog), name="night")
+    return await run_batch(request, settings, ears, rents_from={"local": provider})
+
+
+def leases(folder: Path) -> list[tuple[Any, ...]]:
+    with Store.open(str(folder / "store")).connect() as con:
+        sql = "select jobs_done, released_at is null, reason from leases"
+        return con.execute(sql).fetchall()
+
+
+async def test_a_release_that_fails_is_tried_again(tmp_path: Path) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        provider = Stubborn(server.url, TimeoutError(), failures=1)
+        outcome = await night(tmp_path, server, provider, ears)
+
+    assert (outcome.exit_code, outcome.done, outcome.not_released) == (0, 3, ())
+    assert provider.asked == 2
+    assert "lease_released" in ears.events
+    assert leases(tmp_path) == [(3, False, "no work left")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError(),
+        ProviderError("HTTP 503", provider="local"),
+        RuntimeError("a plug-in's own mistake"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_lease_that_is_not_released_is_told_and_the_night_goes_on(
+    error: Exception, tmp_path: Path
+) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        provider = Stubborn(server.url, error, failures=ALWAYS)
+        outcome = await night(tmp_path, server, provider, ears)
+
+    assert (outcome.done, outcome.left) == (3, 0)
+    assert outcome.exit_code == 3
+    assert outcome.not_released == ("night-1-lease-000",)
+    assert "night-1-lease-000" in " ".join(outcome_facts(outcome))
+    assert "lease_released" not in ears.events
+    told = sentence("lease_not_released", ears.events["lease_not_released"])
+    assert told is not None
+    assert type(error).__name__ in told
+    assert "night-1-lease-000" in told
+    [(jobs_done, is_open, reason)] = leases(tmp_path)
+    assert (jobs_done, is_open) == (3, True)
+    assert reason.startswith("not confirmed released")
