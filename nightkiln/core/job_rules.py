@@ -89,7 +89,10 @@ def shorten_tail(state: State) -> Iterator[Command]:
             continue
         waiting = _longest_wait(state, held)
         if waiting is not None:
+            # Handed over at once: the other machine may be too dead to answer.
+            job_id = state.trying[waiting].job_id
             yield cancel(state, waiting, "an idle machine can start it sooner")
+            yield submit(state, held, job_id)
         elif state.terms.rules.hedges:
             slow = _slowest(state, held.offer)
             if slow is not None:
@@ -100,16 +103,20 @@ def _longest_wait(state: State, idle: Held) -> AttemptId | None:
     """The last job of the longest queue, if the idle machine would be done with it sooner."""
     best, best_s = None, state.knowledge.pace(idle.offer)[0]
     for held in state.with_phase(Phase.READY, Phase.DRAINING):
-        waiting = list(held.running)[1:]
-        if not waiting or state.trying[waiting[-1]].is_cancelled:
+        waiting = [each for each in list(held.running)[1:] if _is_alone(state, each)]
+        if not waiting:
             continue
-        trying = state.trying[waiting[-1]]
-        seconds = state.knowledge.pace(held.offer)[0]
-        wait_s = seconds * len(waiting)
-        is_alone = len(state.attempts_of[trying.job_id]) == 1
-        if wait_s > best_s and is_alone and state.queue.may_run(trying.job_id, idle.offer):
+        wait_s = state.knowledge.pace(held.offer)[0] * len(waiting)
+        may_run = state.queue.may_run(state.trying[waiting[-1]].job_id, idle.offer)
+        if wait_s > best_s and may_run:
             best, best_s = waiting[-1], wait_s
     return best
+
+
+def _is_alone(state: State, attempt_id: AttemptId) -> bool:
+    """Whether nobody else is at this job, and nobody has asked for it back."""
+    trying = state.trying[attempt_id]
+    return not trying.is_cancelled and len(state.attempts_of[trying.job_id]) == 1
 
 
 def _slowest(state: State, offer: Offer) -> AttemptId | None:
@@ -119,12 +126,11 @@ def _slowest(state: State, offer: Offer) -> AttemptId | None:
         head = next(iter(held.running), None)
         if head is None or held.offer.host_key == offer.host_key:
             continue
-        trying = state.trying[head]
         over_s = _elapsed_s(state, held, head)
         expected_s = state.knowledge.pace(held.offer)[0]
         is_slow = over_s > state.terms.rules.hedge_factor * expected_s and over_s > best_s
-        is_alone = len(state.attempts_of[trying.job_id]) == 1 and not trying.is_cancelled
-        if is_slow and is_alone and state.queue.may_run(trying.job_id, offer):
+        may_run = state.queue.may_run(state.trying[head].job_id, offer)
+        if is_slow and may_run and _is_alone(state, head):
             best, best_s = head, over_s
     return best
 

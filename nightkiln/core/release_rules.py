@@ -47,7 +47,7 @@ def _reason(state: State, held: Held) -> str | None:
     is_over = not held.offer.is_free and held.expires_s - state.now_s <= RELEASE_AHEAD_S
     if is_over:
         return "its life is over, and it was not extended"
-    if held.running:
+    if any(not state.trying[attempt_id].is_moot for attempt_id in held.running):
         return None
     if held.phase is Phase.DRAINING:
         return held.error
@@ -61,7 +61,7 @@ def _waits(state: State, held: Held) -> bool:
 
     Those that cost nothing all do; of the others one is enough.
     """
-    if held.offer.is_free or not state.trying:
-        return bool(state.trying)
+    if held.offer.is_free or not state.queue.open:
+        return bool(state.queue.open)
     idle = [each for each in state.with_phase(Phase.READY) if not each.running]
     return held is min(idle, key=lambda each: (each.offer.usd_per_hour, each.id), default=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,9 +145,21 @@ class Attempting:
         if self.life.is_lost:
             submitting.cancel()
             return
-        with contextlib.suppress(WorkerLost, RenderFailed, TimeoutError):
+        try:
             async with asyncio.timeout(CANCEL_S_MAX):
                 await worker.cancel(await submitting)
+        except RenderFailed:
+            pass  # it never began there
+        except (WorkerLost, TimeoutError) as error:
+            self._found_lost(str(error) or f"no answer in {CANCEL_S_MAX:.0f} s")
+
+    def _found_lost(self, error: str) -> None:
+        """A machine that cannot be told to stop a job is not there any more."""
+        life = self.life
+        if life.is_lost or life.is_release_asked:
+            return
+        life.is_lost, life.reason = True, error
+        self.shell.events.put_nowait(Lost(life.id, error))
 
     def _record(
         self,

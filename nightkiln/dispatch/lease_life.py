@@ -30,7 +30,7 @@ from nightkiln.ports.provider import Provider
 from nightkiln.ports.worker import Worker
 
 RELEASE_TRY_S_MAX = 20.0  # for one answer of the provider
-CANCEL_S_MAX = 5.0  # to tell a worker that its job is not wanted any more
+CANCEL_S_MAX = 3.0  # to tell a worker that its job is not wanted any more
 
 
 @dataclass(slots=True)
@@ -88,6 +88,11 @@ class LeaseLife:
                 render.task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    @property
+    def is_release_asked(self) -> bool:
+        """Whether it is on its way out."""
+        return self._release_asked.is_set()
 
     async def live(self, shell: Shell) -> None:
         """Rent, connect, wait for the order to release; then release, whatever happened."""
