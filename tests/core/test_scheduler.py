@@ -20,6 +20,7 @@ from nightkiln.core.events import (
     GiveUp,
     Lost,
     Offered,
+    ProviderFacts,
     Queued,
     Release,
     Released,
@@ -34,6 +35,7 @@ from nightkiln.core.events import (
 )
 from nightkiln.core.model import Fault, JobId, Lease, LeaseId, Offer
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.terms import Terms
 
 C = TypeVar("C")
 
@@ -42,8 +44,11 @@ FAR = Offer("local", "http://far", slots=2)
 PAID = Offer("cloud", "gpu-1", usd_per_hour=Decimal("0.40"), slots=2)
 
 
+LOCAL = (ProviderFacts("local", bills=False),)
+
+
 def new_scheduler() -> Scheduler:
-    return Scheduler(run_label="night-1", leases_max=4)
+    return Scheduler(Terms("night-1", leases_max=4))
 
 
 def jobs(count: int) -> tuple[JobId, ...]:
@@ -53,9 +58,9 @@ def jobs(count: int) -> tuple[JobId, ...]:
 def with_ready(*offers: Offer, count: int) -> tuple[Scheduler, list[Lease], list[Submit]]:
     """A run with ``count`` jobs in all and a ready lease for each offer."""
     run = new_scheduler()
-    run.handle(Started(0.0))
+    run.handle(Started(0.0, LOCAL))
     run.handle(Queued(jobs(count), is_last=True))
-    rents = of(Rent, run.handle(Offered(offers)))
+    rents = of(Rent, run.handle(Offered("local", offers)))
     leases = [Lease(rent.lease_id, rent.offer) for rent in rents]
     submits = [s for lease in leases for s in of(Submit, run.handle(Rented(lease)))]
     return run, leases, submits
@@ -72,13 +77,13 @@ def failed(submit: Submit, fault: Fault, kind: str = "exception") -> Failed:
 def test_a_run_first_asks_for_jobs_and_for_machines_only_once_there_are_some() -> None:
     run = new_scheduler()
 
-    assert run.handle(Started(0.0)) == [FetchJobs(scheduler.FETCH_MAX)]
+    assert run.handle(Started(0.0, LOCAL)) == [FetchJobs(scheduler.FETCH_MAX)]
     assert run.handle(Queued(jobs(3), is_last=True)) == [AskOffers(4)]
 
 
 def test_a_batch_without_jobs_rents_nothing_and_is_finished() -> None:
     run = new_scheduler()
-    run.handle(Started(0.0))
+    run.handle(Started(0.0, LOCAL))
 
     assert run.handle(Queued((), is_last=True)) == []
     assert run.is_finished
@@ -86,10 +91,10 @@ def test_a_batch_without_jobs_rents_nothing_and_is_finished() -> None:
 
 def test_no_more_machines_are_rented_than_there_are_jobs() -> None:
     run = new_scheduler()
-    run.handle(Started(0.0))
+    run.handle(Started(0.0, LOCAL))
     run.handle(Queued(jobs(1), is_last=True))
 
-    commands = run.handle(Offered((NEAR, FAR)))
+    commands = run.handle(Offered("local", (NEAR, FAR)))
 
     assert [rent.offer for rent in of(Rent, commands)] == [NEAR]
 
@@ -201,7 +206,7 @@ def test_a_disappointing_offer_is_rented_again_later_and_less_and_less_often() -
     run.handle(Lost(lease.id, "gone"))
     run.handle(Released(lease.id))
 
-    assert of(Rent, run.handle(Offered((NEAR,)))) == []
+    assert of(Rent, run.handle(Offered("local", (NEAR,)))) == []
     assert of(Rent, run.handle(Tick(scheduler.COOLDOWN_S + 0.1))) != []
 
 
@@ -270,9 +275,9 @@ def test_when_the_first_jobs_all_fail_the_run_stops_before_burning_the_catalog()
 
 def test_without_any_machine_the_run_waits_for_a_while_and_then_says_so() -> None:
     run = new_scheduler()
-    run.handle(Started(0.0))
+    run.handle(Started(0.0, LOCAL))
     run.handle(Queued(jobs(3), is_last=True))
-    run.handle(Offered(()))
+    run.handle(Offered("local", ()))
 
     assert of(Stop, run.handle(Tick(scheduler.PATIENCE_S))) == []
     assert of(Stop, run.handle(Tick(scheduler.PATIENCE_S + 1))) != []
@@ -285,7 +290,7 @@ class Night:
         self.dice = Random(seed)  # noqa: S311 - a game, not a secret
         self.run = new_scheduler()
         self.left = list(jobs(count))
-        self.pending: list[Event] = [Started(0.0)]
+        self.pending: list[Event] = [Started(0.0, LOCAL)]
         self.now_s = 0.0
         self.done: list[JobId] = []
         self.given_up: list[JobId] = []
@@ -311,7 +316,7 @@ class Night:
                 batch, self.left = self.left[:7], self.left[7:]
                 return [Queued(tuple(batch), is_last=not self.left)]
             case AskOffers():
-                return [Offered((NEAR, FAR, PAID))]
+                return [Offered("local", (NEAR, FAR, PAID))]
             case Rent(offer, lease_id):
                 lease = self.leases[lease_id] = Lease(lease_id, offer)
                 lost = self.dice.random() < 0.2
