@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nightkiln.core.events import Command, Stop
-from nightkiln.core.job_rules import cancel
+from nightkiln.core.job_rules import cancel, known_places
 from nightkiln.core.renting import affords
 from nightkiln.core.state import Phase, State
 from nightkiln.core.terms import AtCap, Late
@@ -81,7 +81,11 @@ def _no_money(state: State) -> str | None:
     budget = state.terms.budget
     if budget is None or state.leases or not state.market.has_answered(state.now_s):
         return None
-    offers = [offer for offer in state.open_offers() if not offer.is_free]
+    if any(
+        offer.is_free and not state.market.is_struck_out(offer) for offer in known_places(state)
+    ):
+        return None
+    offers = list(state.open_offers())
     if not offers or any(affords(state, offer) for offer in offers):
         return None
     if state.terms.at_cap is AtCap.CANCEL:

@@ -8,16 +8,20 @@ while it can still save the night.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from math import ceil
 
 from nightkiln.core.events import AskOffers, Command, Extend
-from nightkiln.core.pricing import running_usd_per_job
+from nightkiln.core.model import JobId, Offer
+from nightkiln.core.pricing import Price, running_usd_per_job
 from nightkiln.core.renting import NO_LIMIT, has_place, jobs_paid, rent, rent_within_budget
+from nightkiln.core.routing import RETRY_SCAN_MAX
 from nightkiln.core.state import Held, Phase, State
 from nightkiln.core.terms import Fallback
 from nightkiln.core.view import View
 
 OFFERS_MAX = 512  # asked for at once
+SURE_PLACE_AFTER = 2  # machines on which a job failed: the next try is on the fallback
 
 
 def plan(state: State) -> Iterator[Command]:
@@ -28,6 +32,7 @@ def plan(state: State) -> Iterator[Command]:
     view = View(state)
     if view.remaining:
         yield from _rent_paid(view)
+        yield from _rent_elsewhere(view)
         yield from _fall_back(view)
         if view.rules.swaps:
             yield from _swap(view)
@@ -45,7 +50,8 @@ def _rent_free(state: State) -> Iterator[Command]:
     if len(state.queue) <= asked:
         return
     for offer in [offer for offer in state.open_offers() if offer.is_free]:
-        if len(state.queue) > asked and len(state.leases) < state.terms.leases_max:
+        is_wanted = len(state.queue) > asked and state.queue.has_for(offer)
+        if is_wanted and len(state.leases) < state.terms.leases_max:
             life_s = state.terms.rules.lease_s
             yield rent(state, offer, life_s, NO_LIMIT, "it costs nothing")
             asked += 1
@@ -59,6 +65,37 @@ def _rent_paid(view: View) -> Iterator[Command]:
             return
         why = f"{shortfall:.0f} jobs would be late without it"
         yield from rent_within_budget(view, price, why)
+
+
+def _rent_elsewhere(view: View) -> Iterator[Command]:
+    """A job that failed on every machine we have needs another, however many we have."""
+    state = view.state
+    places = state.places()
+    for job_id in state.queue.stranded(places):
+        while has_place(state):
+            price = _cheapest_for(view, job_id)
+            if price is None:
+                break
+            rents = list(rent_within_budget(view, price, "a job failed on all the others"))
+            if rents:
+                places.append(price.offer)
+                yield from rents
+                break
+
+
+def _cheapest_for(view: View, job_id: JobId) -> Price | None:
+    """Where to try such a job: after two machines, the fallback is the surer place."""
+    queue = view.state.queue
+
+    def allows(offer: Offer) -> bool:
+        return queue.may_run(job_id, offer)
+
+    def is_sure(offer: Offer) -> bool:
+        return offer.is_serverless and allows(offer)
+
+    has_failed_twice = len(queue.tries[job_id].places) >= SURE_PLACE_AFTER
+    sure = view.cheapest(1.0, is_sure) if has_failed_twice else None
+    return sure if sure is not None else view.cheapest(1.0, allows)
 
 
 def _fall_back(view: View) -> Iterator[Command]:
@@ -98,13 +135,20 @@ def _drop(view: View) -> None:
     total, wanted = view.total, view.remaining * (1 + view.rules.drop_slack)
     for held in _dearest_first(state, Phase.READY, Phase.ASKED):
         rest = total - view.reaches[held.id]
-        if rest.sure(z) >= wanted:
+        if rest.sure(z) >= wanted and not _is_only_place(state, held):
             total = rest
             held.error = "the others suffice, and this is the dearest"
             if held.phase is Phase.ASKED:
                 held.is_bad = True
             else:
                 held.phase = Phase.DRAINING
+
+
+def _is_only_place(state: State, held: Held) -> bool:
+    """Whether a job that failed on all the others waits for this machine."""
+    rest = [offer for offer in state.places() if offer.host_key != held.offer.host_key]
+    waiting = islice(state.queue.stranded(rest), RETRY_SCAN_MAX)
+    return any(state.queue.may_run(job_id, held.offer) for job_id in waiting)
 
 
 def _swap(view: View) -> Iterator[Command]:
@@ -167,7 +211,8 @@ def _extend_one(state: State, held: Held, wanted_s: float) -> Iterator[Extend]:
 def _ask(view: View) -> Iterator[Command]:
     """Ask for offers while more is wanted, or to see whether something is cheaper."""
     state, rules = view.state, view.rules
-    is_short = view.shortfall > 0
+    is_stuck = next(state.queue.stranded(state.places()), None) is not None
+    is_short = view.shortfall > 0 or is_stuck
     swaps = rules.swaps and state.now_s - state.swapped_at_s >= rules.swap_every_s
     for shop in state.market.due(state.now_s, rules.offers_every_s):
         wants_free = not shop.facts.bills and len(state.leases) < state.terms.leases_max

@@ -89,7 +89,7 @@ class Knowledge:
         self._sums: dict[str, tuple[int, float]] = {}  # class -> machines, sum of their log_s
         self._bad: dict[float, float] = {}
         self._effects: dict[str, tuple[float, float]] = {}  # as computed since the last reading
-        self._outlooks: dict[tuple[str, str], Outlook] = {}  # of one look at the fleet
+        self._outlooks: dict[tuple[str, str, Kind], Outlook] = {}  # of one look at the fleet
         self._faded_at_s: float | None = None
         self._spread = Rate(priors.job_sigma**2 * SPREAD_WEIGHT, SPREAD_WEIGHT)
         for pace in self.scores.machines.values():
@@ -285,7 +285,7 @@ class Knowledge:
 
     def outlook(self, offer: Offer) -> Outlook:
         """Everything above for one offer."""
-        key = (offer.provider, offer.ref)
+        key = (offer.provider, offer.ref, offer.kind)
         known = self._outlooks.get(key)
         if known is None:
             known = self._outlooks[key] = self._work_out_outlook(offer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from math import inf
 
 from nightkiln.core.events import ProviderFacts
@@ -22,6 +23,8 @@ STRIKES_MAX = 3  # times that a machine which costs nothing may disappoint in on
 COOLDOWN_S = 5.0  # after the first of them; doubles with each
 FRESH_S = 5.0  # an answer so recent is as good as asking again
 OFFERS_S_MAX = 180.0  # an older answer is not rented from
+PRICE_MAX = Decimal(1000)  # USD per hour or GB: more is a mistake of somebody's
+SLOTS_MAX = 64  # jobs at once on one machine: more is one, too
 
 
 @dataclass(slots=True)
@@ -166,12 +169,17 @@ def is_sane(offer: Offer, provider: ProviderFacts) -> bool:
         offer.usd_per_gb_in,
         offer.usd_per_gb_out,
     )
-    if not all(price.is_finite() and price >= 0 for price in prices):
+    if not all(price.is_finite() and 0 <= price <= PRICE_MAX for price in prices):
         return False
-    if provider.bills and offer.usd_per_hour == 0:
-        return False  # nobody gives GPUs away: the price is missing
+    if provider.bills != (offer.usd_per_hour > 0) or provider.bills == offer.is_free:
+        return False  # nobody gives GPUs away, and nobody who does not bill has a price
     times = (offer.startup_s, offer.idle_tail_s)
-    if not all(0 <= time < inf for time in times) or offer.slots < 1:
+    if not all(0 <= time < inf for time in times) or not 1 <= offer.slots <= SLOTS_MAX:
         return False
-    mbps = offer.mbps_in
-    return 0 <= offer.reliability <= 1 and (mbps is None or 0 < mbps < inf)
+    shares = (offer.reliability, offer.loading_billed)
+    sizes = (offer.mbps_in, offer.vram_gb)
+    return (
+        offer.provider == provider.name
+        and all(0 <= share <= 1 for share in shares)
+        and all(size is None or 0 < size < inf for size in sizes)
+    )

@@ -122,7 +122,7 @@ def _lost(state: State, event: Lost) -> Iterator[Command]:
     if held is None:
         return
     was_ready = held.phase in {Phase.READY, Phase.DRAINING}
-    yield from _empty(state, held, event.error)
+    yield from _empty(state, held, event.error, is_dead=event.loss is Loss.LOST)
     state.is_fleet_dirty = True
     if held.phase is Phase.RELEASING or held.is_bad:
         return
@@ -169,7 +169,7 @@ def _released(state: State, event: Released) -> Iterator[Command]:
     held = state.leases.get(event.lease_id)
     if held is None:
         return
-    yield from _empty(state, held, "the lease was released")
+    yield from _empty(state, held, "the lease was released", is_dead=False)
     if held.phase is not Phase.ASKED and not held.is_bad and held.ready_s:
         state.knowledge.held(held.offer, _hours(state, held), was_lost=False)
     state.ledger.settle(held.id, event.usd, now_s=state.now_s)
@@ -184,12 +184,17 @@ def _owned(state: State, event: Owned) -> Iterator[Command]:
             yield Release(lease_id, "it is billed to us, and no run holds it")
 
 
-def _empty(state: State, held: Held, error: str) -> Iterator[Command]:
-    """Everything that runs on a lease is lost with it."""
+def _empty(state: State, held: Held, error: str, *, is_dead: bool) -> Iterator[Command]:
+    """Everything that runs on a lease is lost with it.
+
+    Only the job that was being rendered when a machine died may have to do with it.
+    """
+    fault = None if is_dead else Fault.MARKET
     for attempt_id, job_id in list(held.running.items()):
         left = _leave(state, attempt_id)
         if left is not None and not left[0].is_moot:
-            yield from _return(state, job_id, held, Failure(None, "lost", error))
+            yield from _return(state, job_id, held, Failure(fault, "lost", error))
+        fault = Fault.MARKET
 
 
 def _hours(state: State, held: Held) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from nightkiln.core.faults import Tries
 from nightkiln.core.model import JobId, Offer
@@ -86,6 +87,12 @@ class Queue:
             del self._fresh[mark]
         return job_id
 
+    def has_for(self, offer: Offer) -> bool:
+        """Whether a job waits that may be tried there."""
+        if self._fresh_count:
+            return True
+        return any(self.may_run(job_id, offer) for job_id in islice(self._again, RETRY_SCAN_MAX))
+
     def drop(self, job_id: JobId) -> None:
         """Take a job that waits for another try out of the queue."""
         self._again.remove(job_id)
@@ -96,7 +103,11 @@ class Queue:
         return tries is None or tries.allows(offer)
 
     def stranded(self, offers: Sequence[Offer]) -> Iterator[JobId]:
-        """Jobs waiting for another try that none of ``offers`` may have."""
+        """Jobs that failed, and now wait for another machine than any of ``offers``.
+
+        ``offers`` may grow meanwhile.
+        """
         for job_id in list(self._again):
-            if not any(self.may_run(job_id, offer) for offer in offers):
+            has_failed = job_id in self.tries and self.tries[job_id].failures > 0
+            if has_failed and not any(self.may_run(job_id, offer) for offer in offers):
                 yield job_id

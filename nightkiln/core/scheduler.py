@@ -84,7 +84,7 @@ class Scheduler:
                 yield from job_rules.shorten_tail(state)
         if is_tick:
             yield from job_rules.limit(state)
-        if is_tick or state.is_fleet_dirty or not state.queue:
+        if is_tick or state.is_fleet_dirty or state.is_stopping or not state.queue:
             yield from release_rules.let_go(state)
         if not state.is_stopping and (state.is_fleet_dirty or state.is_plan_due):
             yield from fleet_rules.plan(state)

@@ -94,6 +94,7 @@ class State:
     failed: int = 0
     ready_at_s: float = 0.0  # when a machine was last up
     last_trouble: str = ""  # of a machine, for people
+    stranded_s: dict[JobId, float] = field(default_factory=dict)  # failed everywhere, since when
     stop_reason: str | None = None
     cancels: bool = False  # a stop that hands running jobs back
     dirty: set[LeaseId] = field(default_factory=set)  # leases that may have room
@@ -146,7 +147,8 @@ class State:
         """Seconds until everything should be done; a part of the time is kept as a margin."""
         until_s = self.deadline_s - self.now_s
         kept_s = self.terms.rules.safety * (self.deadline_s - self.started_s)
-        if until_s <= 0 and self.terms.late is Late.FINISH:
+        is_due = self.terms.late is Late.STOP and self.terms.deadline_s is not None
+        if until_s <= 0 and not is_due:
             return DEADLINE_S_UNSAID  # late already: from now on as cheap as can be
         return max(until_s - kept_s, until_s / 2)
 
@@ -166,6 +168,11 @@ class State:
     def hosts(self) -> set[Host]:
         """Machines that we have or are getting."""
         return {held.offer.host_key for held in self.leases.values()}
+
+    def places(self) -> list[Offer]:
+        """Where jobs can be handed out, now or soon."""
+        open_ones = self.with_phase(Phase.ASKED, Phase.READY)
+        return [held.offer for held in open_ones if not held.is_bad]
 
     def outlook(self, offer: Offer) -> Outlook:
         """What to expect of an offer."""

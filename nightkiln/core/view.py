@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nightkiln.core.capacity import Reach, reach_of_lease
 from nightkiln.core.model import Host, LeaseId, Offer
 from nightkiln.core.pricing import Price
@@ -46,12 +48,16 @@ class View:
                     self._offers.setdefault(offer.host_key, []).append(offer)
         return self._offers
 
-    def cheapest(self, shortfall: float) -> Price | None:
-        """The offer with the lowest expected USD per job, for so many jobs."""
+    def cheapest(
+        self, shortfall: float, allows: Callable[[Offer], bool] | None = None
+    ) -> Price | None:
+        """The offer with the lowest expected USD per job, for so many jobs, of those allowed."""
         best, most = None, max(shortfall, 1.0)
         outlook_of, price_of = self.state.outlook, self.state.quoter.price
         for offers in self.offers.values():
             for offer in offers:
+                if allows is not None and not allows(offer):
+                    continue
                 price = price_of(offer, outlook_of(offer), left_s=self.left_s, shortfall=most)
                 if price is not None and (best is None or price.rank < best.rank):
                     best = price

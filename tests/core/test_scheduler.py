@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from random import Random
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightkiln.core import faults, scheduler
+from nightkiln.core import end_rules, faults, fleet_rules, job_rules, market, release_rules
 from nightkiln.core.events import (
     AskOffers,
     Cancel,
@@ -45,6 +46,7 @@ PAID = Offer("cloud", "gpu-1", usd_per_hour=Decimal("0.40"), slots=2)
 
 
 LOCAL = (ProviderFacts("local", bills=False),)
+CLOUD = (ProviderFacts("cloud", bills=True),)
 
 
 def new_scheduler() -> Scheduler:
@@ -58,9 +60,9 @@ def jobs(count: int) -> tuple[JobId, ...]:
 def with_ready(*offers: Offer, count: int) -> tuple[Scheduler, list[Lease], list[Submit]]:
     """A run with ``count`` jobs in all and a ready lease for each offer."""
     run = new_scheduler()
-    run.handle(Started(0.0, LOCAL))
+    run.handle(Started(0.0, LOCAL if offers[0].is_free else CLOUD))
     run.handle(Queued(jobs(count), is_last=True))
-    rents = of(Rent, run.handle(Offered("local", offers)))
+    rents = of(Rent, run.handle(Offered(offers[0].provider, offers)))
     leases = [Lease(rent.lease_id, rent.offer) for rent in rents]
     submits = [s for lease in leases for s in of(Submit, run.handle(Rented(lease)))]
     return run, leases, submits
@@ -77,8 +79,8 @@ def failed(submit: Submit, fault: Fault, kind: str = "exception") -> Failed:
 def test_a_run_first_asks_for_jobs_and_for_machines_only_once_there_are_some() -> None:
     run = new_scheduler()
 
-    assert run.handle(Started(0.0, LOCAL)) == [FetchJobs(scheduler.FETCH_MAX)]
-    assert run.handle(Queued(jobs(3), is_last=True)) == [AskOffers(4)]
+    assert run.handle(Started(0.0, LOCAL)) == [FetchJobs(job_rules.FETCH_MAX)]
+    assert run.handle(Queued(jobs(3), is_last=True)) == [AskOffers("local", fleet_rules.OFFERS_MAX)]
 
 
 def test_a_batch_without_jobs_rents_nothing_and_is_finished() -> None:
@@ -151,7 +153,7 @@ def test_a_market_that_takes_machines_back_is_never_held_against_a_job() -> None
     for _ in range(10 * faults.ATTEMPTS_MAX):
         [submit] = of(Submit, run.handle(failed(submit, Fault.MARKET)))
 
-    assert run.failed == 0
+    assert run.state.failed == 0
 
 
 def test_jobs_of_a_lost_machine_go_to_the_others_and_it_is_released() -> None:
@@ -172,7 +174,7 @@ def test_a_machine_that_fails_again_and_again_is_released() -> None:
     run, [near, _], submits = with_ready(NEAR, FAR, count=50)
     queue = [s for s in submits if s.lease_id == near.id]
     released: list[Release] = []
-    for _ in range(scheduler.MACHINE_FAULTS_MAX):
+    for _ in range(release_rules.MACHINE_FAULTS_MAX):
         commands = run.handle(failed(queue.pop(0), Fault.MACHINE, "truncated"))
         queue += [s for s in of(Submit, commands) if s.lease_id == near.id]
         released = of(Release, commands)
@@ -183,14 +185,14 @@ def test_a_machine_that_fails_again_and_again_is_released() -> None:
 def test_a_success_between_failures_keeps_a_machine() -> None:
     run, [near], submits = with_ready(NEAR, count=50)
     queue = list(submits)
-    for _ in range(5 * scheduler.MACHINE_FAULTS_MAX):
+    for _ in range(5 * release_rules.MACHINE_FAULTS_MAX):
         for event in (failed(queue[0], Fault.MACHINE), Rendered(queue[1].attempt_id)):
             commands = run.handle(event)
             assert of(Release, commands) == []
             queue += of(Submit, commands)
         queue = queue[2:]
 
-    assert near.id in run.leases
+    assert near.id in run.state.leases
 
 
 def test_a_full_disk_ends_a_machine_at_once() -> None:
@@ -207,7 +209,7 @@ def test_a_disappointing_offer_is_rented_again_later_and_less_and_less_often() -
     run.handle(Released(lease.id))
 
     assert of(Rent, run.handle(Offered("local", (NEAR,)))) == []
-    assert of(Rent, run.handle(Tick(scheduler.COOLDOWN_S + 0.1))) != []
+    assert of(Rent, run.handle(Tick(market.COOLDOWN_S + 0.1))) != []
 
 
 def test_a_machine_that_arrives_after_we_lost_interest_is_released_at_once() -> None:
@@ -259,13 +261,13 @@ def test_a_stop_now_hands_running_jobs_back_without_blame() -> None:
 
     assert {c.attempt_id for c in cancels} == {s.attempt_id for s in submits}
     assert run.is_finished
-    assert run.failed == 0
+    assert run.state.failed == 0
 
 
 def test_when_the_first_jobs_all_fail_the_run_stops_before_burning_the_catalog() -> None:
     run, _, submits = with_ready(NEAR, count=1000)
     queue, commands = list(submits), list[Command]()
-    for _ in range(scheduler.FIRST_FAILURES_MAX):
+    for _ in range(end_rules.FIRST_FAILURES_MAX):
         commands = run.handle(failed(queue.pop(0), Fault.JOB, "rejected"))
         queue += of(Submit, commands)
 
@@ -279,8 +281,8 @@ def test_without_any_machine_the_run_waits_for_a_while_and_then_says_so() -> Non
     run.handle(Queued(jobs(3), is_last=True))
     run.handle(Offered("local", ()))
 
-    assert of(Stop, run.handle(Tick(scheduler.PATIENCE_S))) == []
-    assert of(Stop, run.handle(Tick(scheduler.PATIENCE_S + 1))) != []
+    assert of(Stop, run.handle(Tick(end_rules.PATIENCE_S))) == []
+    assert of(Stop, run.handle(Tick(end_rules.PATIENCE_S + 1))) != []
 
 
 class Night:
@@ -290,8 +292,9 @@ class Night:
         self.dice = Random(seed)  # noqa: S311 - a game, not a secret
         self.run = new_scheduler()
         self.left = list(jobs(count))
-        self.pending: list[Event] = [Started(0.0, LOCAL)]
+        self.pending: list[Event] = [Started(0.0, LOCAL + CLOUD)]
         self.now_s = 0.0
+        self.machines = 0
         self.done: list[JobId] = []
         self.given_up: list[JobId] = []
         self.leases: dict[LeaseId, Lease] = {}
@@ -306,7 +309,8 @@ class Night:
             submit = self.submits.pop(event.attempt_id, None)
             if submit is None:
                 return
-            self.done.append(submit.job_id)
+            if submit.job_id not in self.done:  # the second of two tries comes too late
+                self.done.append(submit.job_id)
         for command in self.run.handle(event):
             self.pending += self.answer(command)
 
@@ -315,8 +319,10 @@ class Night:
             case FetchJobs():
                 batch, self.left = self.left[:7], self.left[7:]
                 return [Queued(tuple(batch), is_last=not self.left)]
-            case AskOffers():
-                return [Offered("local", (NEAR, FAR, PAID))]
+            case AskOffers(provider):
+                self.machines += 1  # a market always has another one, in the end
+                new = replace(PAID, ref=f"gpu-{self.machines}")
+                return [Offered(provider, (new,) if provider == "cloud" else (NEAR, FAR))]
             case Rent(offer, lease_id):
                 lease = self.leases[lease_id] = Lease(lease_id, offer)
                 lost = self.dice.random() < 0.2
