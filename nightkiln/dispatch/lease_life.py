@@ -198,7 +198,11 @@ class LeaseLife:
                 await provider.release([self.id])
 
         caller = stamina.AsyncRetryingCaller(
-            attempts=None, timeout=shell.work.release_s_max, wait_initial=0.1, wait_max=5.0
+            attempts=None,
+            timeout=shell.work.release_s_max,
+            wait_initial=0.1,
+            wait_max=5.0,
+            wait_jitter=0.0,  # a night that is played twice is the same night
         )
         try:
             await caller.on(Exception)(release)

@@ -1,0 +1,24 @@
+"""Plays a batch's night beforehand: the real scheduler and dispatch in a simulated market.
+
+``script`` is what is played, ``playing`` one night of it, ``uses`` where its money went, ``nights``
+many of them in several processes, ``summary`` and ``chart`` what to tell of them.
+"""
+
+from __future__ import annotations
+
+from nightkiln.rehearse.nights import Rehearsed, rehearsed
+from nightkiln.rehearse.playing import Played, play
+from nightkiln.rehearse.script import Script, lump_for
+from nightkiln.rehearse.summary import Summary, percentile, summary_of
+
+__all__ = [
+    "Played",
+    "Rehearsed",
+    "Script",
+    "Summary",
+    "lump_for",
+    "percentile",
+    "play",
+    "rehearsed",
+    "summary_of",
+]
