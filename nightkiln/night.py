@@ -9,20 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
-from nightkiln.core.errors import NightkilnError
+from nightkiln.core.errors import NightkilnError, most_telling
+from nightkiln.core.learning import Scores
 from nightkiln.core.model import BatchId, LeaseEnd, Settled
+from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.story import Opening
 from nightkiln.core.terms import Terms
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
 from nightkiln.journal import FileJournal
+from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import AdoptionReport, adoptable, drop_journals, settled_fields
 from nightkiln.store.claim import Claim
 from nightkiln.store.commit import Committer
@@ -35,53 +40,21 @@ from nightkiln.store.records import (
     write_lease_end,
 )
 from nightkiln.store.store import Store
+from nightkiln.story import StoryFile
+
+__all__ = [
+    "ALL_DONE",
+    "BAD_INPUT",
+    "SOME_FAILED",
+    "STOPPED_EARLY",
+    "Night",
+    "Outcome",
+    "StopSwitch",
+]
 
 STOP_POLL_S = 1.0  # how often the store is asked whether somebody wants the run to stop
 LEASES_MAX = 64
 ADOPT_CHUNK = 256  # proven jobs looked up in the plan at once
-
-ALL_DONE, SOME_FAILED, BAD_INPUT, STOPPED_EARLY = 0, 1, 2, 3  # exit codes (design.md)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. Counts are the batch's, over all its runs."""
-
-    batch: str
-    epoch: int
-    store: str
-    exit_code: int
-    total: int
-    done: int
-    reused: int
-    failed: int
-    left: int  # the next run of this batch will do them
-    adopted: int  # made by an earlier run, committed by this one
-    outputs: int  # files verified by this run
-    elapsed_s: float
-    not_released: tuple[str, ...] = ()  # leases that nobody confirmed to have ended
-    stop_reason: str | None = None
-    stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
-
-
-class StopSwitch:
-    """How signals and people end a run: first in order, then at once."""
-
-    def __init__(self) -> None:
-        self._stop: Callable[[str, bool], None] | None = None
-        self._asked: tuple[str, bool] | None = None
-
-    def ask(self, reason: str, *, is_now: bool = False) -> None:
-        """Finish what runs, or with ``is_now`` hand it back. Safe before the run has begun."""
-        self._asked = (reason, is_now)
-        if self._stop is not None:
-            self._stop(reason, is_now)
-
-    def connect(self, stop: Callable[[str, bool], None]) -> None:
-        """The run listens from now on."""
-        self._stop = stop
-        if self._asked is not None:
-            stop(*self._asked)
 
 
 @dataclass(slots=True)
@@ -117,12 +90,12 @@ class Night:
             await asyncio.to_thread(self._open, start)
             counts = await self._bring_in(committer)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
-            label = f"{self.batch.batch}-{self.batch.epoch}"
-            scheduler = Scheduler(Terms(label, LEASES_MAX, jobs=counts.total - counts.settled))
+            opening = self._opening(counts)
+            scheduler = opening.scheduler()
             landing, is_whole = self._landing(), False
             try:
                 if counts.total > counts.settled:
-                    await self._render(scheduler, tally, landing, committer)
+                    await self._render(opening, scheduler, tally, landing, committer)
                 await committer.flush()
                 # Everything in the journals is committed now.
                 await asyncio.to_thread(drop_journals, self.store, self.batch)
@@ -170,6 +143,21 @@ class Night:
 
     # The work itself.
 
+    def _opening(self, counts: Counts) -> Opening:
+        """What the scheduler starts from."""
+        label = f"{self.batch.batch}-{self.batch.epoch}"
+        return Opening(
+            batch=self.batch.batch,
+            epoch=self.batch.epoch,
+            nightkiln=__version__,
+            began_s=self.clock(),
+            clock_s=asyncio.get_running_loop().time(),
+            terms=Terms(label, LEASES_MAX, jobs=counts.total - counts.settled),
+            priors=Priors(),
+            scores=Scores(),
+            blocked={},
+        )
+
     def _landing(self) -> Landing:
         rules = VerifyRules(
             decodes_all=self.catalog.decode == "all",
@@ -178,9 +166,16 @@ class Night:
         return Landing(self.store.blobs, self.store.staging, self.batch.batch, rules)
 
     async def _render(
-        self, scheduler: Scheduler, tally: Tally, landing: Landing, committer: Committer
+        self,
+        opening: Opening,
+        scheduler: Scheduler,
+        tally: Tally,
+        landing: Landing,
+        committer: Committer,
     ) -> None:
         async with AsyncExitStack() as stack:
+            story = StoryFile(self.store.story_path(self.batch), opening)
+            stack.push_async_callback(self._end_story, story)
             path = self.store.journal_path(self.batch.batch, self.batch.epoch)
             journal = await asyncio.to_thread(FileJournal, path, disk=self.store.disk)
             stack.push_async_callback(journal.close)
@@ -197,6 +192,7 @@ class Night:
                 sink=committer,
                 observer=self.observer,
                 lease_log=self._log_lease,
+                story=story.tell,
                 clock=self.clock,
                 release_s_max=self.release_s_max,
             )
@@ -214,7 +210,7 @@ class Night:
                 for watcher in watchers:
                     watcher.cancel()
         except BaseExceptionGroup as errors:
-            raise _telling(errors) from errors
+            raise most_telling(errors) from errors
 
     async def _heed_stop(self, dispatcher: Dispatcher) -> None:
         """Hear what ``nightkiln stop`` left in the store."""
@@ -228,6 +224,12 @@ class Night:
 
     async def _heed_loss(self) -> None:
         raise await self.claim.lost()
+
+    async def _end_story(self, story: StoryFile) -> None:
+        trouble = await asyncio.to_thread(story.close)
+        if trouble is not None:
+            lost = f"the story of this run is not whole, so `why` cannot tell all of it: {trouble}"
+            await tell(self.observer, "warning", {"message": lost})
 
     async def _log_lease(self, end: LeaseEnd) -> None:
         await asyncio.to_thread(write_lease_end, self.store.blobs, self.batch, end)
@@ -284,18 +286,3 @@ class Night:
             stop_reason=scheduler.stop_reason if left else None,
             stage_s=dict(landing.times.seconds),
         )
-
-
-def _telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of several that says most: ours before a stranger's."""
-    leaves = list(_leaves(errors))
-    ours = [error for error in leaves if isinstance(error, NightkilnError)]
-    return (ours or leaves)[0]
-
-
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -17,6 +17,7 @@ from nightkiln.cli import (
     init,
     object_info,
     query,
+    replay,
     run,
     schema,
     status,
@@ -49,6 +50,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)
 app.command("query")(query.query)
+app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(schema.app, name="schema")

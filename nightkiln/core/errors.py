@@ -15,7 +15,7 @@ NightkilnError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nightkiln.core.model import Fault, Loss
@@ -101,3 +101,18 @@ class StoreConflict(NightkilnError):
 
 class StoreUnusable(NightkilnError):
     """The store cannot be read or written; the message says which path and why."""
+
+
+def most_telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of several that says most: ours before a stranger's."""
+    leaves = list(_leaves(errors))
+    ours = [error for error in leaves if isinstance(error, NightkilnError)]
+    return (ours or leaves)[0]
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import assert_never
 
 from nightkiln.core.errors import ProviderError
@@ -18,6 +18,7 @@ from nightkiln.core.events import (
     Blame,
     Cancel,
     Command,
+    Event,
     Extend,
     FetchJobs,
     GiveUp,
@@ -37,6 +38,7 @@ from nightkiln.core.events import (
 )
 from nightkiln.core.model import LeaseId
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.story import Step, told_error
 from nightkiln.dispatch.attempting import Attempting, give_up
 from nightkiln.dispatch.lease_life import LeaseLife, Render
 from nightkiln.dispatch.shell import InHand, Shell, Work
@@ -68,13 +70,26 @@ class Dispatcher:
                 if isinstance(event, StopRequested):
                     # Whoever asks hears at once: an orderly end may take a render's time.
                     self._start(self._shell.tell("stopping", {"reason": _heard(event)}), "tell")
-                for command in self._scheduler.handle(event):
+                for command in self._decide(event):
                     self._carry_out(command)
                 # A task that is cancelled before its first step would end without a word; the
                 # queue alone does not let it take that step.
                 await asyncio.sleep(0)
             ticking.cancel()
         await self._shell.tell_progress()
+
+    def _decide(self, event: Event) -> Sequence[Command]:
+        """Ask the scheduler, and have it written down, also how it breaks."""
+        story = self._shell.work.story
+        try:
+            commands = self._scheduler.handle(event)
+        except Exception as error:
+            if story is not None:
+                story(Step(event, error=told_error(error)))
+            raise
+        if story is not None:
+            story(Step(event, tuple(commands)))
+        return commands
 
     def _provider_facts(self) -> tuple[ProviderFacts, ...]:
         providers = self._shell.work.providers.values()

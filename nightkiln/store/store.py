@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nightkiln.blobs import LocalBlobs
 from nightkiln.core.errors import BadInput, Problem, StoreUnusable
+from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.store.records import BATCHES, LEASES
 from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MARKER = "nightkiln-store.json"  # what makes a folder a store
 VIEWS_SQL = "views.sql"
 DATABASE = "nightkiln.duckdb"
+STORIES = "stories"
+STORY_SUFFIX = ".jsonl.gz"
 BATCH_NAME_CHARS_MAX = 100
 
 _BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -107,6 +110,17 @@ class Store:
     def journal_path(self, batch: str, epoch: int) -> Path:
         """Where a run keeps its journal."""
         return self.root / "journal" / batch / f"{epoch:06d}.jsonl"
+
+    def story_path(self, batch: BatchId) -> Path:
+        """Where a run keeps what its scheduler was told and answered."""
+        name = f"{batch.batch}-{batch.epoch:06d}{STORY_SUFFIX}"
+        return self.root / STORIES / f"dt={batch.date}" / name
+
+    def story_paths(self, batch: str) -> list[Path]:
+        """The stories of a batch's runs, in the order of the runs."""
+        name = re.compile(re.escape(batch) + r"-[0-9]{6,}" + re.escape(STORY_SUFFIX))
+        found = (path for path in (self.root / STORIES).glob("dt=*/*") if name.fullmatch(path.name))
+        return sorted(found, key=lambda path: path.name)
 
     def glob(self, kind: str) -> str:
         """A SQL string that names all Parquet files of ``results``, ``leases`` or ``batches``."""
