@@ -17,11 +17,14 @@ from nightkiln.cli import (
     init,
     object_info,
     query,
+    quote,
+    rehearse,
     replay,
     run,
     schema,
     status,
     stop,
+    why,
 )
 from nightkiln.core.errors import BadInput, ClaimHeld, NightkilnError
 from nightkiln.night import BAD_INPUT, STOPPED_EARLY
@@ -46,10 +49,13 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("check")(check.check)
+app.command("quote")(quote.quote)
+app.command("rehearse")(rehearse.rehearse)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)
 app.command("query")(query.query)
+app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

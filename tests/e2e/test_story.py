@@ -1,4 +1,4 @@
-"""The story of a whole night: every decision in it can be derived anew, and it is in nobody's way."""
+"""The story of a whole night: its decisions can be derived anew, and it is in nobody's way."""
 
 from __future__ import annotations
 
