@@ -17,7 +17,6 @@ from nightkiln.catalog import Catalog
 from nightkiln.core.errors import NightkilnError, most_telling
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import BatchId, LeaseEnd, Settled
-from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Terms
@@ -27,6 +26,7 @@ from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, O
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.priors import shipped_priors
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import AdoptionReport, adoptable, drop_journals, settled_fields
 from nightkiln.store.claim import Claim
@@ -153,7 +153,7 @@ class Night:
             began_s=self.clock(),
             clock_s=asyncio.get_running_loop().time(),
             terms=Terms(label, LEASES_MAX, jobs=counts.total - counts.settled),
-            priors=Priors(),
+            priors=shipped_priors(),
             scores=Scores(),
             blocked={},
         )

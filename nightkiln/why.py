@@ -173,7 +173,8 @@ def _reason(each: Try) -> str:
 def _verdict(job: JobTale) -> str:
     if job.given_up_s is not None:
         so = _SO.get(job.fault, "") if job.fault is not None else ""
-        return f"given up after being tried {times(len(job.tries))} ({job.fault}): {line(job.error)}; {so}"
+        tried = times(len(job.tries))
+        return f"given up after being tried {tried} ({job.fault}): {line(job.error)}; {so}"
     if job.is_done:
         return "done: the first verified result counts"
     return "neither done nor given up in this run: the next one goes on with it"
