@@ -131,11 +131,12 @@ def _fall_back(view: View) -> Iterator[Command]:
 
 def _drop(view: View) -> None:
     """The dearest lease goes when the rest suffice."""
-    state, z = view.state, view.rules.z
-    total, wanted = view.total, view.remaining * (1 + view.rules.drop_slack)
+    state, total = view.state, view.total
+    wanted = view.remaining * (1 + view.rules.drop_slack)
     for held in _dearest_first(state, Phase.READY, Phase.ASKED):
         rest = total - view.reaches[held.id]
-        if rest.sure(z) >= wanted and not _is_only_place(state, held):
+        suffices = rest.sure(view.rules.z) >= wanted
+        if suffices and not _is_only_place(state, held):
             total = rest
             held.error = "the others suffice, and this is the dearest"
             if held.phase is Phase.ASKED:

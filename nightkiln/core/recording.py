@@ -27,7 +27,7 @@ from nightkiln.core.events import (
     Tick,
 )
 from nightkiln.core.faults import Failure, Tries, verdict
-from nightkiln.core.model import AttemptId, Fault, JobId, Loss
+from nightkiln.core.model import AttemptId, Fault, Host, JobId, Loss
 from nightkiln.core.state import Held, Phase, State, Trying
 
 JUMP_S = 60.0  # between two ticks: the computer slept, and leases may be gone
@@ -156,6 +156,10 @@ def avoid(state: State, held: Held, cause: str) -> Iterator[Command]:
     if offer.is_free:
         state.market.strike(offer, state.now_s)
         return
+    if offer.is_serverless:
+        # A slot is no machine: the next container may be anywhere.
+        state.market.failed(offer.provider, held.error, state.now_s)
+        return
     ttl_s = TTL_S[cause]
     state.market.block(offer, ttl_s, state.now_s)
     # Blame that outlasts the night needs a witness: another machine that did the same well.
@@ -193,6 +197,7 @@ def _empty(state: State, held: Held, error: str, *, is_dead: bool) -> Iterator[C
     for attempt_id, job_id in list(held.running.items()):
         left = _leave(state, attempt_id)
         if left is not None and not left[0].is_moot:
+            state.late[attempt_id] = job_id, held.offer.host_key
             yield from _return(state, job_id, held, Failure(fault, "lost", error))
         fault = Fault.MARKET
 
@@ -222,6 +227,7 @@ def _leave(state: State, attempt_id: AttemptId) -> tuple[Trying, Held] | None:
 def _rendered(state: State, event: Rendered) -> Iterator[Command]:
     left = _leave(state, event.attempt_id)
     if left is None:
+        yield from _rendered_late(state, event.attempt_id)
         return
     trying, held = left
     began_s = max(trying.submitted_s, held.last_end_s)
@@ -233,10 +239,22 @@ def _rendered(state: State, event: Rendered) -> Iterator[Command]:
     state.market.pardon(held.offer)
     state.alike.clear()
     if not trying.is_moot:
-        yield from _settled_well(state, trying.job_id, held)
+        yield from _settled_well(state, trying.job_id, held.offer.host_key)
 
 
-def _settled_well(state: State, job_id: JobId, held: Held) -> Iterator[Command]:
+def _rendered_late(state: State, attempt_id: AttemptId) -> Iterator[Command]:
+    """A result that was on its way when its lease was lost is a result, if still wanted."""
+    job_id, host = state.late.pop(attempt_id, (None, None))
+    if job_id is None or host is None:
+        return
+    if job_id in state.queue.again:
+        state.queue.drop(job_id)
+    elif job_id not in state.attempts_of:
+        return  # settled by somebody else
+    yield from _settled_well(state, job_id, host)
+
+
+def _settled_well(state: State, job_id: JobId, winner: Host) -> Iterator[Command]:
     """The first verified result of a job counts; whoever else is at it may stop."""
     tries = state.queue.tries.get(job_id)
     state.queue.settle(job_id)
@@ -248,7 +266,7 @@ def _settled_well(state: State, job_id: JobId, held: Held) -> Iterator[Command]:
             twin.is_cancelled = True
             yield Cancel(twin.lease_id, attempt_id, "another machine was faster")
     if tries is not None:
-        for host in tries.doubted - {held.offer.host_key}:
+        for host in tries.doubted - {winner}:
             state.doubts[host] = state.doubts.get(host, 0) + 1
 
 

@@ -47,42 +47,18 @@ def _blame(state: State, held: Held) -> Iterator[Command]:
 def _reason(state: State, held: Held) -> str | None:
     if held.is_bad:
         return held.error
-    is_over = not held.offer.is_free and held.expires_s - state.now_s <= RELEASE_AHEAD_S
-    if is_over:
+    if not held.offer.is_free and held.expires_s - state.now_s <= RELEASE_AHEAD_S:
         return "its life is over, and it was not extended"
     if any(not state.trying[attempt_id].is_moot for attempt_id in held.running):
         return None
-    if held.phase is Phase.DRAINING:
-        return held.error
+    return held.error if held.phase is Phase.DRAINING else _reason_of_idle(state, held)
+
+
+def _reason_of_idle(state: State, held: Held) -> str | None:
     if state.is_stopping:
         return "the run stops"
-    return _idle_reason(state, held)
-
-
-def _idle_reason(state: State, held: Held) -> str | None:
-    queue = state.queue
-    if queue.has_for(held.offer) or not queue.is_exhausted:
-        return None
-    if _is_in_the_way(state, held):
-        return "what waits failed here, and needs another machine"
-    if state.unstarted > len(queue) or _waits(state, held):
-        return None  # what waits behind others, or is lost, may come here
-    return "no work left"
-
-
-def _is_in_the_way(state: State, held: Held) -> bool:
-    """Whether all that waits failed on this idle machine, whose place or money is needed."""
-    queue = state.queue
-    if not queue:
-        return False
-    if not held.offer.is_free and queue.open == len(queue):
-        return True  # nothing runs that could yet come to it
-    if len(state.leases) < state.terms.leases_max:
-        return False
-    ours = state.hosts()
-    others = [offer for offer in known_places(state) if offer.host_key not in ours]
-    waiting = islice(queue.again, RETRY_SCAN_MAX)
-    return any(queue.may_run(job_id, offer) for job_id in waiting for offer in others)
+    is_of_use = state.has_work or state.unstarted > 0 or _waits(state, held)
+    return None if is_of_use else "no work left"
 
 
 def _waits(state: State, held: Held) -> bool:

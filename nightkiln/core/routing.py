@@ -52,6 +52,12 @@ class Queue:
             self._fresh.setdefault(mark, deque()).append(job_id)
             self._marks[job_id] = mark
 
+    def waiting(self) -> Iterator[JobId]:
+        """Jobs that could be handed out."""
+        yield from self._again
+        for jobs in self._fresh.values():
+            yield from jobs
+
     def mark(self, job_id: JobId) -> str:
         """What a worker has to have loaded for a job."""
         return self._marks.get(job_id, "")

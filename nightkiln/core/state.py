@@ -81,6 +81,7 @@ class State:
     queue: Queue = field(default_factory=Queue)
     leases: dict[LeaseId, Held] = field(default_factory=dict)
     trying: dict[AttemptId, Trying] = field(default_factory=dict)
+    late: dict[AttemptId, tuple[JobId, Host]] = field(default_factory=dict)  # lost, may yet answer
     attempts_of: dict[JobId, list[AttemptId]] = field(default_factory=dict)  # of jobs tried now
     healthy: set[Host] = field(default_factory=set)  # machines that have rendered something
     doubts: dict[Host, int] = field(default_factory=dict)  # jobs failed there, done elsewhere

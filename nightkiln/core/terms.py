@@ -60,7 +60,7 @@ class Rules:
     offers_every_s: float = 60.0  # of a provider that bills, while more is wanted
     swap_every_s: float = 900.0
     swap_share: float = 0.07  # of what a lease would still cost: less is not worth the change
-    drop_slack: float = 0.02  # the rest must suffice with so much to spare: machines don't flap
+    drop_slack: float = 0.1  # of what remains: the rest must suffice with so much to spare
     boot_factor: float = 2.5  # x expected start-up, then give it up ...
     boot_extra_s: float = 120.0  # ... and so much more
     boot_s_max: float = 1500.0

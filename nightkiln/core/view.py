@@ -43,8 +43,9 @@ class View:
         """What could be rented, by machine; those that cost nothing aside."""
         if self._offers is None:
             self._offers = {}
+            is_early = not self.state.market.has_answered(self.state.now_s)
             for offer in self.state.open_offers():
-                if not offer.is_free:
+                if not offer.is_free and not (is_early and offer.is_serverless):
                     self._offers.setdefault(offer.host_key, []).append(offer)
         return self._offers
 
