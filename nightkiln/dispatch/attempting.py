@@ -151,15 +151,16 @@ class Attempting:
         except RenderFailed:
             pass  # it never began there
         except (WorkerLost, TimeoutError) as error:
-            self._found_lost(str(error) or f"no answer in {CANCEL_S_MAX:.0f} s")
+            await self._found_lost(str(error) or f"no answer in {CANCEL_S_MAX:.0f} s")
 
-    def _found_lost(self, error: str) -> None:
+    async def _found_lost(self, error: str) -> None:
         """A machine that cannot be told to stop a job is not there any more."""
         life = self.life
-        if life.is_lost or life.is_release_asked:
-            return
-        life.is_lost, life.reason = True, error
-        self.shell.events.put_nowait(Lost(life.id, error))
+        if not life.is_lost:
+            life.is_lost, life.reason = True, error
+            if not life.is_release_asked:
+                self.shell.events.put_nowait(Lost(life.id, error))
+            await life.tell_lost(self.shell)
 
     def _record(
         self,

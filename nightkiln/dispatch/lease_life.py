@@ -84,7 +84,8 @@ class LeaseLife:
         own = asyncio.current_task()
         tasks = [render.task for render in self.renders.values() if render.task is not own]
         for render in list(self.renders.values()):
-            if render.is_cancellable and render.task is not own:
+            # One that is handed back already hears within seconds whether the machine still lives.
+            if render.is_cancellable and not render.is_cancelled and render.task is not own:
                 render.task.cancel()
         if tasks:
             await asyncio.wait(tasks)
