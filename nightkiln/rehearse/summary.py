@@ -35,6 +35,7 @@ class Summary:
     script: Script
     nights: tuple[Played, ...]
     baselines: Baselines | None
+    feasible: frozenset[int] = frozenset()  # seeds: the fallback alone would have been in time
 
     @property
     def deadline_met_fraction(self) -> float:
@@ -114,7 +115,8 @@ def summary_of(script: Script, nights: Sequence[Rehearsed]) -> Summary:
     assert nights, "a summary of no nights"
     others = [night.baselines for night in nights if night.baselines is not None]
     compared = summary(script.market, script.deadline_s, others) if others else None
-    return Summary(script, tuple(night.played for night in nights), compared)
+    feasible = frozenset(other.seed for other in others if other.fallback_only.is_met)
+    return Summary(script, tuple(night.played for night in nights), compared, feasible)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks import busy, images, jobs, planning
-from tests.benchmarks.document import today, with_figures
+from tests.benchmarks import busy, images, jobs, nights, planning, speed
+from tests.benchmarks.document import NIGHTS_BEGIN, NIGHTS_END, today, with_figures
 from tests.benchmarks.figure import Figure
 
 
@@ -24,7 +24,10 @@ GROUPS: Mapping[str, Group] = {
     "images": images.figures,
     "busy": busy.figures,
     "plan": planning.figures,
+    "nights": nights.figures,
+    "speed": speed.figures,
 }
+OF_NIGHTS = ("nights", "speed")  # groups with a section of their own on the page
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,15 +41,24 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, print, and write down."""
     options = _parser().parse_args()
-    lines = []
+    lines: dict[bool, list[str]] = {False: [], True: []}
     for name in options.only if options.only is not None else GROUPS:
         for figure in GROUPS[name](is_quick=options.quick):
-            lines.append(figure.line())
-            print(lines[-1], flush=True)
+            lines[name in OF_NIGHTS].append(figure.line())
+            print(figure.line(), flush=True)
     if options.write is not None:
-        command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
-        page = options.write.read_text()
-        options.write.write_text(with_figures(page, lines, command=command, now=today()))
+        options.write.write_text(_with_all(options.write.read_text(), lines))
+
+
+def _with_all(page: str, lines: Mapping[bool, list[str]]) -> str:
+    """``page`` with the sections that there are lines for."""
+    command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
+    if lines[False]:
+        page = with_figures(page, lines[False], command=command, now=today())
+    if lines[True]:
+        markers = (NIGHTS_BEGIN, NIGHTS_END)
+        page = with_figures(page, lines[True], command=command, now=today(), markers=markers)
+    return page
 
 
 if __name__ == "__main__":
