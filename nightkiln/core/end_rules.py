@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nightkiln.core.events import Command, Stop
-from nightkiln.core.job_rules import cancel, known_places
+from nightkiln.core.job_rules import cancel
 from nightkiln.core.renting import affords
 from nightkiln.core.state import Phase, State
+from nightkiln.core.stranded import known_places
 from nightkiln.core.terms import AtCap, Late
 
 PATIENCE_S = 120.0  # with work waiting and no machine ready for so long, where nothing is billed
@@ -32,7 +33,8 @@ def cancel_if_stopping(state: State) -> Iterator[Command]:
     if state.cancels:
         state.cancels = False
         for attempt_id in sorted(state.trying):
-            if not state.trying[attempt_id].is_cancelled:
+            is_going = state.lease_of(attempt_id).phase is Phase.RELEASING
+            if not is_going and not state.trying[attempt_id].is_cancelled:
                 yield cancel(state, attempt_id, "the run was stopped")
 
 
@@ -85,7 +87,7 @@ def _no_money(state: State) -> str | None:
         offer.is_free and not state.market.is_struck_out(offer) for offer in known_places(state)
     ):
         return None
-    offers = list(state.open_offers())
+    offers = [offer for offer in state.open_offers() if state.has_use_for(offer)]
     if not offers or any(affords(state, offer) for offer in offers):
         return None
     if state.terms.at_cap is AtCap.CANCEL:

@@ -103,10 +103,13 @@ class Market:
                 shop.offers.setdefault(offer.host_key, []).append(offer)
 
     def failed(self, provider: str, error: str, now_s: float) -> None:
-        """A provider did not answer, or a renting failed through no machine's fault."""
-        shop = self.shops[provider]
-        shop.is_asking = False
-        shop.breaker.failed(now_s, error)
+        """A provider did not answer."""
+        self.shops[provider].is_asking = False
+        self.refused(provider, error, now_s)
+
+    def refused(self, provider: str, error: str, now_s: float) -> None:
+        """A renting failed through no machine's fault."""
+        self.shops[provider].breaker.failed(now_s, error)
 
     def forget(self, offer: Offer) -> None:
         """Somebody else has it."""

@@ -140,7 +140,7 @@ def _judge_loss(state: State, held: Held, event: Lost) -> Iterator[Command]:
         case Loss.GONE | Loss.MARKET:
             market.forget(offer)
         case Loss.REFUSED:
-            market.failed(offer.provider, event.error, state.now_s)
+            market.refused(offer.provider, event.error, state.now_s)
         case Loss.STARTUP | Loss.SLOW:
             state.knowledge.boot_failed(offer)
             if event.loss is Loss.STARTUP and not state.came_up and not offer.is_free:
@@ -158,7 +158,7 @@ def avoid(state: State, held: Held, cause: str) -> Iterator[Command]:
         return
     if offer.is_serverless:
         # A slot is no machine: the next container may be anywhere.
-        state.market.failed(offer.provider, held.error, state.now_s)
+        state.market.refused(offer.provider, held.error, state.now_s)
         return
     ttl_s = TTL_S[cause]
     state.market.block(offer, ttl_s, state.now_s)
@@ -249,7 +249,7 @@ def _rendered_late(state: State, attempt_id: AttemptId) -> Iterator[Command]:
         return
     if job_id in state.queue.again:
         state.queue.drop(job_id)
-    elif job_id not in state.attempts_of:
+    elif all(state.trying[twin].is_moot for twin in state.attempts_of.get(job_id, ())):
         return  # settled by somebody else
     yield from _settled_well(state, job_id, host)
 
@@ -262,7 +262,7 @@ def _settled_well(state: State, job_id: JobId, winner: Host) -> Iterator[Command
     for attempt_id in state.attempts_of.get(job_id, ()):
         twin = state.trying[attempt_id]
         twin.is_moot = True
-        if not twin.is_cancelled:
+        if not twin.is_cancelled and state.leases[twin.lease_id].phase is not Phase.RELEASING:
             twin.is_cancelled = True
             yield Cancel(twin.lease_id, attempt_id, "another machine was faster")
     if tries is not None:

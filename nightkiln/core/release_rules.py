@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import islice
 
 from nightkiln.core.events import Command, Release
-from nightkiln.core.job_rules import known_places
 from nightkiln.core.recording import DOUBTS_MAX, avoid
 from nightkiln.core.renting import RELEASE_AHEAD_S
 from nightkiln.core.routing import RETRY_SCAN_MAX
 from nightkiln.core.state import Held, Phase, State
+from nightkiln.core.stranded import known_places
 
 MACHINE_FAULTS_MAX = 3  # in a row on one lease, with no success between
 
@@ -57,8 +57,26 @@ def _reason(state: State, held: Held) -> str | None:
 def _reason_of_idle(state: State, held: Held) -> str | None:
     if state.is_stopping:
         return "the run stops"
-    is_of_use = state.has_work or state.unstarted > 0 or _waits(state, held)
-    return None if is_of_use else "no work left"
+    if state.queue.has_for(held.offer) or not state.queue.is_exhausted:
+        return None
+    if _is_in_the_way(state, held):
+        return "what waits failed here, and needs another machine"
+    return None if state.has_use_for(held.offer) or _waits(state, held) else "no work left"
+
+
+def _is_in_the_way(state: State, held: Held) -> bool:
+    """Whether all that waits failed on this idle machine, whose place or money is needed."""
+    queue = state.queue
+    if not queue:
+        return False
+    if not held.offer.is_free and queue.open == len(queue):
+        return True  # nothing runs that could yet come to it
+    if len(state.leases) < state.terms.leases_max:
+        return False
+    ours = state.hosts()
+    others = [offer for offer in known_places(state) if offer.host_key not in ours]
+    waiting = islice(queue.again, RETRY_SCAN_MAX)
+    return any(queue.may_run(job_id, offer) for job_id in waiting for offer in others)
 
 
 def _waits(state: State, held: Held) -> bool:

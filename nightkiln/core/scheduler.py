@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nightkiln.core import end_rules, fleet_rules, job_rules, release_rules
+from nightkiln.core import end_rules, fleet_rules, job_rules, release_rules, stranded
 from nightkiln.core.budget import Ledger
 from nightkiln.core.events import Command, Event, Tick
 from nightkiln.core.learning import Knowledge, Scores
@@ -88,7 +88,7 @@ class Scheduler:
             yield from release_rules.let_go(state)
         if not state.is_stopping and (state.is_fleet_dirty or state.is_plan_due):
             yield from fleet_rules.plan(state)
-            yield from job_rules.end_stranded(state)
+            yield from stranded.end_stranded(state)
             yield from release_rules.let_go(state)
             yield from job_rules.fill(state)
 

@@ -186,6 +186,13 @@ class State:
             if offer.host_key not in taken and self.may_use(is_serverless=offer.is_serverless):
                 yield offer
 
+    def has_use_for(self, offer: Offer) -> bool:
+        """Whether it could be given something: not all that waits has failed there."""
+        queue = self.queue
+        if queue.has_for(offer) or not queue.is_exhausted:
+            return True
+        return self.unstarted > len(queue)  # what waits behind others may come to it
+
     def may_use(self, *, is_serverless: bool) -> bool:
         """Whether the user's choice of fallback lets us rent such an offer at all."""
         return self.terms.fallback.allows(is_serverless=is_serverless)

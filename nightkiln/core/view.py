@@ -45,7 +45,8 @@ class View:
             self._offers = {}
             is_early = not self.state.market.has_answered(self.state.now_s)
             for offer in self.state.open_offers():
-                if not offer.is_free and not (is_early and offer.is_serverless):
+                is_wanted = not offer.is_free and self.state.has_use_for(offer)
+                if is_wanted and not (is_early and offer.is_serverless):
                     self._offers.setdefault(offer.host_key, []).append(offer)
         return self._offers
 
