@@ -7,13 +7,13 @@ scheduler; each figure's unit ends in the digest of the market file that it was 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from nightkiln.core.model import Kind
 from nightkiln.core.terms import Fallback, Late, Rules
-from nightkiln.rehearse import Script, Stage, Summary, summary_of
+from nightkiln.rehearse import Script, Stage, Summary, percentile, summary_of
 from nightkiln.testing.market import SHIPPED, shipped_market
 from tests.benchmarks.figure import Figure, at_least, at_most
 
@@ -25,6 +25,7 @@ NIGHTS_ELSEWHERE = 60  # in the other markets, and without single rules: seen in
 MET_MIN = 0.995  # 199 of 200
 REGRET_MAX, REGRET_ELSEWHERE_MAX = 1.03, 1.10
 ABLATED_MIN = 0.98  # without a rule it must not be cheaper by more than 2 %
+BUDGET_NIGHTS, BUDGET_NIGHTS_QUICK = 20, 3
 OURS = "ordinary"
 
 
@@ -57,15 +58,18 @@ ABLATIONS: Mapping[str, Rules] = {
 def figures(*, is_quick: bool) -> Iterator[Figure]:
     """The ordinary market in full, the others in short, and each rule switched off."""
     many, fewer = (NIGHTS_QUICK, NIGHTS_QUICK // 2) if is_quick else (NIGHTS, NIGHTS_ELSEWHERE)
+    short = HOURS[-1:] if is_quick else HOURS
     with Stage() as stage:
         for hours in HOURS:
             yield from _Market(stage, OURS, hours, many).in_full()
-        for name in SHIPPED:
-            if name != OURS:
-                for hours in HOURS[-1:] if is_quick else HOURS:
-                    yield from _Market(stage, name, hours, fewer).in_short()
-        for hours in HOURS[-1:] if is_quick else HOURS:
+        for hours in short:
             yield from _Market(stage, OURS, hours, fewer).ablated()
+        for name in SHIPPED:
+            for hours in short:
+                market = _Market(stage, name, hours, fewer)
+                if name != OURS:
+                    yield from market.in_short()
+                yield market.within_budget(BUDGET_NIGHTS_QUICK if is_quick else BUDGET_NIGHTS)
 
 
 class _Market:
@@ -93,14 +97,12 @@ class _Market:
         yield self._at_most("over_clairvoyant_half_known", ratio, wanted.half_known)
         yield from self._met(cold)
         yield from self._regret(cold, REGRET_MAX)
-        yield from self._budget(cold)
 
     def in_short(self) -> Iterator[Figure]:
         cold = self._played(self._script, compares=True)
         yield from self._against_others(cold, None)
         yield from self._met(cold)
         yield from self._regret(cold, REGRET_ELSEWHERE_MAX)
-        yield from self._budget(cold)
 
     def ablated(self) -> Iterator[Figure]:
         """USD without a rule over USD with it, on the same nights."""
@@ -155,13 +157,16 @@ class _Market:
         only = [self._played(replace(self._script, kinds=(kind,))).usd_per_1000 for kind in kinds]
         yield self._at_most("regret", cold.usd_per_1000 / min(only), most)
 
-    def _budget(self, cold: Summary) -> Iterator[Figure]:
-        """Nights dearer than their budget, where half of all nights would be."""
-        seeds: Sequence[int] = self._seeds[: max(3, len(self._seeds) // 10)]
-        budget = Decimal(f"{cold.spread(lambda night: night.usd).p50:.4f}")
-        script = replace(self._script, budget=budget, late=Late.STOP)
-        nights = list(self._stage.rehearsed(script, seeds, compares=False))
-        yield self._at_most("over_budget", summary_of(script, nights).over_budget, 0, "nights")
+    def within_budget(self, nights: int) -> Figure:
+        """Nights dearer than their budget, which is too small for half of them."""
+        seeds = range(nights)
+        rich = [
+            one.played.usd for one in self._stage.rehearsed(self._script, seeds, compares=False)
+        ]
+        budget = Decimal(f"{percentile(rich, 0.5):.4f}")
+        poor = replace(self._script, budget=budget, late=Late.STOP)
+        found = summary_of(poor, list(self._stage.rehearsed(poor, seeds, compares=False)))
+        return self._at_most("over_budget", found.over_budget, 0, f"of {nights} nights")
 
     def _at_most(self, name: str, value: float, most: float | None, unit: str = "x") -> Figure:
         if most is None:
