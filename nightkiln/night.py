@@ -9,24 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import NightkilnError, most_telling
-from nightkiln.core.learning import Scores
 from nightkiln.core.model import BatchId, LeaseEnd, Settled
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
-from nightkiln.core.terms import Terms
+from nightkiln.decisions import Decisions
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
+from nightkiln.goals import Goals
 from nightkiln.journal import FileJournal
 from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.priors import shipped_priors
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import AdoptionReport, adoptable, drop_journals, settled_fields
 from nightkiln.store.claim import Claim
@@ -40,7 +39,6 @@ from nightkiln.store.records import (
     write_lease_end,
 )
 from nightkiln.store.store import Store
-from nightkiln.story import StoryFile
 
 __all__ = [
     "ALL_DONE",
@@ -73,6 +71,8 @@ class Night:
     clock: Callable[[], float]
     shard_rows: int
     release_s_max: float
+    goals: Goals = field(default_factory=Goals)
+    opens: Callable[[Opening], Opening] = lambda usual: usual
     adopted: int = 0
     reused: int = 0
 
@@ -90,19 +90,20 @@ class Night:
             await asyncio.to_thread(self._open, start)
             counts = await self._bring_in(committer)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
-            opening = self._opening(counts)
-            scheduler = opening.scheduler()
+            decisions = await self._decisions(jobs=counts.total - counts.settled)
             landing, is_whole = self._landing(), False
             try:
                 if counts.total > counts.settled:
-                    await self._render(opening, scheduler, tally, landing, committer)
+                    await self._render(decisions, tally, landing, committer)
                 await committer.flush()
                 # Everything in the journals is committed now.
                 await asyncio.to_thread(drop_journals, self.store, self.batch)
                 await asyncio.to_thread(self.store.refresh_views)
                 is_whole = True
             finally:
-                outcome = self._outcome(tally, scheduler, landing, self.clock() - started_s)
+                outcome = self._outcome(
+                    tally, decisions.scheduler, landing, self.clock() - started_s
+                )
                 outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
                 await asyncio.shield(asyncio.to_thread(self._close, start, outcome, is_whole))
         return outcome
@@ -143,21 +144,6 @@ class Night:
 
     # The work itself.
 
-    def _opening(self, counts: Counts) -> Opening:
-        """What the scheduler starts from."""
-        label = f"{self.batch.batch}-{self.batch.epoch}"
-        return Opening(
-            batch=self.batch.batch,
-            epoch=self.batch.epoch,
-            nightkiln=__version__,
-            began_s=self.clock(),
-            clock_s=asyncio.get_running_loop().time(),
-            terms=Terms(label, LEASES_MAX, jobs=counts.total - counts.settled),
-            priors=shipped_priors(),
-            scores=Scores(),
-            blocked={},
-        )
-
     def _landing(self) -> Landing:
         rules = VerifyRules(
             decodes_all=self.catalog.decode == "all",
@@ -165,17 +151,27 @@ class Night:
         )
         return Landing(self.store.blobs, self.store.staging, self.batch.batch, rules)
 
+    async def _decisions(self, *, jobs: int) -> Decisions:
+        return await Decisions.begin(
+            self.store,
+            self.batch,
+            goals=self.goals,
+            jobs=jobs,
+            leases_max=LEASES_MAX,
+            providers=self.providers.values(),
+            clock=self.clock,
+            opens=self.opens,
+            warn=self._warn,
+        )
+
+    async def _warn(self, message: str) -> None:
+        await tell(self.observer, "warning", {"message": message})
+
     async def _render(
-        self,
-        opening: Opening,
-        scheduler: Scheduler,
-        tally: Tally,
-        landing: Landing,
-        committer: Committer,
+        self, decisions: Decisions, tally: Tally, landing: Landing, committer: Committer
     ) -> None:
         async with AsyncExitStack() as stack:
-            story = StoryFile(self.store.story_path(self.batch), opening)
-            stack.push_async_callback(self._end_story, story)
+            await stack.enter_async_context(decisions)
             path = self.store.journal_path(self.batch.batch, self.batch.epoch)
             journal = await asyncio.to_thread(FileJournal, path, disk=self.store.disk)
             stack.push_async_callback(journal.close)
@@ -192,19 +188,22 @@ class Night:
                 sink=committer,
                 observer=self.observer,
                 lease_log=self._log_lease,
-                story=story.tell,
+                load=decisions.load,
+                story=decisions.tell,
+                blame=decisions.blame,
                 clock=self.clock,
                 release_s_max=self.release_s_max,
             )
-            await self._dispatch(Dispatcher(work, scheduler, tally))
+            await self._dispatch(Dispatcher(work, decisions.scheduler, tally), decisions)
 
-    async def _dispatch(self, dispatcher: Dispatcher) -> None:
+    async def _dispatch(self, dispatcher: Dispatcher, decisions: Decisions) -> None:
         self.switch.connect(lambda reason, is_now: dispatcher.stop(reason, is_now=is_now))
         try:
             async with asyncio.TaskGroup() as group:
                 watchers = (
                     group.create_task(self._heed_stop(dispatcher), name="heed stop"),
                     group.create_task(self._heed_loss(), name="heed loss of the claim"),
+                    group.create_task(decisions.keep_on(), name="keep what is learned"),
                 )
                 await dispatcher.run()
                 for watcher in watchers:
@@ -224,12 +223,6 @@ class Night:
 
     async def _heed_loss(self) -> None:
         raise await self.claim.lost()
-
-    async def _end_story(self, story: StoryFile) -> None:
-        trouble = await asyncio.to_thread(story.close)
-        if trouble is not None:
-            lost = f"the story of this run is not whole, so `why` cannot tell all of it: {trouble}"
-            await tell(self.observer, "warning", {"message": lost})
 
     async def _log_lease(self, end: LeaseEnd) -> None:
         await asyncio.to_thread(write_lease_end, self.store.blobs, self.batch, end)
@@ -285,4 +278,5 @@ class Night:
             not_released=tuple(tally.not_released),
             stop_reason=scheduler.stop_reason if left else None,
             stage_s=dict(landing.times.seconds),
+            usd=scheduler.state.ledger.spent,
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+
+from nightkiln.core.model import Usd
 
 ALL_DONE, SOME_FAILED, BAD_INPUT, STOPPED_EARLY = 0, 1, 2, 3  # exit codes (design.md)
 
@@ -27,3 +30,4 @@ class Outcome:
     not_released: tuple[str, ...] = ()  # leases that nobody confirmed to have ended
     stop_reason: str | None = None
     stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
+    usd: Usd = Decimal(0)  # spent by this run, as far as it is known

@@ -41,8 +41,9 @@ app = typer.Typer(
         "[bold]nightkiln init[/bold]  makes a catalog from a workflow and a list of prompts;  "
         "[bold]nightkiln run[/bold]  renders it;  [bold]nightkiln query[/bold]  asks what came out."
         "\n\n"
-        "Settings: flags, else NIGHTKILN_STORE, NIGHTKILN_WORKER_URLS and NIGHTKILN_TIMEZONE in "
-        "the environment, else store, worker_urls and timezone in ./nightkiln.toml.\n\n"
+        "Settings: flags, else NIGHTKILN_STORE, NIGHTKILN_WORKER_URLS, NIGHTKILN_TIMEZONE, "
+        "NIGHTKILN_BY, NIGHTKILN_BUDGET and so on in the environment, else store, worker_urls, "
+        "timezone, by, budget and so on in ./nightkiln.toml.\n\n"
         "Exit codes: 0 all done, 1 some jobs failed, 2 bad input (nothing started), "
         "3 stopped early."
     ),

@@ -15,9 +15,9 @@ import typer
 
 from nightkiln import catalog as catalogs
 from nightkiln.catalog import Catalog
-from nightkiln.cli.deadline import seconds_until
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import Usd
+from nightkiln.deadline import seconds_until
 from nightkiln.night import LEASES_MAX
 from nightkiln.rehearse import Script, with_jobs
 from nightkiln.settings import Settings

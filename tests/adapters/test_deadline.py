@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightkiln.cli.deadline import DEADLINE_S_MAX, seconds_until
 from nightkiln.core.errors import BadInput
+from nightkiln.deadline import DEADLINE_S_MAX, seconds_until
 
 EVENING_S = datetime(2026, 11, 21, 22, 0, tzinfo=UTC).timestamp()
 H_S = 3600.0
