@@ -9,7 +9,7 @@ from nightkiln.core.job_rules import cancel
 from nightkiln.core.renting import affords
 from nightkiln.core.state import Phase, State
 from nightkiln.core.stranded import known_places
-from nightkiln.core.terms import AtCap, Late
+from nightkiln.core.terms import Late
 
 PATIENCE_S = 120.0  # with work waiting and no machine ready for so long, where nothing is billed
 FIRST_FAILURES_MAX = 10  # jobs given up before the first success: the fault is ours
@@ -90,8 +90,6 @@ def _no_money(state: State) -> str | None:
     offers = [offer for offer in state.open_offers() if state.has_use_for(offer)]
     if not offers or any(affords(state, offer) for offer in offers):
         return None
-    if state.terms.at_cap is AtCap.CANCEL:
-        state.cancels = True
     return (
         f"{state.ledger.spent:.2f} of {budget:.2f} USD are spent and the rest does not pay for "
         f"another machine; {state.remaining} jobs are left; raise --budget or resume later"

@@ -14,10 +14,17 @@ from math import ceil
 from nightkiln.core.events import AskOffers, Command, Extend
 from nightkiln.core.model import JobId, Offer
 from nightkiln.core.pricing import Price, running_usd_per_job
-from nightkiln.core.renting import NO_LIMIT, has_place, jobs_paid, rent, rent_within_budget
+from nightkiln.core.renting import (
+    NO_LIMIT,
+    RELEASE_AHEAD_S,
+    has_place,
+    jobs_paid,
+    rent,
+    rent_within_budget,
+)
 from nightkiln.core.routing import RETRY_SCAN_MAX
 from nightkiln.core.state import Held, Phase, State
-from nightkiln.core.terms import Fallback
+from nightkiln.core.terms import AtCap, Fallback
 from nightkiln.core.view import View
 
 OFFERS_MAX = 512  # asked for at once
@@ -31,8 +38,8 @@ def plan(state: State) -> Iterator[Command]:
     yield from _extend(state)
     view = View(state)
     if view.remaining:
-        yield from _rent_paid(view)
         yield from _rent_elsewhere(view)
+        yield from _rent_paid(view)
         yield from _fall_back(view)
         if view.rules.swaps:
             yield from _swap(view)
@@ -93,9 +100,10 @@ def _cheapest_for(view: View, job_id: JobId) -> Price | None:
     def is_sure(offer: Offer) -> bool:
         return offer.is_serverless and allows(offer)
 
+    work = min(view.shortfall, view.unstarted)  # it will do more than this job, if more is short
     has_failed_twice = len(queue.tries[job_id].places) >= SURE_PLACE_AFTER
-    sure = view.cheapest(1.0, is_sure) if has_failed_twice else None
-    return sure if sure is not None else view.cheapest(1.0, allows)
+    sure = view.cheapest(work, is_sure) if has_failed_twice else None
+    return sure if sure is not None else view.cheapest(work, allows)
 
 
 def _fall_back(view: View) -> Iterator[Command]:
@@ -207,6 +215,17 @@ def _extend_one(state: State, held: Held, wanted_s: float) -> Iterator[Extend]:
         held.expires_s, held.jobs_paid = held.expires_s + added_s, held.jobs_paid + jobs
         state.dirty.add(held.id)
         yield Extend(held.id, held.expires_s)
+    if added_s < wanted_s and state.terms.at_cap is AtCap.FINISH:
+        _wind_up(state, held)
+
+
+def _wind_up(state: State, held: Held) -> None:
+    """At the cap: what is in flight can just be finished, so nothing more is begun."""
+    ahead_s = RELEASE_AHEAD_S + state.terms.rules.plan_every_s
+    finishing_s = len(held.running) * state.knowledge.job_p99_s(held.offer)
+    is_late = held.expires_s - state.now_s <= ahead_s + finishing_s
+    if is_late or held.done + len(held.running) >= held.jobs_paid:
+        held.phase, held.error = Phase.DRAINING, "the budget does not pay for more of it"
 
 
 def _ask(view: View) -> Iterator[Command]:

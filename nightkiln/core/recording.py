@@ -221,6 +221,8 @@ def _leave(state: State, attempt_id: AttemptId) -> tuple[Trying, Held] | None:
     if not twins:
         del state.attempts_of[trying.job_id]
     state.dirty.add(held.id)
+    if held.phase is Phase.DRAINING and not held.running:
+        state.is_fleet_dirty = True  # it may go
     return trying, held
 
 

@@ -20,6 +20,9 @@ def end_stranded(state: State) -> Iterator[Command]:
     A machine of the user's own, which nobody can replace by another, gets a job again: that is
     the one exception from never trying twice in one place, and attempts are bounded there too.
     """
+    if next(state.queue.stranded(()), None) is None:
+        state.stranded_s.clear()
+        return  # no job that failed waits for another try
     places = known_places(state)
     if not places or not state.market.has_answered(state.now_s):
         return  # a market that offers nothing is waited for

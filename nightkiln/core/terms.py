@@ -30,7 +30,11 @@ class Late(StrEnum):
 
 
 class AtCap(StrEnum):
-    """What happens to jobs in flight when the budget is spent."""
+    """What happens to jobs in flight when the budget is spent.
+
+    To finish them, a machine that cannot be paid for longer gets nothing more in time; else it
+    works to the end of what is paid, and what it has then is left for the next run.
+    """
 
     FINISH = "finish"
     CANCEL = "cancel"

@@ -22,6 +22,7 @@ from nightkiln.core.events import (
 )
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import Fault, JobId, Kind, Lease, LeaseId, Offer
+from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
 
@@ -118,6 +119,15 @@ class Run:
         """A job is rendered."""
         return self.on(Rendered(submit.attempt_id, seconds))
 
+    def done_by_all(self, seconds: float) -> list[Command]:
+        """Every machine finishes the job that it renders."""
+        commands: list[Command] = []
+        for held in list(self.scheduler.state.leases.values()):
+            attempt_id = next(iter(held.running), None)
+            if attempt_id is not None:
+                commands += self.on(Rendered(attempt_id, seconds))
+        return commands
+
     def lease_on(self, offer: Offer) -> LeaseId:
         """The last lease of a machine."""
         mine = [each.id for each in self.leases.values() if each.offer.host_key == offer.host_key]
@@ -130,10 +140,15 @@ class Run:
 
 
 def started(
-    terms: Terms, *providers: ProviderFacts, count: int, scores: Scores | None = None
+    terms: Terms,
+    *providers: ProviderFacts,
+    count: int,
+    scores: Scores | None = None,
+    priors: Priors | None = None,
 ) -> Run:
     """A run that has its jobs, and has asked for machines."""
-    run = Run(Scheduler(terms, scores=scores if scores is not None else proven()))
+    scores = scores if scores is not None else proven()
+    run = Run(Scheduler(terms, scores=scores, priors=priors))
     run.on(Started(0.0, providers))
     run.on(Queued(jobs(count), is_last=True))
     return run
@@ -147,10 +162,10 @@ def free_run(*offers: Offer, count: int, leases_max: int = 4) -> Run:
     return run
 
 
-def billed_run(*offers: Offer, count: int, **terms: object) -> Run:
+def billed_run(*offers: Offer, count: int, deadline_s: float = 3600.0) -> Run:
     """A run on rented machines, with those that it wanted up."""
-    held = Terms("night-1", **{"leases_max": 8, "jobs": count, **terms})  # type: ignore[arg-type]
-    run = started(held, CLOUD, count=count)
+    terms = Terms("night-1", 8, jobs=count, deadline_s=deadline_s)
+    run = started(terms, CLOUD, count=count)
     for rent in run.offered(*offers):
         run.up(rent)
     return run
