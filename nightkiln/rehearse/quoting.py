@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,10 @@ SURE = 0.9  # of the nights
 CAREFUL = 0.95  # a share of what should fit, so that the first guess mostly does
 LATER = (2, 4, 8)  # times the deadline
 DEADLINE_S_MAX = 7 * 24 * 3600.0
-LUMPS = 250  # per night
+NIGHTS_MIN = 4  # however long they take
+LUMPS, LUMPS_PER_MACHINE = 250, 20  # coarser than a rehearsal: a quote is to be quick
+PLAYING_S_MAX = 8.0  # then no further night is begun; a quote takes 20 s at most, for any size
+GUESSING_S_MAX = 11.0  # since the start: then what fits is told by rule of three
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,54 +79,77 @@ class Quote:
 
 def quoted(script: Script, budget: Usd) -> Quote:
     """Play few nights of lumps, without the budget, and look whether they keep within it."""
+    begun_s = time.monotonic()
     with Stage() as stage:
-        summary = _played(stage, script, NIGHTS)
-        if _is_within(summary, budget):
+        troupe = _Troupe(stage, budget, begun_s + GUESSING_S_MAX)
+        summary = troupe.played(script, NIGHTS, begun_s + PLAYING_S_MAX)
+        if troupe.is_within(summary):
             return Quote(summary, budget)
         return Quote(
-            summary,
-            budget,
-            _jobs_that_fit(stage, summary, budget),
-            _deadline_that_fits_s(stage, summary, budget),
+            summary, budget, troupe.jobs_that_fit(summary), troupe.deadline_that_fits_s(summary)
         )
 
 
-def _played(stage: Stage, script: Script, nights: int) -> Summary:
-    lump = lump_for(script.market, script.deadline_s, lumps=LUMPS)
-    lumped = replace(script, lump=lump, budget=None)
-    return summary_of(lumped, list(stage.rehearsed(lumped, range(nights), compares=False)))
+@dataclass(frozen=True, slots=True)
+class _Troupe:
+    """Plays as long as there is time."""
+
+    stage: Stage
+    budget: Usd
+    until_s: float  # on the monotonic clock
+
+    def played(self, script: Script, nights: int, until_s: float) -> Summary:
+        lump = lump_for(
+            script.market, script.deadline_s, lumps=LUMPS, per_machine=LUMPS_PER_MACHINE
+        )
+        lumped = replace(script, lump=lump, budget=None)
+        found = []
+        for night in self.stage.rehearsed(lumped, range(nights), compares=False):
+            found.append(night)
+            if len(found) >= NIGHTS_MIN and time.monotonic() > until_s:
+                break
+        return summary_of(lumped, found)
+
+    def is_within(self, summary: Summary) -> bool:
+        return _is_within(summary, self.budget)
+
+    def jobs_that_fit(self, summary: Summary) -> int:
+        """A part of the batch that budget and deadline are enough for; 0: none was found."""
+        script = summary.script
+        jobs = script.market.batch.jobs
+        for _ in range(GUESSES_MAX):
+            usd = max(summary.spread(lambda night: night.usd).p90, 1e-9)
+            done = summary.spread(lambda night: night.jobs_done).p10
+            affordable = done * float(self.budget) / usd
+            jobs = min(jobs - 1, int(CAREFUL * min(affordable, done)))
+            if jobs < 1:
+                return 0
+            if self._is_out_of_time:
+                return _rounded(jobs)
+            smaller = replace(script, market=with_jobs(script.market, jobs))
+            summary = self.played(smaller, NIGHTS_OF_A_GUESS, self.until_s)
+            if self.is_within(summary):
+                return _rounded(jobs)
+        return 0
+
+    def deadline_that_fits_s(self, summary: Summary) -> float | None:
+        """A deadline by which the whole batch is affordable."""
+        for deadline_s in _later(summary.script.deadline_s):
+            if self._is_out_of_time:
+                return None
+            later = replace(summary.script, deadline_s=deadline_s)
+            if self.is_within(self.played(later, NIGHTS_OF_A_GUESS, self.until_s)):
+                return deadline_s
+        return None
+
+    @property
+    def _is_out_of_time(self) -> bool:
+        return time.monotonic() > self.until_s
 
 
 def _is_within(summary: Summary, budget: Usd) -> bool:
     usd = summary.spread(lambda night: night.usd).p90
     return usd <= float(budget) and summary.deadline_met_fraction >= SURE
-
-
-def _jobs_that_fit(stage: Stage, summary: Summary, budget: Usd) -> int:
-    """A part of the batch that budget and deadline are enough for; 0: none was found."""
-    script = summary.script
-    jobs = script.market.batch.jobs
-    for _ in range(GUESSES_MAX):
-        usd = max(summary.spread(lambda night: night.usd).p90, 1e-9)
-        done = summary.spread(lambda night: night.jobs_done).p10
-        affordable = done * float(budget) / usd
-        jobs = min(jobs - 1, int(CAREFUL * min(affordable, done)))
-        if jobs < 1:
-            return 0
-        smaller = replace(script, market=with_jobs(script.market, jobs))
-        summary = _played(stage, smaller, NIGHTS_OF_A_GUESS)
-        if _is_within(summary, budget):
-            return _rounded(jobs)
-    return 0
-
-
-def _deadline_that_fits_s(stage: Stage, summary: Summary, budget: Usd) -> float | None:
-    """A deadline by which the whole batch is affordable."""
-    for deadline_s in _later(summary.script.deadline_s):
-        later = replace(summary.script, deadline_s=deadline_s)
-        if _is_within(_played(stage, later, NIGHTS_OF_A_GUESS), budget):
-            return deadline_s
-    return None
 
 
 def _later(deadline_s: float) -> Iterator[float]:

@@ -117,8 +117,14 @@ def with_jobs(market: Market, jobs: int) -> Market:
     return replace(market, batch=replace(market.batch, jobs=jobs))
 
 
-def lump_for(market: Market, deadline_s: float, *, lumps: int = LUMPS_USUAL) -> int:
+def lump_for(
+    market: Market,
+    deadline_s: float,
+    *,
+    lumps: int = LUMPS_USUAL,
+    per_machine: int = LUMPS_PER_MACHINE_MIN,
+) -> int:
     """Jobs to be played as one: few enough that every machine still has many lumps to do."""
     slowest_s = max(facts.seconds_per_job for facts in market.classes.values())
-    most = deadline_s / LUMPS_PER_MACHINE_MIN / slowest_s
+    most = deadline_s / per_machine / slowest_s
     return max(1, min(market.batch.jobs // lumps, int(most)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--only", choices=GROUPS, action="append", help="a group; repeatable")
     parser.add_argument("--quick", action="store_true", help="small: whether it runs, not how fast")
+    parser.add_argument("--nights", type=int, metavar="COUNT", help="of each, instead of 200")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures into a page")
     return parser
 
@@ -43,7 +45,10 @@ def main() -> None:
     options = _parser().parse_args()
     lines: dict[bool, list[str]] = {False: [], True: []}
     for name in options.only if options.only is not None else GROUPS:
-        for figure in GROUPS[name](is_quick=options.quick):
+        group = GROUPS[name]
+        if group is nights.figures:
+            group = partial(nights.figures, count=options.nights)
+        for figure in group(is_quick=options.quick):
             lines[name in OF_NIGHTS].append(figure.line())
             print(figure.line(), flush=True)
     if options.write is not None:

@@ -55,9 +55,14 @@ ABLATIONS: Mapping[str, Rules] = {
 }
 
 
-def figures(*, is_quick: bool) -> Iterator[Figure]:
-    """The ordinary market in full, the others in short, and each rule switched off."""
+def figures(*, is_quick: bool, count: int | None = None) -> Iterator[Figure]:
+    """The ordinary market in full, the others in short, and each rule switched off.
+
+    ``count``: so many nights of each instead of what is usual.
+    """
     many, fewer = (NIGHTS_QUICK, NIGHTS_QUICK // 2) if is_quick else (NIGHTS, NIGHTS_ELSEWHERE)
+    if count is not None:
+        many, fewer = count, min(count, fewer)
     short = HOURS[-1:] if is_quick else HOURS
     with Stage() as stage:
         for hours in HOURS:
