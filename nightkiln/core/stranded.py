@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from nightkiln.core.attempts import give_up
 from nightkiln.core.events import Command
 from nightkiln.core.model import Fault, Offer
-from nightkiln.core.recording import give_up
 from nightkiln.core.renting import affords
 from nightkiln.core.state import State
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightkiln.core.terms import AtCap, Fallback, Late, Terms
-from tests.core.world import LOAD, World
+from tests.core.fates import LOAD
+from tests.core.world import World
 
 STEPS_MAX = 30_000
 

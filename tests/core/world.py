@@ -7,8 +7,7 @@ when a command arrives. Time, fates and the order of answers come from one seed.
 from __future__ import annotations
 
 from collections import Counter
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 
@@ -39,29 +38,13 @@ from nightkiln.core.events import (
     Submit,
     Tick,
 )
-from nightkiln.core.model import AttemptId, Fault, Host, JobId, Kind, Lease, LeaseId, Loss, Offer
+from nightkiln.core.model import AttemptId, Fault, Host, JobId, Lease, LeaseId, Loss, Offer
 from nightkiln.core.scheduler import Scheduler
-from nightkiln.core.terms import Load, Terms
-from tests.core.table import CLOUD, FALLBACK, FAR, LOCAL, NEAR, function, jobs, machine
+from nightkiln.core.terms import Terms
+from tests.core.fates import LOAD, Shops, fate
+from tests.core.promises import check_budget, check_scan, check_state
+from tests.core.table import CLOUD, FALLBACK, LOCAL, jobs
 
-NONSENSE = (
-    {"usd_per_hour": Decimal("NaN")},
-    {"usd_per_hour": Decimal(-1)},
-    {"usd_per_hour": Decimal(0)},
-    {"usd_per_hour": Decimal("Infinity")},
-    {"usd_per_hour": Decimal("1e9")},
-    {"storage_usd_per_hour": Decimal("-0.01")},
-    {"usd_per_gb_out": Decimal("NaN")},
-    {"provider": "somebody else"},
-    {"slots": 0},
-    {"slots": 10**9},
-    {"vram_gb": float("nan")},
-    {"mbps_in": 0.0},
-    {"reliability": float("nan")},
-    {"loading_billed": -3.0},
-    {"startup_s": float("inf")},
-)
-LOAD = Load(image_gb=5.0, models_gb=7.0, result_gb=0.002)
 SCAN_EVERY = 6  # events: a full scan copies everything, which takes its time
 
 
@@ -90,12 +73,12 @@ class World:
 
     def __init__(self, terms: Terms, count: int, seed: int, *, is_free: bool = False) -> None:
         self.dice = Random(seed)  # noqa: S311 - a game, not a secret
-        self.run, self.terms = Scheduler(terms), terms
+        self.run, self.terms, self.shops = Scheduler(terms), terms, Shops(self.dice)
         self.catalog = list(jobs(count))
         self.fetched: set[JobId] = set()
         providers = (LOCAL,) if is_free else (LOCAL, CLOUD, FALLBACK)
         self.pending: list[Event] = [Started(0.0, providers)]
-        self.now_s, self.is_fair, self.steps, self.machines = 0.0, False, 0, 0
+        self.now_s, self.is_fair, self.steps = 0.0, False, 0
         self.done: set[JobId] = set()
         self.given_up: set[JobId] = set()
         self.leases: dict[LeaseId, Truth] = {}
@@ -107,7 +90,6 @@ class World:
         self.failed_on: set[tuple[JobId, Host]] = set()
         self.asking: set[str] = set()
         self.stops = 0
-        self.honest: set[tuple[str, str, Kind]] = set()
         self.late_usd = Decimal(0)  # the one allowance: a release takes its time
         self.bills_usd = Decimal(0)
 
@@ -154,9 +136,9 @@ class World:
         for command in self.run.handle(event):
             self.pending += self._carry_out(command)
         self.steps += 1
-        self._check()
+        check_state(self)
         if self.steps % SCAN_EVERY == 0:
-            self._scan()
+            check_scan(self.run)
 
     def _is_answered_otherwise(self, event: Rendered | Failed) -> bool:
         return self.answers.setdefault(event.attempt_id, event) != event
@@ -216,7 +198,7 @@ class World:
             case AskOffers(provider):
                 assert provider not in self.asking, "asked while it is still asking"
                 self.asking.add(provider)
-                return [self._offers(provider)]
+                return [self.shops.offers(provider, is_fair=self.is_fair)]
             case ListOwned(provider):
                 return [self._owned(provider)]
             case Rent() | Extend() | Release():
@@ -242,7 +224,7 @@ class World:
                 assert not truth.is_over, "extended, though it is gone"
                 assert expires_at_s > truth.expires_s
                 truth.expires_s = expires_at_s
-                self._check_budget()
+                check_budget(self.run)
                 return []
             case Release(lease_id):
                 return self._release(lease_id)
@@ -250,7 +232,7 @@ class World:
     def _rent(self, rent: Rent) -> list[Event]:
         assert rent.lease_id not in self.leases, "a lease is asked for once"
         offer = rent.offer
-        assert (offer.provider, offer.ref, offer.kind) in self.honest, "nonsense was rented"
+        assert (offer.provider, offer.ref, offer.kind) in self.shops.honest, "nonsense was rented"
         alive = [each for each in self.leases.values() if not each.is_told_released]
         assert len(alive) < self.terms.leases_max
         assert offer.host_key not in {each.offer.host_key for each in alive}
@@ -258,7 +240,7 @@ class World:
         assert not self.run.state.is_stopping
         self.leases[rent.lease_id] = Truth(offer, self.now_s, rent.expires_at_s)
         if not offer.is_free:
-            self._check_budget()
+            check_budget(self.run)
         up = Rented(Lease(rent.lease_id, offer))
         if self.is_fair or self.dice.random() < 0.7:
             return [up]
@@ -306,55 +288,9 @@ class World:
         truth.running.add(command.attempt_id)
         assert len(truth.running) <= truth.offer.slots + len(self.cancelled & truth.running)
         self.attempts[command.attempt_id] = command
-        return self._fate(command, truth)
-
-    def _fate(self, submit: Submit, truth: Truth) -> list[Event]:
-        number = int(submit.job_id.removeprefix("job-"))
-        rendered = Rendered(submit.attempt_id, self.dice.choice((0.0, 4.0, 9.0)))
-        if number % 11 == 7:
-            return [Failed(submit.attempt_id, Fault.UNKNOWN, "exception", "poison")]
-        if number % 13 == 9:
-            return [Failed(submit.attempt_id, Fault.JOB, "rejected", "400")]
-        if number % 9 == 4 and truth.offer.vram_gb is not None and truth.offer.vram_gb < 40:
-            return [Failed(submit.attempt_id, Fault.MACHINE, "oom", "out of memory")]
-        if self.is_fair or self.dice.random() < 0.75:
-            return [rendered]
-        loss = self.dice.choice((Loss.LOST, Loss.MARKET))
-        lost = Lost(submit.lease_id, "it stopped answering", loss)
-        fault = self.dice.choice((Fault.MACHINE, Fault.UNKNOWN, Fault.MARKET))
-        kind = self.dice.choice(("exception", "stalled", "disk_full", "unfit"))
-        failure = Failed(submit.attempt_id, fault, kind, kind)
-        fates: list[list[Event]] = [[lost], [lost, rendered], [lost, failure], [failure], [failure]]
-        return self.dice.choice(fates)
+        return fate(self.dice, command, truth.offer, is_fair=self.is_fair)
 
     # Providers.
-
-    def _offers(self, provider: str) -> Event:
-        if not self.is_fair and self.dice.random() < 0.15:
-            return ProviderFailed(provider, "503")
-        offers = self._stock(provider)
-        self.honest |= {(offer.provider, offer.ref, offer.kind) for offer in offers}
-        if not self.is_fair:
-            offers = [offer for offer in offers if self.dice.random() < 0.8]
-            liar = replace(machine(f"liar-{self.steps}"), provider=provider)
-            lies = self.dice.sample(NONSENSE, 3) if provider != LOCAL.name else [{}]
-            offers += [replace(liar, **lie) for lie in lies]  # type: ignore[arg-type]
-            self.dice.shuffle(offers)
-        return Offered(provider, tuple(offers))
-
-    def _stock(self, provider: str) -> list[Offer]:
-        if provider == LOCAL.name:
-            return [NEAR, FAR]
-        if provider == FALLBACK.name:
-            return [function(f"slot-{number}") for number in range(3)]
-        stock = []
-        for _ in range(3):
-            self.machines += 1
-            usd, vram = self.dice.choice(("0.20", "0.45", "1.10")), self.dice.choice((24.0, 80.0))
-            for kind in (Kind.ON_DEMAND, Kind.INTERRUPTIBLE):
-                one = machine(f"gpu-{self.machines}", usd, kind, vram)
-                stock.append(replace(one, usd_per_gb_in=Decimal("0.01"), mbps_in=600.0))
-        return stock
 
     def _owned(self, provider: str) -> Event:
         if self.dice.random() < 0.2:
@@ -367,46 +303,3 @@ class World:
             if truth.offer.provider == provider and not truth.is_told_released
         ]
         return Owned(provider, (*alive, stranger))
-
-    # What must hold.
-
-    def _check(self) -> None:
-        state = self.run.state
-        queue, settled = state.queue, self.done | self.given_up
-        assert not self.done & self.given_up
-        assert queue.open == len(self.fetched - settled)
-        assert state.done == len(self.done)
-        assert state.failed == len(self.given_up)
-        waiting = set(queue.waiting())
-        tried = {each.job_id for each in state.trying.values() if not each.is_moot}
-        assert waiting | tried == self.fetched - settled
-        assert not waiting & tried
-        for lease_id, held in state.leases.items():
-            truth = self.leases[lease_id]
-            assert not truth.is_told_released
-            assert set(held.running) == truth.running
-        ended = {lease_id for lease_id, each in self.leases.items() if each.is_told_released}
-        assert set(state.leases) == set(self.leases) - ended
-
-    def _check_budget(self) -> None:
-        state = self.run.state
-        left = state.ledger.left(state.now_s)
-        assert left is None or left >= 0, "more is reserved than the budget"
-
-    def _scan(self) -> None:
-        """A scan of everything finds no job command that the indexed step has missed."""
-        other = deepcopy(self.run)
-        other.state.dirty = set(other.state.leases)
-        assert not [each for each in other._decide(is_tick=False) if _is_of_a_job(each)]
-        other.state.is_fleet_dirty = True
-        more = list(other._decide(is_tick=False))
-        extended = {each.lease_id for each in more if isinstance(each, Extend)}
-        for command in more:
-            if isinstance(command, Submit):
-                assert command.lease_id in extended
-            else:
-                assert not _is_of_a_job(command)
-
-
-def _is_of_a_job(command: Command) -> bool:
-    return isinstance(command, Submit | Cancel | GiveUp | FetchJobs)
