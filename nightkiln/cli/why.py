@@ -54,6 +54,7 @@ def why(
     """
     settings = load_settings(store=store)
     opened = open_store(settings)
+    about = about.strip() if about is not None else None  # a line of CSV ends in two characters
     runs = _runs(opened, _batch(opened, batch), about if about is not None else "")
     subjects = [(run, _subjects(run, about)) for run in runs]
     if about is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from nightkiln.store.scores import (
     scores_keys,
     workflow_json,
 )
+from nightkiln.store.store import Store
 from nightkiln.testing.settled import BATCH
 
 NOW_S, DAY_S = 1.8e9, 86400.0
@@ -217,6 +220,25 @@ def test_a_damaged_object_costs_a_little_knowledge(blobs: LocalBlobs, content: b
 
     assert found.left_out == [f"{MARKET}damaged.json"]
     assert found.scores.luck == {M1: 0.1}
+
+
+async def test_what_is_known_of_machines_can_be_asked_in_sql(tmp_path: Path) -> None:
+    store, clock = Store.open(str(tmp_path / "store"), create=True), Clock()
+    clock.now_s = time.time()
+    run = memory(store.blobs, clock)
+    await run.recall()
+    knowledge = Knowledge(PRIORS, Load(), run.scores)
+    for _ in range(9):
+        knowledge.rendered(FAST, 2.0)
+    await run.blame(Blame(*M2, "lost", DAY_S))
+    await run.keep(knowledge)
+    store.blobs.put(f"{MARKET}damaged.json", b"{")
+
+    with store.connect() as con:
+        machines = con.execute("select provider, machine, seconds_vs_class from scorecard")
+        assert machines.fetchall() == [(*M1, pytest.approx(1.0, abs=0.5))]
+        blocked = con.execute("select provider, machine, cause, until - since from blocklist")
+        assert blocked.fetchall() == [(*M2, "lost", timedelta(days=1))]
 
 
 async def test_a_store_that_takes_no_scores_ends_no_run(tmp_path: Path) -> None:
