@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks import busy, images, jobs, nights, planning, speed
+from tests.benchmarks import agreement, busy, images, jobs, nights, planning, speed
 from tests.benchmarks.document import NIGHTS_BEGIN, NIGHTS_END, today, with_figures
 from tests.benchmarks.figure import Figure
 
@@ -26,9 +26,10 @@ GROUPS: Mapping[str, Group] = {
     "busy": busy.figures,
     "plan": planning.figures,
     "nights": nights.figures,
+    "quote": agreement.figures,
     "speed": speed.figures,
 }
-OF_NIGHTS = ("nights", "speed")  # groups with a section of their own on the page
+OF_NIGHTS = ("nights", "quote", "speed")  # groups with a section of their own on the page
 
 
 def _parser() -> argparse.ArgumentParser:
