@@ -128,6 +128,11 @@ class Run:
                 commands += self.on(Rendered(attempt_id, seconds))
         return commands
 
+    def finish(self, offer: Offer) -> list[Command]:
+        """A machine finishes all that it has."""
+        running = self.scheduler.state.leases[self.lease_on(offer)].running
+        return [each for attempt in list(running) for each in self.on(Rendered(attempt, 6.0))]
+
     def lease_on(self, offer: Offer) -> LeaseId:
         """The last lease of a machine."""
         mine = [each.id for each in self.leases.values() if each.offer.host_key == offer.host_key]

@@ -121,3 +121,13 @@ def test_of_both_ways_to_have_a_machine_the_learned_outbid_rate_decides() -> Non
 
     assert [rent.offer.kind for rent in calm.offered(safe, risky)] == [Kind.INTERRUPTIBLE]
     assert [rent.offer.kind for rent in stormy.offered(safe, risky)] == [Kind.ON_DEMAND]
+
+
+def test_the_fallback_takes_no_more_slots_than_the_rest_needs() -> None:
+    run = with_fallback(Fallback.AUTO, count=400, deadline_s=HOUR_S)
+    slots = tuple(function(f"slot-{number}") for number in range(10))
+    run.on(Offered("functions", slots))
+
+    rents = of(Rent, run.on(Offered("cloud", ())))
+
+    assert 1 <= len(rents) <= 3  # 400 jobs of 6 s are 40 minutes

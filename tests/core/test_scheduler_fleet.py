@@ -11,6 +11,7 @@ from nightkiln.core.events import (
     Command,
     Extend,
     FetchJobs,
+    Lost,
     Owned,
     Queued,
     Release,
@@ -20,7 +21,8 @@ from nightkiln.core.events import (
 from nightkiln.core.fleet_rules import OFFERS_MAX
 from nightkiln.core.job_rules import FETCH_MAX
 from nightkiln.core.learning import Scores
-from nightkiln.core.model import LeaseId, Offer
+from nightkiln.core.market import OFFERS_S_MAX
+from nightkiln.core.model import LeaseId, Loss, Offer
 from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Rules, Terms
@@ -68,6 +70,41 @@ def test_no_more_machines_of_ones_own_are_taken_than_there_are_jobs() -> None:
     run = started(Terms("night-1", 4), LOCAL, count=1)
 
     assert refs(run.offered(NEAR, FAR)) == [NEAR.ref]
+
+
+def test_machines_of_ones_own_that_are_coming_up_are_counted_too() -> None:
+    third = replace(NEAR, ref="http://third")
+    run = started(Terms("night-1", 4), LOCAL, count=2)
+    run.offered(NEAR)
+
+    assert refs(run.offered(NEAR, FAR, third)) == [FAR.ref]
+
+
+def test_nobody_is_asked_while_nothing_is_wanted() -> None:
+    run = billed_run(CHEAP, count=20, deadline_s=8 * HOUR_S)
+
+    commands = run.wait(Rules().swap_every_s - 60)
+
+    assert asked(commands) == []
+    assert asked(run.wait(120)) == ["cloud"]  # something cheaper may have come up
+
+
+def test_a_provider_that_did_not_answer_yet_is_not_asked_a_second_time() -> None:
+    run = started(Terms("night-1", 4, jobs=900), CLOUD, count=900)
+
+    assert asked(run.log) == ["cloud"]
+    assert asked(run.wait(600)) == []
+
+
+def test_an_answer_that_is_too_old_is_not_rented_from() -> None:
+    terms = Terms("night-1", 4, jobs=900, deadline_s=8 * HOUR_S)
+    run = started(terms, CLOUD, count=900)
+    [rent] = run.offered(CHEAP, DEAR)
+    run.tick(OFFERS_S_MAX + 1)
+
+    commands = run.on(Lost(rent.lease_id, "outbid", Loss.MARKET))
+
+    assert of(Rent, commands) == []
 
 
 # How many, and which.
@@ -178,16 +215,44 @@ def test_a_machine_that_would_save_little_is_not_worth_the_change() -> None:
     assert run.offered(machine("second", "0.398")) == []
 
 
+def test_a_machine_that_is_not_up_yet_goes_at_once_when_the_others_suffice() -> None:
+    terms = Terms("night-1", 8, jobs=3000, deadline_s=HOUR_S)
+    run = started(terms, CLOUD, count=3000)
+    rents = run.offered(*stock(6), machine("dearest", "2.00"))
+    for rent in rents[:-1]:
+        run.up(rent)
+
+    while of(Release, run.log) == []:
+        run.tick(2)
+        run.done_by_all(1.0)
+
+    [release] = of(Release, run.log)
+    assert run.leases[release.lease_id].offer.ref == "dearest"
+    assert run.scheduler.state.leases[release.lease_id].ready_s == 0.0
+
+
+def test_of_the_idle_machines_the_cheapest_stays() -> None:
+    run = billed_run(CHEAP, DEAR, machine("last", "0.50"), count=600, deadline_s=0.5 * HOUR_S)
+    while run.scheduler.state.queue:
+        run.done_by_all(6.0)
+    for offer in (CHEAP, DEAR):
+        run.finish(offer)
+
+    [release] = of(Release, run.log)
+    assert release.lease_id == run.lease_on(DEAR)
+
+
 def test_idle_machines_go_but_one_stays_until_the_last_job_is_settled() -> None:
     run = billed_run(CHEAP, DEAR, count=450, deadline_s=0.5 * HOUR_S)
     assert len(run.leases) == 2
-    while len(run.scheduler.state.trying) > 1:
-        attempt = max(run.scheduler.state.trying)
-        run.done(next(each for each in run.submits if each.attempt_id == attempt))
-    [last] = run.scheduler.state.trying
+    while run.scheduler.state.queue:
+        run.done_by_all(6.0)
+    run.finish(DEAR)
+    early = of(Release, run.log)
 
-    commands = run.done(next(each for each in run.submits if each.attempt_id == last))
+    commands = run.finish(CHEAP)
 
+    assert early == []
     assert {each.lease_id for each in of(Release, run.log)} == set(run.leases)
     assert of(Release, commands)
 

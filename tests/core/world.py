@@ -211,7 +211,7 @@ class World:
                 self.given_up.add(job_id)
             case Stop():
                 self.stops += 1
-                assert self.stops == 1
+                assert self.stops == 1, "stopped twice"
         return []
 
     def _change_lease(self, command: Rent | Extend | Release) -> list[Event]:
