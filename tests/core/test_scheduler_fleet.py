@@ -232,7 +232,8 @@ def test_a_machine_that_is_not_up_yet_goes_at_once_when_the_others_suffice() -> 
 
 
 def test_of_the_idle_machines_the_cheapest_stays() -> None:
-    run = billed_run(CHEAP, DEAR, machine("last", "0.50"), count=600, deadline_s=0.5 * HOUR_S)
+    offers = [replace(each, slots=1) for each in (CHEAP, DEAR, machine("last", "0.50"))]
+    run = billed_run(*offers, count=600, deadline_s=0.5 * HOUR_S)
     while run.scheduler.state.queue:
         run.done_by_all(6.0)
     for offer in (CHEAP, DEAR):
