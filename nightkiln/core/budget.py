@@ -97,7 +97,7 @@ class Ledger:
         return self._held[lease_id].until_s
 
     def settle(self, lease_id: LeaseId, usd: Usd | None, *, now_s: float) -> None:
-        """A lease is over: its bill, or what was set aside where there is none, is spent."""
+        """A lease is over: its bill, or what the clock says where there is none, is spent."""
         held = self._held.pop(lease_id, None)
         if held is None:
             return

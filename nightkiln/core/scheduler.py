@@ -7,7 +7,8 @@ command from the state, so no rule is written twice and any order of events is s
     leases   asked for -> ready -> draining -> releasing -> gone
 
 ``job_rules`` says what is rendered where, ``fleet_rules`` which machines to have,
-``release_rules`` which to send away, ``end_rules`` when to stop. After an event only the leases
+``release_rules`` which to send away, ``stranded`` what becomes of jobs that nobody is left to
+try, ``end_rules`` when to stop. After an event only the leases
 that it touched are filled; the fleet as a whole is looked at when leases or offers changed, and
 once a minute.
 """
