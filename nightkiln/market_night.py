@@ -31,12 +31,13 @@ from nightkiln.testing.market.providers import SimulatedFallback, SimulatedMarke
 from nightkiln.testing.market.stage import Stage
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 
-SEED = 3  # of a night that has something of everything
+SEED = 6  # of a night that has something of everything
 TIMES = 150.0  # as fast as it is told
 DEADLINE_S = 3600.0
 BUDGET_USD = Decimal("6.00")
 VARIANTS = 4  # of each of the 24 prompts: 96 jobs
 SLOWER = 20.0  # x the seconds of a picture: as if every job were a short film
+CONTAINERS_MAX = 10  # so few that the fallback has to begin in time
 MARKET, FALLBACK = "market", "fallback"
 PICTURE_PX = 64
 INTRODUCTION = (
@@ -73,13 +74,14 @@ def market() -> Market:
             name: replace(facts, seconds_per_job=facts.seconds_per_job * SLOWER)
             for name, facts in usual.classes.items()
         },
-        failure=replace(usual.failure, boot_fail_good=0.2),
-        hazard=replace(usual.hazard, outbid_per_h=0.5),
+        failure=replace(usual.failure, boot_fail_good=0.12),
+        hazard=replace(usual.hazard, outbid_per_h=0.4),
         regions=replace(usual.regions, outage_chance=1.0, outage_from_h=0.4, outage_hours=1.0),
         jobs=replace(usual.jobs, corrupt_share=0.04),
         fallback=replace(
             usual.fallback,
             seconds_per_job=usual.fallback.seconds_per_job * SLOWER,
+            max_containers=CONTAINERS_MAX,
         ),
     )
 

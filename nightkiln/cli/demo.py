@@ -47,7 +47,7 @@ def demo(
         typer.Option(
             "--night",
             metavar="market",
-            help="The other night: an hour on a simulated GPU market, in half a minute, with its receipt.",
+            help="The other night: an hour on a simulated GPU market in half a minute.",
             show_default=False,
         ),
     ] = None,

@@ -31,12 +31,12 @@ HOW_IT_ENDED = {
 }
 
 
-def market_demo(store: str, *, as_json: bool) -> Outcome:
-    """Play the night and print its receipt."""
+def market_demo(store: str, *, as_json: bool, times: float = TIMES) -> Outcome:
+    """Play the night, so many times as fast as it was, and print its receipt."""
     console = Console(width=COLUMNS, soft_wrap=False, highlight=False)
     if not as_json:
-        console.print(INTRODUCTION.format(times=TIMES))
-    watched = hurried_time.run(_watched(store, as_json=as_json), times=TIMES)
+        console.print(INTRODUCTION.format(times=times))
+    watched = hurried_time.run(_watched(store, as_json=as_json), times=times)
     opened = open_store(load_settings(store=store))
     receipt = receipt_of(watched, opened)
     if as_json:

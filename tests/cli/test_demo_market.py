@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from nightkiln import cli
-from nightkiln.cli.demo_market import COLUMNS, told
+from nightkiln.cli.demo_market import COLUMNS, market_demo, told
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import Kind
 from nightkiln.disk import OsDisk
@@ -25,6 +25,7 @@ from nightkiln.testing import hurried_time, virtual_time
 
 JOBS = 96
 CENT = 0.01
+FASTER = 1500.0  # x: the hour in some seconds; what the disk takes then counts for more
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,25 @@ def test_a_program_is_told_the_same(receipt: Receipt) -> None:
     assert facts["usd_per_job"] == receipt.billed_usd / receipt.jobs_done
     assert facts["fell_back"][0]["why"]
     assert facts["waste_usd"].keys() >= {"startup", "failed_starts", "traffic_in", "idle"}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_night_is_shown_and_ends_with_its_receipt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    outcome = market_demo(str(tmp_path / "store"), as_json=as_json, times=FASTER)
+
+    said = capsys.readouterr()
+    assert outcome.total == JOBS
+    if as_json:
+        events = [json.loads(line) for line in said.out.splitlines()]
+        assert events[-1]["event"] == "receipt"
+        assert events[-1]["batch"] == events[-2]["batch"] == outcome.batch
+        assert events[-1]["billed_usd"] > 0
+    else:
+        assert said.out.startswith("an hour on a simulated market")
+        assert f"Receipt of {outcome.batch}" in said.out
+        assert "is starting (market)" in said.err
 
 
 def test_the_quick_form_is_of_the_other_night() -> None:
