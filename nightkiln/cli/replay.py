@@ -11,6 +11,7 @@ import typer
 from nightkiln.cli.options import JsonOption
 from nightkiln.core.story import (
     Difference,
+    Opening,
     Replayed,
     Step,
     command_to_json,
@@ -50,10 +51,11 @@ def replay_stories(
         found = replay(opening, lines)
         is_same = is_same and found.difference is None
         if as_json:
-            typer.echo(json.dumps({"file": str(path), **_fields(found)}))
+            fields = {"outdated": opening.outdated, **_fields(found)}
+            typer.echo(json.dumps({"file": str(path), **fields}))
         else:
             prefix = f"{path}: " if len(files) > 1 else ""
-            typer.echo(prefix + "\n".join(_sentences(found)))
+            typer.echo(prefix + "\n".join([*_sentences(found), *_outdated(opening)]))
     raise typer.Exit(ALL_DONE if is_same else SOME_FAILED)
 
 
@@ -64,6 +66,12 @@ def _sentences(found: Replayed) -> list[str]:
     if found.cut is not None:
         said.append(f"the story ends before the run did: {found.cut}")
     return said
+
+
+def _outdated(opening: Opening) -> list[str]:
+    if not opening.outdated:
+        return []
+    return [f"the rules of then had figures that are no more: {', '.join(opening.outdated)}"]
 
 
 def _differing(found: Difference) -> list[str]:

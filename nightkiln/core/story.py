@@ -8,7 +8,7 @@ read, and to be held against what the rules say today.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, cast, get_args
 
 from nightkiln.core.events import Command, Event
@@ -17,7 +17,7 @@ from nightkiln.core.model import Host
 from nightkiln.core.plain import from_json, to_json
 from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
-from nightkiln.core.terms import Terms
+from nightkiln.core.terms import Rules, Terms
 
 STORY_VERSION = 1
 
@@ -38,6 +38,7 @@ class Opening:
     priors: Priors
     scores: Scores
     blocked: Mapping[Host, float]
+    outdated: tuple[str, ...] = ()  # figures in the file that no rule or prior has any more
 
     def scheduler(self) -> Scheduler:
         """One that starts from the same; it learns into ``scores``."""
@@ -67,11 +68,14 @@ Line: TypeAlias = Opening | Step | Cut
 
 def line_to_json(line: Line) -> dict[str, Any]:
     """A line as a JSON-safe object."""
+    told: dict[str, Any]
     match line:
         case Opening():
-            return {"opening": STORY_VERSION, **to_json(line)}
+            told = {"opening": STORY_VERSION, **to_json(line)}
+            del told["outdated"]
+            return told
         case Step(event, commands, error):
-            told: dict[str, Any] = {"event": type(event).__name__, **to_json(event)}
+            told = {"event": type(event).__name__, **to_json(event)}
             if commands:
                 told["commands"] = [command_to_json(command) for command in commands]
             return told if error is None else {**told, "broke": error}
@@ -95,16 +99,33 @@ def line_from_json(entry: Any) -> Line:
     if "event" in entry:
         return _step(dict(entry))
     if "opening" in entry:
-        rest = dict(entry)
-        version = rest.pop("opening")
-        if version != STORY_VERSION:
-            raise ValueError(
-                f"a story of version {version!r}; this nightkiln knows {STORY_VERSION}"
-            )
-        return from_json(Opening, rest, where="opening")
+        return _opening(dict(entry))
     if "cut" in entry:
         return Cut(str(entry["cut"]))
     raise ValueError("neither an event nor an opening")
+
+
+def _opening(entry: dict[str, Any]) -> Opening:
+    """What a run started from; figures of rules that are no more are only named.
+
+    Rules get better and their figures change, and an old night must stay readable all the same.
+    """
+    version = entry.pop("opening")
+    if version != STORY_VERSION:
+        raise ValueError(f"version {version!r}; this nightkiln reads {STORY_VERSION}")
+    outdated: list[str] = []
+    terms = entry.get("terms")
+    if isinstance(terms, dict) and isinstance(terms.get("rules"), dict):
+        entry["terms"] = {**terms, "rules": _known(Rules, terms["rules"], outdated)}
+    if isinstance(entry.get("priors"), dict):
+        entry["priors"] = _known(Priors, entry["priors"], outdated)
+    return from_json(Opening, {**entry, "outdated": outdated}, where="opening")
+
+
+def _known(kind: type[Rules | Priors], figures: dict[str, Any], outdated: list[str]) -> Any:
+    names = {each.name for each in fields(kind)}
+    outdated += sorted(figures.keys() - names)
+    return {name: value for name, value in figures.items() if name in names}
 
 
 def _step(entry: dict[str, Any]) -> Step:

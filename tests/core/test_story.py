@@ -113,6 +113,14 @@ def test_a_story_that_names_what_cannot_be_says_where() -> None:
         line_from_json({**entry, "opening": 99})
 
 
+def test_a_night_under_rules_that_are_no_more_can_still_be_read() -> None:
+    entry = line_to_json(opening())
+    entry["terms"]["rules"]["boldness"] = 0.5
+    entry["priors"]["phase_of_the_moon"] = 0.25
+
+    assert line_from_json(entry) == opening(outdated=("boldness", "phase_of_the_moon"))
+
+
 def night(start: Opening) -> list[Step]:
     """A short run with a failure in it, as its story has it."""
     scheduler, steps = start.scheduler(), []
