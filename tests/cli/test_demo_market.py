@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from nightkiln.testing import hurried_time, virtual_time
 
 JOBS = 96
 CENT = 0.01
+MILLIONTH = 1e-6  # of a dollar
 FASTER = 1500.0  # x: the hour in some seconds; what the disk takes then counts for more
 
 
@@ -71,7 +73,8 @@ def test_what_was_billed_is_in_the_ledger_and_under_the_budget(receipt: Receipt)
 
 
 def test_the_parts_of_a_receipt_add_up(receipt: Receipt) -> None:
-    assert sum(one.usd for one in receipt.rented) == receipt.billed_usd
+    parted_usd = sum((one.usd for one in receipt.rented), Decimal(0))
+    assert float(parted_usd) == pytest.approx(float(receipt.billed_usd), abs=MILLIONTH)
     assert sum(one.jobs for one in receipt.rented) == receipt.jobs_done
     assert sum(one.jobs for one in receipt.fell_back) == next(
         one.jobs for one in receipt.rented if one.kind is Kind.SERVERLESS
