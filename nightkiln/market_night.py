@@ -69,7 +69,7 @@ def market() -> Market:
     usual = shipped_market("ordinary")
     return replace(
         usual,
-        batch=replace(usual.batch, job_fail_share=0.04, hang_share=0.0),
+        batch=replace(usual.batch, job_fail_share=0.015, hang_share=0.0),
         classes={
             name: replace(facts, seconds_per_job=facts.seconds_per_job * SLOWER)
             for name, facts in usual.classes.items()
