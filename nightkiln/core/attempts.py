@@ -76,6 +76,7 @@ def _settled_well(state: State, job_id: JobId, winner: Host) -> Iterator[Command
     if tries is not None:
         for host in tries.doubted - {winner}:
             state.doubts[host] = state.doubts.get(host, 0) + 1
+            state.is_fleet_dirty = True  # it may be one too many
 
 
 def failed(state: State, event: Failed) -> Iterator[Command]:

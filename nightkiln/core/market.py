@@ -70,7 +70,6 @@ class Market:
     shops: dict[str, Shop] = field(default_factory=dict)
     blocked: dict[Host, float] = field(default_factory=dict)  # machine -> until when
     strikes: dict[Host, int] = field(default_factory=dict)  # of machines that cost nothing
-    vram_gb_over: float = 0.0  # cards of so much memory have proved too small
 
     def open(self, providers: Iterable[ProviderFacts], blocked: Mapping[Host, float]) -> None:
         """Who there is, and whom to avoid from the start."""
@@ -140,14 +139,11 @@ class Market:
                 continue
             for host, offers in shop.offers.items():
                 if self.is_allowed(host, now_s):
-                    yield from (offer for offer in offers if self._is_big_enough(offer))
+                    yield from offers
 
     def is_allowed(self, host: Host, now_s: float) -> bool:
         """Whether a machine is neither blocked nor struck out."""
         return self.blocked.get(host, -inf) <= now_s and self.strikes.get(host, 0) < STRIKES_MAX
-
-    def _is_big_enough(self, offer: Offer) -> bool:
-        return offer.vram_gb is None or offer.vram_gb > self.vram_gb_over
 
     def known(self) -> Iterator[Offer]:
         """Every offer heard of, rentable now or not."""

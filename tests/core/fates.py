@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 
 from nightkiln.core.events import Event, Failed, Lost, Offered, ProviderFailed, Rendered, Submit
-from nightkiln.core.model import Fault, Kind, Loss, Offer
+from nightkiln.core.model import AttemptId, Fault, Kind, Loss, Offer
 from nightkiln.core.terms import Load
 from tests.core.table import FALLBACK, FAR, LOCAL, NEAR, function, machine
 
@@ -29,6 +29,26 @@ NONSENSE = (
     {"startup_s": float("inf")},
 )
 LOAD = Load(image_gb=5.0, models_gb=7.0, result_gb=0.002)
+
+
+@dataclass(slots=True)
+class Truth:
+    """What really became of a lease."""
+
+    offer: Offer
+    asked_s: float
+    expires_s: float
+    is_told_up: bool = False
+    is_told_lost: bool = False
+    is_told_released: bool = False
+    is_release_ordered: bool = False
+    is_zombie: bool = False  # came up after it was over
+    running: set[AttemptId] = field(default_factory=set)
+    rendered: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_told_lost or self.is_told_released or self.is_release_ordered
 
 
 class Shops:

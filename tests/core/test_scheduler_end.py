@@ -137,7 +137,7 @@ def test_failures_after_a_success_stop_nothing() -> None:
 
 
 def test_the_same_failure_on_three_machines_and_no_success_is_ours() -> None:
-    run = started(Terms("night-1", 8, jobs=3000, deadline_s=HOUR_S), CLOUD, count=3000)
+    run = started(Terms("night-1", 5, jobs=3000, deadline_s=HOUR_S), CLOUD, count=3000)
     rents = run.offered(*(machine(f"gpu-{number}") for number in range(12)))
 
     for number, rent in enumerate(rents[: end_rules.ALIKE_MAX]):
@@ -162,7 +162,7 @@ def test_different_failures_on_three_machines_are_not_ours() -> None:
 
 
 def test_three_machines_that_fail_to_start_in_the_same_way_are_ours() -> None:
-    run = started(Terms("night-1", 8, jobs=3000, deadline_s=HOUR_S), CLOUD, count=3000)
+    run = started(Terms("night-1", 5, jobs=3000, deadline_s=HOUR_S), CLOUD, count=3000)
     rents = run.offered(*(machine(f"gpu-{number}") for number in range(12)))
 
     for rent in rents[: end_rules.ALIKE_MAX]:
@@ -170,6 +170,17 @@ def test_three_machines_that_fail_to_start_in_the_same_way_are_ours() -> None:
 
     [stop] = of(Stop, run.log)
     assert "image not found" in stop.reason
+
+
+def test_of_thirty_machines_three_fail_alike_by_chance() -> None:
+    run = started(Terms("night-1", 30, jobs=30_000, deadline_s=HOUR_S), CLOUD, count=30_000)
+    rents = run.offered(*(machine(f"gpu-{number}") for number in range(30)))
+
+    for rent in rents[: end_rules.ALIKE_MAX]:
+        run.on(Lost(rent.lease_id, "image not found", Loss.STARTUP))
+
+    assert len(rents) == 30
+    assert of(Stop, run.log) == []
 
 
 def test_starts_that_fail_alike_say_nothing_once_a_machine_came_up() -> None:
@@ -210,6 +221,12 @@ def test_at_the_deadline_the_run_stops_and_finishes_what_runs() -> None:
     assert "deadline" in stop.reason
     assert of(Submit, run.done(run.submits[0])) == []
     assert set(running) - {run.submits[0].attempt_id} <= set(run.scheduler.state.trying)
+
+
+def test_the_deadline_stops_also_a_run_with_one_job_left() -> None:
+    run = billed_run(CHEAP, count=1, deadline_s=HOUR_S)
+
+    assert len(of(Stop, run.wait(HOUR_S))) == 1
 
 
 def test_late_finish_goes_on_after_the_deadline_as_cheap_as_can_be() -> None:

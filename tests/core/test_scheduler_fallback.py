@@ -43,6 +43,10 @@ def asked(commands: list[Command]) -> list[str]:
     return [each.provider for each in of(AskOffers, commands)]
 
 
+def serverless(run: Run) -> list[Rent]:
+    return [rent for rent in of(Rent, run.log) if rent.offer.is_serverless]
+
+
 def with_fallback(fallback: Fallback, *, count: int = 100, deadline_s: float = HOUR_S) -> Run:
     terms = Terms("night-1", 20, jobs=count, deadline_s=deadline_s, fallback=fallback)
     return started(terms, CLOUD, FALLBACK, count=count)
@@ -94,21 +98,36 @@ def test_fallback_only_rents_nothing_else() -> None:
 
 
 def test_at_the_point_of_no_return_the_fallback_starts_whatever_it_costs() -> None:
-    run = with_fallback(Fallback.AUTO, count=900, deadline_s=2 * HOUR_S)
-    slots = [function(f"slot-{number}") for number in range(4)]
-    run.on(Offered("functions", tuple(slots)))
-    [rent, *_] = run.offered(*stock(3))  # they never come up
+    deadline_s = 2 * HOUR_S
+    terms = Terms("night-1", 400, jobs=900, deadline_s=deadline_s)
+    run = started(terms, CLOUD, FALLBACK, count=900)
+    slots = tuple(function(f"slot-{number}") for number in range(4))
 
-    rented_s: list[float] = []
-    while run.now_s < 2 * HOUR_S and not rented_s:
+    while run.now_s < deadline_s and not serverless(run):
         run.tick(20)
-        for commands in (run.on(Offered("functions", tuple(slots))), run.on(Offered("cloud", ()))):
-            rented_s += [run.now_s for each in of(Rent, commands) if each.offer.is_serverless]
+        run.on(Offered("functions", slots))
+        new = [machine(f"gpu-{run.now_s}-{number}") for number in range(4)]
+        run.on(Offered("cloud", tuple(new)))  # cheap, but none comes up
 
-    capacity_s = 900 * 6.0 / len(slots)
-    assert rent.offer.ref.startswith("gpu")
-    assert rented_s, "it never started"
-    assert rented_s[0] + capacity_s < 2 * HOUR_S
+    rents = serverless(run)
+    assert all("point of no return" in each.reason for each in rents)
+    assert len(rents) == len(slots)
+    assert run.now_s + 900 * 6.0 / len(slots) < deadline_s
+
+
+@pytest.mark.parametrize("fallback", [Fallback.NEVER, Fallback.AUTO])
+def test_the_fallback_stays_out_while_machines_that_are_up_suffice(fallback: Fallback) -> None:
+    run = with_fallback(fallback, count=100, deadline_s=2 * HOUR_S)
+    run.on(Offered("functions", (function("slot-0"),)))
+    for rent in run.offered(*stock(3)):
+        run.up(rent)
+
+    for _ in range(10):
+        run.tick(20)
+        run.on(Offered("functions", (function("slot-0"),)))
+        run.done_by_all(6.0)
+
+    assert serverless(run) == []
 
 
 def test_of_both_ways_to_have_a_machine_the_learned_outbid_rate_decides() -> None:

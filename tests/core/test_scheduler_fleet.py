@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from nightkiln.core import recording
 from nightkiln.core.events import (
     AskOffers,
     Command,
-    Extend,
     FetchJobs,
     Lost,
-    Owned,
+    Offered,
     Queued,
     Release,
     Rent,
     Started,
+    Tick,
 )
 from nightkiln.core.fleet_rules import OFFERS_MAX
 from nightkiln.core.job_rules import FETCH_MAX
 from nightkiln.core.learning import Scores
 from nightkiln.core.market import OFFERS_S_MAX
-from nightkiln.core.model import LeaseId, Loss, Offer
+from nightkiln.core.model import Loss, Offer
 from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Rules, Terms
@@ -87,6 +86,9 @@ def test_nobody_is_asked_while_nothing_is_wanted() -> None:
 
     assert asked(commands) == []
     assert asked(run.wait(120)) == ["cloud"]  # something cheaper may have come up
+    run.on(Offered("cloud", (CHEAP,)))
+    assert asked(run.wait(Rules().swap_every_s - 60)) == []
+    assert asked(run.wait(120)) == ["cloud"]
 
 
 def test_a_provider_that_did_not_answer_yet_is_not_asked_a_second_time() -> None:
@@ -172,6 +174,21 @@ def test_when_the_canary_takes_too_long_the_fleet_is_rented_unproven() -> None:
     assert len(run.offered(*stock(40))) > 2
 
 
+def test_how_long_the_canary_may_take_is_counted_from_the_start_of_the_run() -> None:
+    start_s, terms = 50_000.0, Terms("night-1", 64, jobs=9000, deadline_s=50_000.0 + HOUR_S)
+    run = Run(Scheduler(terms))
+    run.on(Started(start_s, (CLOUD,)))
+    run.on(Queued(jobs(1000), is_last=False))
+    run.offered(*stock(40))
+
+    run.on(Tick(start_s + 0.9 * Rules().canary_share_max * HOUR_S))
+    early = run.offered(*stock(40))
+    later = of(Rent, run.on(Tick(start_s + 1.1 * Rules().canary_share_max * HOUR_S)))
+
+    assert early == []
+    assert later != []
+
+
 # Letting go.
 
 
@@ -187,6 +204,9 @@ def test_the_dearest_goes_when_the_others_suffice() -> None:
     going = {each.id for each in run.scheduler.state.leases.values() if "suffice" in each.error}
     prices = {each: run.leases[each].offer.usd_per_hour for each in run.leases}
     assert run.lease_on(machine("dearest")) in going
+    for lease_id in going - {each.lease_id for each in of(Release, run.log)}:
+        commands = run.finish(run.leases[lease_id].offer)
+        assert lease_id in {each.lease_id for each in of(Release, commands)}
     assert max(prices[each] for each in set(prices) - going) <= min(prices[each] for each in going)
 
 
@@ -256,51 +276,3 @@ def test_idle_machines_go_but_one_stays_until_the_last_job_is_settled() -> None:
     assert early == []
     assert {each.lease_id for each in of(Release, run.log)} == set(run.leases)
     assert of(Release, commands)
-
-
-# Life of a lease.
-
-
-def test_a_start_is_given_a_multiple_of_what_starts_usually_take() -> None:
-    run = started(Terms("night-1", 8, jobs=5), CLOUD, count=5)
-    [rent] = run.offered(CHEAP)
-
-    rules, expected_s = Rules(), run.scheduler.state.knowledge.startup(CHEAP)[0]
-
-    limit_s = rules.boot_factor * expected_s + rules.boot_extra_s
-    assert rent.offer.startup_s == min(limit_s, rules.boot_s_max)
-
-
-def test_slow_starts_are_learned_from_and_waited_for_longer() -> None:
-    run = started(Terms("night-1", 8, jobs=5), CLOUD, count=5)
-    knowledge = run.scheduler.state.knowledge
-    before_s = knowledge.startup(CHEAP)[0]
-
-    for number in range(10):
-        knowledge.started(machine(f"gpu-{number}"), 2 * before_s)
-
-    assert before_s * 1.4 < knowledge.startup(CHEAP)[0] < before_s * 2
-
-
-def test_a_lease_is_extended_before_its_life_ends() -> None:
-    run = billed_run(CHEAP, count=5000, deadline_s=20 * HOUR_S)
-    lease = run.scheduler.state.leases[run.lease_on(CHEAP)]
-    expires_s = lease.expires_s
-
-    run.wait(expires_s - Rules().extend_before_s + 60)
-
-    extends = of(Extend, run.log)
-    assert [each.lease_id for each in extends] == [lease.id]
-    assert extends[0].expires_at_s == expires_s + Rules().lease_s
-
-
-def test_after_a_sleep_of_the_computer_it_is_asked_what_is_still_billed() -> None:
-    run = billed_run(CHEAP, count=50)
-
-    commands = run.tick(recording.JUMP_S + 1)
-
-    assert [type(each).__name__ for each in commands[:1]] == ["ListOwned"]
-    stranger = LeaseId("of a dead run")
-    released = run.on(Owned("cloud", (run.lease_on(CHEAP), stranger)))
-    assert [each.lease_id for each in of(Release, released)] == [stranger]
-    assert run.on(Owned("cloud", (stranger,))) == []

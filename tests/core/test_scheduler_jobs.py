@@ -8,7 +8,6 @@ import pytest
 
 from nightkiln.core import faults, stranded
 from nightkiln.core.events import (
-    Cancel,
     Failed,
     GiveUp,
     Lost,
@@ -17,10 +16,9 @@ from nightkiln.core.events import (
     Released,
     Rendered,
     Rent,
-    Rented,
     Submit,
 )
-from nightkiln.core.model import Fault, Lease, Loss
+from nightkiln.core.model import Fault, Loss
 from nightkiln.core.release_rules import MACHINE_FAULTS_MAX
 from nightkiln.core.terms import Terms
 from tests.core.table import (
@@ -221,34 +219,6 @@ def test_only_the_job_that_was_rendering_is_suspected_when_machines_die_under_it
     assert [(end.job_id, end.fault) for end in of(GiveUp, run.log)] == [("job-0", Fault.UNKNOWN)]
 
 
-def test_a_result_that_was_on_its_way_when_its_machine_was_lost_counts() -> None:
-    run = free_run(NEAR, FAR, count=4)
-    first, second = run.given_to(NEAR)
-    run.on(Lost(first.lease_id, "gone"))
-    others = run.given_to(FAR)
-
-    commands = run.done(second)
-    for submit in others:
-        commands += run.done(submit)
-
-    assert second.job_id not in {submit.job_id for submit in of(Submit, commands)}
-    assert run.scheduler.state.done == 3
-
-
-def test_a_late_result_ends_the_try_that_replaced_it() -> None:
-    run = free_run(NEAR, FAR, count=3)
-    first, second = run.given_to(NEAR)
-    run.on(Lost(first.lease_id, "gone"))
-    commands = run.done(run.given_to(FAR)[0])
-    replaced = {submit.job_id: submit for submit in of(Submit, run.log)[3:]}
-
-    commands = run.done(first)
-
-    again = replaced[first.job_id]
-    assert [cancel.attempt_id for cancel in of(Cancel, commands)] == [again.attempt_id]
-    assert second.job_id in run.scheduler.state.queue.waiting() or second.job_id in replaced
-
-
 def test_a_job_handed_back_by_a_cancelled_try_is_no_failure() -> None:
     run = free_run(NEAR, count=1)
     [submit] = run.submits
@@ -283,18 +253,6 @@ def test_a_full_disk_ends_a_machine_at_once() -> None:
     commands = run.on(failed(first, Fault.MACHINE, "disk_full"))
 
     assert [each.lease_id for each in of(Release, commands)] == [first.lease_id]
-
-
-def test_a_machine_that_comes_up_after_we_lost_interest_is_released_once() -> None:
-    run = billed_run(CHEAP, count=1)
-    lease = Lease(run.lease_on(CHEAP), CHEAP)
-    run.on(Lost(lease.id, "gone"))
-    run.on(Released(lease.id))
-
-    first, again = run.on(Rented(lease)), run.on(Rented(lease))
-
-    assert [each.lease_id for each in of(Release, first)] == [lease.id]
-    assert of(Release, again) == []
 
 
 def test_a_result_told_twice_counts_once() -> None:

@@ -78,6 +78,28 @@ def test_a_slow_job_is_rendered_a_second_time_and_the_first_result_wins() -> Non
     assert run.scheduler.state.done == 2
 
 
+def test_a_job_that_takes_no_longer_than_expected_is_rendered_once() -> None:
+    run = free_run(replace(NEAR, slots=1), replace(FAR, slots=1), count=2)
+    run.tick(6)
+    run.done(run.submits[1])
+
+    assert run.tick(0.9 * 6 * (Rules().hedge_factor - 1)) == []
+
+
+def test_the_slowest_job_is_the_one_that_is_rendered_again() -> None:
+    third = replace(NEAR, ref="http://third", slots=1)
+    run = free_run(replace(NEAR, slots=1), replace(FAR, slots=1), third, count=4)
+    quick, slow, _ = run.submits
+    run.tick(6)
+    [later] = of(Submit, run.done(quick))
+    run.done(run.submits[2])
+
+    [hedge] = of(Submit, run.wait(24, step_s=2.0))[:1]
+
+    assert later.job_id != slow.job_id
+    assert hedge.job_id == slow.job_id
+
+
 def test_jobs_for_the_same_checkpoint_follow_one_another() -> None:
     run = Run(Scheduler(Terms("night-1", 4), scores=proven()))
     run.on(Started(0.0, (LOCAL,)))

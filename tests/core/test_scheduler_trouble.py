@@ -16,13 +16,14 @@ from nightkiln.core.events import (
     Offered,
     ProviderFailed,
     Queued,
+    Release,
     Released,
     Rent,
     Started,
     Stop,
     Tick,
 )
-from nightkiln.core.model import Loss, Offer
+from nightkiln.core.model import Fault, Loss, Offer
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Rules, Terms
 from tests.core.table import (
@@ -33,6 +34,7 @@ from tests.core.table import (
     NEAR,
     Run,
     billed_run,
+    failed,
     free_run,
     jobs,
     machine,
@@ -122,6 +124,24 @@ def test_a_machine_is_blamed_only_when_another_did_well_what_it_failed(
     assert alone.offered(CHEAP) == []  # all the same not tonight
     machine_name, ttl_s = bad.offer.ref, recording.TTL_S[cause]
     assert of(Blame, commands) == [Blame("cloud", machine_name, cause, ttl_s)]
+
+
+def test_a_machine_is_bad_when_others_did_well_what_failed_there_twice() -> None:
+    run = billed_run(CHEAP, DEAR, count=500, deadline_s=0.6 * HOUR_S)
+    said: list[Command] = []
+    for count in range(recording.DOUBTS_MAX):
+        assert of(Release, said) == []
+        doubted = run.given_to(DEAR)[2 * count]
+        run.on(failed(doubted, Fault.UNKNOWN))
+        run.done(run.given_to(DEAR)[2 * count + 1])
+        while not (again := [x for x in run.given_to(CHEAP) if x.job_id == doubted.job_id]):
+            run.finish(CHEAP)
+        said = run.done(again[0])
+
+    ttl_s = recording.TTL_S["bad"]
+    assert [each.lease_id for each in of(Release, said)] == [run.lease_on(DEAR)]
+    assert of(Blame, said) == [Blame("cloud", "dear", "bad", ttl_s)]
+    assert ttl_s > recording.TTL_S["slow"]
 
 
 def test_a_block_from_an_earlier_night_holds_until_its_time_and_no_longer() -> None:

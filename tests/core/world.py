@@ -7,7 +7,6 @@ when a command arrives. Time, fates and the order of answers come from one seed.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 
@@ -38,34 +37,14 @@ from nightkiln.core.events import (
     Submit,
     Tick,
 )
-from nightkiln.core.model import AttemptId, Fault, Host, JobId, Lease, LeaseId, Loss, Offer
+from nightkiln.core.model import AttemptId, Fault, Host, JobId, Lease, LeaseId, Loss
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
-from tests.core.fates import LOAD, Shops, fate
+from tests.core.fates import LOAD, Shops, Truth, fate
 from tests.core.promises import check_budget, check_scan, check_state
 from tests.core.table import CLOUD, FALLBACK, LOCAL, jobs
 
 SCAN_EVERY = 6  # events: a full scan copies everything, which takes its time
-
-
-@dataclass(slots=True)
-class Truth:
-    """What really became of a lease."""
-
-    offer: Offer
-    asked_s: float
-    expires_s: float
-    is_told_up: bool = False
-    is_told_lost: bool = False
-    is_told_released: bool = False
-    is_release_ordered: bool = False
-    is_zombie: bool = False  # came up after it was over
-    running: set[AttemptId] = field(default_factory=set)
-    rendered: int = 0
-
-    @property
-    def is_over(self) -> bool:
-        return self.is_told_lost or self.is_told_released or self.is_release_ordered
 
 
 class World:
