@@ -28,6 +28,7 @@ from nightkiln.core.terms import AtCap, Fallback
 from nightkiln.core.view import View
 
 OFFERS_MAX = 512  # asked for at once
+REFUSED_MAX = 8  # offers in a row that the budget does not pay for: dearer ones it will not either
 SURE_PLACE_AFTER = 2  # machines on which a job failed: the next try is on the fallback
 
 
@@ -66,12 +67,15 @@ def _rent_free(state: State) -> Iterator[Command]:
 
 def _rent_paid(view: View) -> Iterator[Command]:
     """The cheapest per job, one after the other, until the 90th percentile is in time."""
+    refused = 0
     while (shortfall := min(view.shortfall, view.unstarted)) > 0 and has_place(view.state):
         price = view.cheapest(shortfall)
-        if price is None:
+        if price is None or refused >= REFUSED_MAX:
             return
-        why = f"{shortfall:.0f} jobs would be late without it"
-        yield from rent_within_budget(view, price, why)
+        why = f"{ceil(shortfall)} jobs would be late without it"
+        rents = list(rent_within_budget(view, price, why))
+        refused = 0 if rents else refused + 1
+        yield from rents
 
 
 def _rent_elsewhere(view: View) -> Iterator[Command]:

@@ -101,7 +101,9 @@ def _rented(state: State, event: Rented) -> Iterator[Command]:
         state.knowledge.started(held.offer, state.now_s - held.asked_s)
         held.phase, held.ready_s, held.offer = Phase.READY, state.now_s, lease.offer
         held.last_end_s = state.now_s
-        state.came_up = True
+        if not state.came_up:
+            state.came_up = True
+            state.alike.clear()  # starts that failed alike were the machines' own fault, then
         state.dirty.add(lease.id)
         state.is_fleet_dirty = True
 

@@ -12,6 +12,7 @@ from nightkiln.core.routing import RETRY_SCAN_MAX
 from nightkiln.core.state import Held, Phase, State
 from nightkiln.core.stranded import known_places
 
+DOUBTS_SHARE_MAX = 0.05  # of the jobs done there: an ordinary share of failures is 0.3 %
 MACHINE_FAULTS_MAX = 3  # in a row on one lease, with no success between
 
 
@@ -30,7 +31,9 @@ def let_go(state: State) -> Iterator[Command]:
 
 def _blame(state: State, held: Held) -> Iterator[Command]:
     """Is the machine bad? Three faults in a row, or failing at what others did well."""
-    is_doubted = state.doubts.get(held.offer.host_key, 0) >= DOUBTS_MAX
+    # A node fails now and then on any machine: bad is who fails far more often than that.
+    doubts = state.doubts.get(held.offer.host_key, 0)
+    is_doubted = doubts >= DOUBTS_MAX and doubts > DOUBTS_SHARE_MAX * held.done
     is_failing = held.faults_in_a_row >= MACHINE_FAULTS_MAX
     if held.phase is Phase.ASKED or not (held.is_useless or is_doubted or is_failing):
         return
