@@ -99,12 +99,13 @@ def shorten_tail(state: State) -> Iterator[Command]:
 
 def _longest_wait(state: State, idle: Held) -> AttemptId | None:
     """The last job of the longest queue, if the idle machine would be done with it sooner."""
-    best, best_s = None, state.knowledge.pace(idle.offer)[0]
+    best, best_s = None, state.knowledge.pace(idle.offer)[0] + state.terms.rules.tail_s_min
     for held in state.with_phase(Phase.READY, Phase.DRAINING):
         waiting = [each for each in list(held.running)[1:] if _is_alone(state, each)]
         if not waiting:
             continue
-        wait_s = state.knowledge.pace(held.offer)[0] * len(waiting)
+        head_s = _elapsed_s(state, held, next(iter(held.running)))
+        wait_s = max(head_s, state.knowledge.pace(held.offer)[0]) * len(waiting)
         may_run = state.queue.may_run(state.trying[waiting[-1]].job_id, idle.offer)
         if wait_s > best_s and may_run:
             best, best_s = waiting[-1], wait_s
@@ -119,14 +120,15 @@ def _is_alone(state: State, attempt_id: AttemptId) -> bool:
 
 def _slowest(state: State, offer: Offer) -> AttemptId | None:
     """A running job that takes longer than its 95th percentile and is rendered nowhere else."""
-    best, best_s = None, 0.0
+    best, best_s, rules = None, 0.0, state.terms.rules
     for held in state.with_phase(Phase.READY, Phase.DRAINING):
         head = next(iter(held.running), None)
         if head is None or held.offer.host_key == offer.host_key:
             continue
         over_s = _elapsed_s(state, held, head)
         expected_s = state.knowledge.pace(held.offer)[0]
-        is_slow = over_s > state.terms.rules.hedge_factor * expected_s and over_s > best_s
+        limit_s = max(rules.hedge_factor * expected_s, expected_s + rules.tail_s_min)
+        is_slow = over_s > max(limit_s, best_s)
         may_run = state.queue.may_run(state.trying[head].job_id, offer)
         if is_slow and may_run and _is_alone(state, head):
             best, best_s = head, over_s

@@ -78,6 +78,7 @@ class Rules:
     job_limit_factor: float = 5.0  # x the learned 99th percentile of a job's time
     job_limit_s_min: float = 30.0
     hedge_factor: float = 1.6  # x expected: such a job is slower than its 95th percentile
+    tail_s_min: float = 3.0  # what moving or doubling a job at the end must save at least
     ranks_by_hour: bool = False  # ablation: the cheapest hour instead of the cheapest job
     counts_start: bool = True  # ablation: what a lease costs before its first job
     drops: bool = True

@@ -159,6 +159,8 @@ class Attempting:
         if not life.is_lost:
             life.is_lost, life.reason = True, error
             if not life.is_release_asked:
+                life.renders[self.id].is_telling = True
+                await life.wind_down()  # results on their way are told before the loss
                 self.shell.events.put_nowait(Lost(life.id, error))
             await life.tell_lost(self.shell)
 
@@ -184,7 +186,9 @@ class Attempting:
 
 async def give_up(shell: Shell, job_id: JobId, fault: Fault, error: str) -> None:
     """End a job as one explained failure."""
-    hand = shell.in_hand[job_id]
+    hand = shell.in_hand.get(job_id)
+    if hand is None:
+        return  # its result came after all
     settled = Settled(
         job=hand.job,
         status="failed",

@@ -20,6 +20,7 @@ from nightkiln.core.events import (
     Command,
     Event,
     Extend,
+    Failed,
     FetchJobs,
     GiveUp,
     ListOwned,
@@ -36,7 +37,7 @@ from nightkiln.core.events import (
     Submit,
     Tick,
 )
-from nightkiln.core.model import LeaseId
+from nightkiln.core.model import Fault, LeaseId
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Step, told_error
 from nightkiln.dispatch.attempting import Attempting, give_up
@@ -161,7 +162,11 @@ class Dispatcher:
                     await provider.release([lease_id])
 
     def _submit(self, command: Submit) -> None:
-        life, hand = self._lives[command.lease_id], self._shell.in_hand[command.job_id]
+        life, hand = self._lives[command.lease_id], self._shell.in_hand.get(command.job_id)
+        if hand is None:  # its result came meanwhile, and is about to be told
+            settled = Failed(command.attempt_id, Fault.MARKET, "settled", "it has its result")
+            self._shell.events.put_nowait(settled)
+            return
         attempting = Attempting(self._shell, life, hand, command.attempt_id, self._shell.now_s())
         task = self._start(attempting.run(), f"render {command.attempt_id}")
         life.renders[command.attempt_id] = Render(task)
