@@ -40,6 +40,7 @@ STALL_FACTOR = 20  # times the slowest render seen on this worker
 WATCH_AFTER_S = 10.0  # a render longer than this is watched for progress over the websocket
 IDLE_CHECKS_MAX = 5  # checks in a row with waiting jobs and nothing running: the thread is dead
 TAKE_BACK_S_MAX = 5.0  # a prompt whose submission was cancelled half-way
+TIDY_S_MAX = 2.0  # a courtesy at the end, which must not hold up a release
 FORGET_AT = 32  # finished ids dropped from the server's history in one call
 
 _PROMPTS = uuid.UUID("5c3fd0f3-9c1b-4f0c-8a57-2f6c0f1b7d11")  # namespace of our prompt ids
@@ -263,7 +264,9 @@ class ComfyWorker:
         """Tidy up at the server, as far as it answers, and hang up."""
         self._watch.stop()
         if not self._is_lost:
-            await self._forget_now()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TIDY_S_MAX):
+                    await self._forget_now()
         await self._server.aclose()
 
 

@@ -14,14 +14,19 @@ from itertools import islice
 
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
-from nightkiln.core.errors import NightkilnError
+from nightkiln.core.errors import NightkilnError, most_telling
 from nightkiln.core.model import BatchId, LeaseEnd, Settled
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.story import Opening
+from nightkiln.decisions import Decisions
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
+from nightkiln.goals import Goals
 from nightkiln.journal import FileJournal
+from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import AdoptionReport, adoptable, drop_journals, settled_fields
 from nightkiln.store.claim import Claim
 from nightkiln.store.commit import Committer
@@ -35,52 +40,19 @@ from nightkiln.store.records import (
 )
 from nightkiln.store.store import Store
 
+__all__ = [
+    "ALL_DONE",
+    "BAD_INPUT",
+    "SOME_FAILED",
+    "STOPPED_EARLY",
+    "Night",
+    "Outcome",
+    "StopSwitch",
+]
+
 STOP_POLL_S = 1.0  # how often the store is asked whether somebody wants the run to stop
 LEASES_MAX = 64
 ADOPT_CHUNK = 256  # proven jobs looked up in the plan at once
-
-ALL_DONE, SOME_FAILED, BAD_INPUT, STOPPED_EARLY = 0, 1, 2, 3  # exit codes (design.md)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. Counts are the batch's, over all its runs."""
-
-    batch: str
-    epoch: int
-    store: str
-    exit_code: int
-    total: int
-    done: int
-    reused: int
-    failed: int
-    left: int  # the next run of this batch will do them
-    adopted: int  # made by an earlier run, committed by this one
-    outputs: int  # files verified by this run
-    elapsed_s: float
-    not_released: tuple[str, ...] = ()  # leases that nobody confirmed to have ended
-    stop_reason: str | None = None
-    stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
-
-
-class StopSwitch:
-    """How signals and people end a run: first in order, then at once."""
-
-    def __init__(self) -> None:
-        self._stop: Callable[[str, bool], None] | None = None
-        self._asked: tuple[str, bool] | None = None
-
-    def ask(self, reason: str, *, is_now: bool = False) -> None:
-        """Finish what runs, or with ``is_now`` hand it back. Safe before the run has begun."""
-        self._asked = (reason, is_now)
-        if self._stop is not None:
-            self._stop(reason, is_now)
-
-    def connect(self, stop: Callable[[str, bool], None]) -> None:
-        """The run listens from now on."""
-        self._stop = stop
-        if self._asked is not None:
-            stop(*self._asked)
 
 
 @dataclass(slots=True)
@@ -99,6 +71,8 @@ class Night:
     clock: Callable[[], float]
     shard_rows: int
     release_s_max: float
+    goals: Goals = field(default_factory=Goals)
+    opens: Callable[[Opening], Opening] = lambda usual: usual
     adopted: int = 0
     reused: int = 0
 
@@ -116,19 +90,20 @@ class Night:
             await asyncio.to_thread(self._open, start)
             counts = await self._bring_in(committer)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
-            label = f"{self.batch.batch}-{self.batch.epoch}"
-            scheduler = Scheduler(run_label=label, leases_max=LEASES_MAX)
+            decisions = await self._decisions(jobs=counts.total - counts.settled)
             landing, is_whole = self._landing(), False
             try:
                 if counts.total > counts.settled:
-                    await self._render(scheduler, tally, landing, committer)
+                    await self._render(decisions, tally, landing, committer)
                 await committer.flush()
                 # Everything in the journals is committed now.
                 await asyncio.to_thread(drop_journals, self.store, self.batch)
                 await asyncio.to_thread(self.store.refresh_views)
                 is_whole = True
             finally:
-                outcome = self._outcome(tally, scheduler, landing, self.clock() - started_s)
+                outcome = self._outcome(
+                    tally, decisions.scheduler, landing, self.clock() - started_s
+                )
                 outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
                 await asyncio.shield(asyncio.to_thread(self._close, start, outcome, is_whole))
         return outcome
@@ -176,10 +151,27 @@ class Night:
         )
         return Landing(self.store.blobs, self.store.staging, self.batch.batch, rules)
 
+    async def _decisions(self, *, jobs: int) -> Decisions:
+        return await Decisions.begin(
+            self.store,
+            self.batch,
+            goals=self.goals,
+            jobs=jobs,
+            leases_max=LEASES_MAX,
+            providers=self.providers.values(),
+            clock=self.clock,
+            opens=self.opens,
+            warn=self._warn,
+        )
+
+    async def _warn(self, message: str) -> None:
+        await tell(self.observer, "warning", {"message": message})
+
     async def _render(
-        self, scheduler: Scheduler, tally: Tally, landing: Landing, committer: Committer
+        self, decisions: Decisions, tally: Tally, landing: Landing, committer: Committer
     ) -> None:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(decisions)
             path = self.store.journal_path(self.batch.batch, self.batch.epoch)
             journal = await asyncio.to_thread(FileJournal, path, disk=self.store.disk)
             stack.push_async_callback(journal.close)
@@ -196,24 +188,28 @@ class Night:
                 sink=committer,
                 observer=self.observer,
                 lease_log=self._log_lease,
+                load=decisions.load,
+                story=decisions.tell,
+                blame=decisions.blame,
                 clock=self.clock,
                 release_s_max=self.release_s_max,
             )
-            await self._dispatch(Dispatcher(work, scheduler, tally))
+            await self._dispatch(Dispatcher(work, decisions.scheduler, tally), decisions)
 
-    async def _dispatch(self, dispatcher: Dispatcher) -> None:
+    async def _dispatch(self, dispatcher: Dispatcher, decisions: Decisions) -> None:
         self.switch.connect(lambda reason, is_now: dispatcher.stop(reason, is_now=is_now))
         try:
             async with asyncio.TaskGroup() as group:
                 watchers = (
                     group.create_task(self._heed_stop(dispatcher), name="heed stop"),
                     group.create_task(self._heed_loss(), name="heed loss of the claim"),
+                    group.create_task(decisions.keep_on(), name="keep what is learned"),
                 )
                 await dispatcher.run()
                 for watcher in watchers:
                     watcher.cancel()
         except BaseExceptionGroup as errors:
-            raise _telling(errors) from errors
+            raise most_telling(errors) from errors
 
     async def _heed_stop(self, dispatcher: Dispatcher) -> None:
         """Hear what ``nightkiln stop`` left in the store."""
@@ -282,19 +278,5 @@ class Night:
             not_released=tuple(tally.not_released),
             stop_reason=scheduler.stop_reason if left else None,
             stage_s=dict(landing.times.seconds),
+            usd=scheduler.state.ledger.spent,
         )
-
-
-def _telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of several that says most: ours before a stranger's."""
-    leaves = list(_leaves(errors))
-    ours = [error for error in leaves if isinstance(error, NightkilnError)]
-    return (ours or leaves)[0]
-
-
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
@@ -16,6 +18,9 @@ from pydantic_settings import (
 )
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.terms import AtCap, Fallback, Late
+
+FLAGS = {"budget": "--budget", "fallback": "--fallback", "late": "--late", "at_cap": "--at-cap"}
 
 
 class Settings(BaseSettings):
@@ -40,6 +45,17 @@ class Settings(BaseSettings):
         256, ge=1, le=10_000, description="Settled jobs per commit; a commit is made every 30 s."
     )
     timezone: str = Field("UTC", description="Where a nightly batch's date is taken.")
+    by: str = Field("", description="Deadline: 07:00, 2h, or 2026-12-24T07:00; empty: none.")
+    budget: Decimal | None = Field(
+        None, gt=0, le=1_000_000, description="USD that one run may spend; needed where it costs."
+    )
+    fallback: Fallback = Field(
+        Fallback.AUTO, description="Serverless GPUs: never, auto (where they are better), only."
+    )
+    late: Late = Field(Late.STOP, description="At the deadline: stop, or finish all the same.")
+    at_cap: AtCap = Field(
+        AtCap.FINISH, description="When the budget is spent: finish what is in flight, or cancel."
+    )
     disk: str = Field("", description="For tests: a disk that fails (nightkiln.testing.disk).")
 
     @field_validator("worker_urls", mode="before")
@@ -79,6 +95,12 @@ def _problems(error: Exception) -> list[Problem]:
         return [Problem("nightkiln.toml or NIGHTKILN_*", str(error))]
     fix = "a flag, NIGHTKILN_<NAME> in the environment, or nightkiln.toml sets it"
     return [
-        Problem(f"setting {'.'.join(str(part) for part in one['loc'])}", one["msg"], fix)
-        for one in error.errors(include_url=False)
+        Problem(_setting(one["loc"]), one["msg"], fix) for one in error.errors(include_url=False)
     ]
+
+
+def _setting(place: Sequence[int | str]) -> str:
+    """A setting as its user would look for it."""
+    name = ".".join(str(part) for part in place)
+    flag = FLAGS.get(name)
+    return f"setting {name} ({flag})" if flag is not None else f"setting {name}"

@@ -25,7 +25,10 @@ from nightkiln.catalog.definitions import SAVED_FILE, definitions_for
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import BatchId
 from nightkiln.core.specs import Definitions
+from nightkiln.core.story import Opening
+from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
+from nightkiln.goals import Goals
 from nightkiln.night import Night, Outcome, StopSwitch
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
@@ -148,6 +151,28 @@ def providers(settings: Settings) -> Mapping[str, Provider]:
     return {local.name: local}
 
 
+def _as_usual(opening: Opening) -> Opening:
+    return opening
+
+
+def goals_of(settings: Settings, *, now_s: float) -> Goals:
+    """What the settings hold a run to that begins at ``now_s`` (epoch seconds).
+
+    Raises:
+        BadInput: the deadline is no time, or in the past.
+    """
+    deadline_s = None
+    if settings.by:
+        deadline_s = now_s + seconds_until(settings.by, now_s=now_s, timezone=settings.timezone)
+    return Goals(
+        deadline_s=deadline_s,
+        budget=settings.budget,
+        fallback=settings.fallback,
+        late=settings.late,
+        at_cap=settings.at_cap,
+    )
+
+
 async def run_batch(
     request: Request,
     settings: Settings,
@@ -156,19 +181,24 @@ async def run_batch(
     switch: StopSwitch | None = None,
     clock: Callable[[], float] = time.time,
     rents_from: Mapping[str, Provider] | None = None,
+    opens: Callable[[Opening], Opening] | None = None,
 ) -> Outcome:
     """Work on a batch until it is settled or stopped; resumes what an earlier run left.
 
     ``rents_from``: providers by name, instead of those that the settings make usable.
+    ``opens``: what the scheduler starts from, given what it would start from.
 
     Raises:
-        BadInput: the catalog fails preflight, with every problem; nothing was started.
+        BadInput: the catalog fails preflight, with every problem, the deadline has passed, or
+            something costs money and there is no budget; nothing was started.
         ClaimHeld: another run works on this batch; nothing was started.
         NightkilnError: the run could not go on; everything made until then is committed.
     """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
     catalog = request.catalog
     found = rents_from if rents_from is not None else providers(settings)
+    goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
+    goals.check(found.values())
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())
@@ -201,6 +231,8 @@ async def run_batch(
             clock=clock,
             shard_rows=settings.shard_rows,
             release_s_max=settings.release_s,
+            goals=goals,
+            opens=opens if opens is not None else _as_usual,
         )
         outcome = await night.work()
         counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
@@ -81,6 +81,43 @@ class BatchParams(BaseModel):
         description="Where the date of a nightly is taken. Empty: NIGHTKILN_TIMEZONE, else UTC.",
         json_schema_extra={"position": 7},
     )
+    by: str = Field(
+        "",
+        title="Deadline",
+        description="07:00 (the next one in the time zone), 2h, or 2026-12-24T07:00. "
+        "Empty: NIGHTKILN_BY, else none.",
+        json_schema_extra={"position": 8},
+    )
+    budget: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        title="Budget",
+        description="USD that this run may spend; nothing that costs money is used without it. "
+        "0: NIGHTKILN_BUDGET.",
+        json_schema_extra={"position": 9},
+    )
+    fallback: Literal["", "never", "auto", "only"] = Field(
+        "",
+        title="Fallback",
+        description="Serverless GPUs: never, auto (where they are better), only. "
+        "Empty: NIGHTKILN_FALLBACK, else auto.",
+        json_schema_extra={"position": 10},
+    )
+    late: Literal["", "stop", "finish"] = Field(
+        "",
+        title="Late",
+        description="At the deadline: stop and keep what is made, or finish all the same. "
+        "Empty: NIGHTKILN_LATE, else stop.",
+        json_schema_extra={"position": 11},
+    )
+    at_cap: Literal["", "finish", "cancel"] = Field(
+        "",
+        title="At the budget's end",
+        description="Finish what is being rendered, or cancel it. "
+        "Empty: NIGHTKILN_AT_CAP, else finish.",
+        json_schema_extra={"position": 12},
+    )
 
     def settings(self) -> Settings:
         """Settings of the environment the flow runs in, with what is given here on top."""
@@ -88,6 +125,11 @@ class BatchParams(BaseModel):
             store=self.store or None,
             worker_urls=self.worker_urls,
             timezone=self.timezone or None,
+            by=self.by or None,
+            budget=str(self.budget) if self.budget else None,
+            fallback=self.fallback or None,
+            late=self.late or None,
+            at_cap=self.at_cap or None,
         )
 
 

@@ -9,7 +9,7 @@ from nightkiln.catalog.definitions import definitions_for, fetch_definitions
 from nightkiln.catalog.identity import catalog_digest
 from nightkiln.catalog.jobs import stream_jobs
 from nightkiln.catalog.reading import load_catalog, read_catalog
-from nightkiln.catalog.rows import load_rows, scratch
+from nightkiln.catalog.rows import count_rows, load_rows, scratch
 
 __all__ = [
     "Catalog",
@@ -20,6 +20,7 @@ __all__ = [
     "Prompts",
     "catalog_digest",
     "check",
+    "count_rows",
     "definitions_for",
     "fetch_definitions",
     "load_catalog",

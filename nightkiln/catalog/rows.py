@@ -54,6 +54,38 @@ def load_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Mapping[str, 
     return {name: kind for name, kind, *_ in columns if name != ROW}
 
 
+def count_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> int:
+    """How many rows a catalog has, without bringing them in: Parquet says so by itself.
+
+    Raises:
+        BadInput: as ``load_rows``.
+    """
+    try:
+        con.execute("SET file_search_path = ?", [str(catalog.folder)])
+        source, parameters = _source(con, catalog)
+        count = f"SELECT count(*) FROM {source}"  # noqa: S608 - the user's own query
+        ((rows,),) = con.execute(count, parameters).fetchall()
+    except remote_errors() as error:
+        raise _unreadable(catalog, error) from error
+    finally:
+        con.execute("RESET file_search_path")
+    if rows == 0:
+        raise _empty(catalog)
+    return int(rows if catalog.limit is None else min(rows, catalog.limit))
+
+
+def _unreadable(catalog: Catalog, error: Exception) -> BadInput:
+    what = f"cannot be read: {gist(error)}"
+    fix = "see that the file is there and whole, or the query is right"
+    return BadInput([Problem(prompts_label(catalog), what, fix)])
+
+
+def _empty(catalog: Catalog) -> BadInput:
+    return BadInput(
+        [Problem(prompts_label(catalog), "holds no rows", "there is nothing to render")]
+    )
+
+
 def _is_loaded(con: duckdb.DuckDBPyConnection, key: str) -> bool:
     tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     if "catalog_source" not in tables:
@@ -62,7 +94,6 @@ def _is_loaded(con: duckdb.DuckDBPyConnection, key: str) -> bool:
 
 
 def _load(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
-    where = prompts_label(catalog)
     limit = "" if catalog.limit is None else f" LIMIT {catalog.limit:d}"
     try:
         con.execute("SET file_search_path = ?", [str(catalog.folder)])
@@ -75,13 +106,11 @@ def _load(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         )
         ((rows,),) = con.execute(f"SELECT count(*) FROM {ROWS}").fetchall()  # noqa: S608
     except remote_errors() as error:
-        what = f"cannot be read: {gist(error)}"
-        fix = "see that the file is there and whole, or the query is right"
-        raise BadInput([Problem(where, what, fix)]) from error
+        raise _unreadable(catalog, error) from error
     finally:
         con.execute("RESET file_search_path")
     if rows == 0:
-        raise BadInput([Problem(where, "holds no rows", "there is nothing to render")])
+        raise _empty(catalog)
 
 
 def prompts_label(catalog: Catalog) -> str:

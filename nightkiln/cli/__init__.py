@@ -17,10 +17,14 @@ from nightkiln.cli import (
     init,
     object_info,
     query,
+    quote,
+    rehearse,
+    replay,
     run,
     schema,
     status,
     stop,
+    why,
 )
 from nightkiln.core.errors import BadInput, ClaimHeld, NightkilnError
 from nightkiln.night import BAD_INPUT, STOPPED_EARLY
@@ -37,18 +41,23 @@ app = typer.Typer(
         "[bold]nightkiln init[/bold]  makes a catalog from a workflow and a list of prompts;  "
         "[bold]nightkiln run[/bold]  renders it;  [bold]nightkiln query[/bold]  asks what came out."
         "\n\n"
-        "Settings: flags, else NIGHTKILN_STORE, NIGHTKILN_WORKER_URLS and NIGHTKILN_TIMEZONE in "
-        "the environment, else store, worker_urls and timezone in ./nightkiln.toml.\n\n"
+        "Settings: flags, else NIGHTKILN_STORE, NIGHTKILN_WORKER_URLS, NIGHTKILN_TIMEZONE, "
+        "NIGHTKILN_BY, NIGHTKILN_BUDGET and so on in the environment, else store, worker_urls, "
+        "timezone, by, budget and so on in ./nightkiln.toml.\n\n"
         "Exit codes: 0 all done, 1 some jobs failed, 2 bad input (nothing started), "
         "3 stopped early."
     ),
 )
 app.command("init")(init.init)
 app.command("check")(check.check)
+app.command("quote")(quote.quote)
+app.command("rehearse")(rehearse.rehearse)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)
 app.command("query")(query.query)
+app.command("why")(why.why)
+app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(schema.app, name="schema")

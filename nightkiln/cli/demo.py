@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from nightkiln.cli.demo_market import market_demo
 from nightkiln.cli.options import JsonOption
 from nightkiln.cli.query import show
 from nightkiln.cli.run import say_outcome, watch
+from nightkiln.core.errors import BadInput, Problem
 from nightkiln.demo import (
     INTRODUCTION,
     QUERY,
@@ -28,11 +31,26 @@ from nightkiln.wiring import Request, chosen_catalog, open_store
 QUICK_ROWS = 8
 
 
+class DemoNight(StrEnum):
+    """Which night is shown."""
+
+    MARKET = "market"
+
+
 def demo(
     *,
     store: Annotated[
         str, typer.Option("--store", metavar="DIR", help="Folder for the results.")
     ] = "nightkiln-demo",
+    night: Annotated[
+        DemoNight | None,
+        typer.Option(
+            "--night",
+            metavar="market",
+            help="The other night: an hour on a simulated GPU market in half a minute.",
+            show_default=False,
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"Only the first {QUICK_ROWS} prompts.")
     ] = False,
@@ -46,8 +64,19 @@ def demo(
 
     Example: nightkiln demo --store my-first-store
 
+    The other night rents: cheap machines fail to start, are outbid or damage a result, and what
+    would be late goes to a dear fallback. Its receipt says what was paid, wasted, tried again and
+    sent to the fallback, and why. The market is simulated, so nothing costs money.
+
+    Example: nightkiln demo --night market
+
     Exit codes: those of `nightkiln run`.
     """
+    if night is DemoNight.MARKET:
+        if quick:
+            fix = "leave --quick out: this night is always the same 96 jobs"
+            raise BadInput([Problem("--quick", "is for the night on stand-in workers", fix)])
+        raise typer.Exit(market_demo(store, as_json=as_json).exit_code)
     console = Console(soft_wrap=True, highlight=False)
     if not as_json:
         console.print(INTRODUCTION)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.terms import AtCap, Fallback, Late
 
 CatalogArgument = Annotated[
     Path,
@@ -43,6 +44,54 @@ JsonOption = Annotated[
 LimitOption = Annotated[
     int | None,
     typer.Option("--limit", min=1, metavar="ROWS", help="Only the first so many rows."),
+]
+ByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="WHEN",
+        help="Deadline: the next 07:00 in the time zone of the settings, a duration such as 2h or "
+        "1h30m, or 2026-12-24T07:00. Default: NIGHTKILN_BY, else none.",
+        show_default=False,
+    ),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="USD",
+        help="Most that this run may spend, such as 4.00; nothing that costs money is used without "
+        "it. Default: NIGHTKILN_BUDGET.",
+        show_default=False,
+    ),
+]
+FallbackOption = Annotated[
+    Fallback | None,
+    typer.Option(
+        "--fallback",
+        metavar="never|auto|only",
+        help="Serverless GPUs: never; where they are the better deal or nothing else is in time "
+        "(auto, the default); or nothing else.",
+        show_default=False,
+    ),
+]
+LateOption = Annotated[
+    Late | None,
+    typer.Option(
+        "--late",
+        metavar="stop|finish",
+        help="At the deadline: stop and keep what is made (the default), or finish all the same.",
+        show_default=False,
+    ),
+]
+AtCapOption = Annotated[
+    AtCap | None,
+    typer.Option(
+        "--at-cap",
+        metavar="finish|cancel",
+        help="When the budget is spent: finish what is being rendered (the default), or cancel it.",
+        show_default=False,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

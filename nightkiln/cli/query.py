@@ -37,7 +37,8 @@ def query(
 ) -> None:
     """Ask a store in SQL.
 
-    Views: jobs, jobs_<catalog>, outputs, attempts, catalog_rows, leases, batches.
+    Views: jobs, jobs_<catalog>, outputs, attempts, catalog_rows, leases, batches, scorecard,
+    blocklist.
     `nightkiln query "describe jobs"` lists columns, the catalog's own among them; names say units.
 
     Example: nightkiln query "select status, count(*) from jobs group by 1" --store results
@@ -105,12 +106,12 @@ def _write(store: Store, sql: str, *, as_json: bool) -> None:
             for row in rows:
                 if as_json:
                     line = dict(zip(names, row, strict=True))
-                    sys.stdout.write(json.dumps(line, default=_plain) + "\n")
+                    sys.stdout.write(json.dumps(line, default=plain) + "\n")
                 else:
                     writer.writerow(row)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """What JSON has no word for."""
     if isinstance(value, datetime | date):
         return value.isoformat()

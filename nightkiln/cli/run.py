@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +15,13 @@ import typer
 from rich.console import Console
 
 from nightkiln.cli.options import (
+    AtCapOption,
+    BudgetOption,
+    ByOption,
     CatalogArgument,
+    FallbackOption,
     JsonOption,
+    LateOption,
     LimitOption,
     SetOption,
     StoreOption,
@@ -44,6 +50,11 @@ def run(
             "selection and store, so that the same command resumes.",
         ),
     ] = None,
+    by: ByOption = None,
+    budget: BudgetOption = None,
+    fallback: FallbackOption = None,
+    late: LateOption = None,
+    at_cap: AtCapOption = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
     fresh: Annotated[
@@ -66,13 +77,26 @@ def run(
 
     Example: nightkiln run catalogs/demo --worker-url http://127.0.0.1:8188 --store results
 
+    With a deadline it is as cheap as that allows, and what is not done then stays for the next run:
+
+    Example: nightkiln run catalogs/demo --worker-url http://127.0.0.1:8188 --by 2h
+
     A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
 
     Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,
     count(*) from jobs where status = 'failed' group by 1"` says why), 2 bad input or the batch
-    is being worked on already (nothing started), 3 stopped early; the same command goes on.
+    is being worked on already (nothing started), 3 stopped early (asked to, deadline, budget); the
+    same command goes on.
     """
-    settings = load_settings(store=store, worker_urls=worker_url)
+    settings = load_settings(
+        store=store,
+        worker_urls=worker_url,
+        by=by,
+        budget=budget,
+        fallback=fallback,
+        late=late,
+        at_cap=at_cap,
+    )
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
     request = Request(chosen, object_info=object_info, name=name, is_fresh=fresh)
     outcome = asyncio.run(watch(request, settings, as_json=as_json))
@@ -82,6 +106,13 @@ def run(
 
 async def watch(request: Request, settings: Settings, *, as_json: bool) -> Outcome:
     """Run a batch with whatever display suits the output; signals end it in order."""
+    with watching(as_json=as_json) as (observer, switch):
+        return await run_batch(request, settings, observer, switch=switch)
+
+
+@contextmanager
+def watching(*, as_json: bool) -> Iterator[tuple[Observer, StopSwitch]]:
+    """The display that suits the output, and a switch that signals turn."""
     switch, console = StopSwitch(), Console(stderr=True)
     with ExitStack() as stack:
         observer: Observer
@@ -92,13 +123,13 @@ async def watch(request: Request, settings: Settings, *, as_json: bool) -> Outco
         else:
             observer = PlainLines(sys.stderr)
         stack.enter_context(stopping_on_signals(switch))
-        return await run_batch(request, settings, observer, switch=switch)
+        yield observer, switch
 
 
 def say_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """What came of it, and what to do next."""
     if as_json:
-        sys.stdout.write(json.dumps({"event": "outcome", **asdict(outcome)}) + "\n")
+        sys.stdout.write(json.dumps({"event": "outcome", **asdict(outcome)}, default=float) + "\n")
         return
     for line in outcome_lines(outcome):
         typer.echo(line)

@@ -5,7 +5,7 @@ NightkilnError
   OfferGone           ordinary: another customer was faster
   RenderFailed        one attempt failed; .fault says whose fault it was
     BadOutput         the worker answered, but its file is damaged, blank or too large
-  WorkerLost          the worker does not answer, or has forgotten what it was given
+  WorkerLost          the worker does not answer, or has forgotten what it was given; .loss says why
   ProviderError       a provider's service failed or refused; .provider says which
   ClaimHeld           another run owns the batch; .owner and .since_s say who and since when
   ClaimLost           another run has taken the batch over; this one must stop
@@ -15,10 +15,10 @@ NightkilnError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nightkiln.core.model import Fault
+from nightkiln.core.model import Fault, Loss
 
 
 class NightkilnError(Exception):
@@ -64,7 +64,14 @@ class BadOutput(RenderFailed):
 
 
 class WorkerLost(NightkilnError):
-    """The worker is gone or useless; its jobs belong to others now."""
+    """The worker is gone or useless; its jobs belong to others now.
+
+    ``loss`` says why, where that is known; by itself it is that nobody answers.
+    """
+
+    def __init__(self, message: str, *, loss: Loss = Loss.LOST) -> None:
+        super().__init__(message)
+        self.loss = loss
 
 
 class ProviderError(NightkilnError):
@@ -94,3 +101,18 @@ class StoreConflict(NightkilnError):
 
 class StoreUnusable(NightkilnError):
     """The store cannot be read or written; the message says which path and why."""
+
+
+def most_telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of several that says most: ours before a stranger's."""
+    leaves = list(_leaves(errors))
+    ours = [error for error in leaves if isinstance(error, NightkilnError)]
+    return (ours or leaves)[0]
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,7 +1,7 @@
 """What the scheduler is told (events) and what it asks for (commands).
 
 Events are facts in the past tense, commands are orders. Both are plain data, so a night can be
-written down and played again.
+written down and played again. Times named ``_s`` are seconds on the clock of ``Tick``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from nightkiln.core.model import AttemptId, Fault, JobId, Lease, LeaseId, Offer
+from nightkiln.core.model import AttemptId, Fault, JobId, Lease, LeaseId, Loss, Offer, Usd
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFacts:
+    """What a scheduler has to know of a provider."""
+
+    name: str
+    bills: bool
 
 
 # What happened.
@@ -18,21 +26,36 @@ class Started:
     """The run begins."""
 
     now_s: float
+    providers: tuple[ProviderFacts, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Answer to ``FetchJobs``; ``is_last`` when the catalog has no more."""
+    """Answer to ``FetchJobs``; ``is_last`` when the catalog has no more.
+
+    ``marks`` says, job for job, what a worker has to have loaded for it (a checkpoint); empty when
+    all jobs are alike.
+    """
 
     jobs: tuple[JobId, ...]
     is_last: bool
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """Answer to ``AskOffers``, of all providers together."""
+    """Answer to ``AskOffers``: all that the provider has now."""
 
+    provider: str
     offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFailed:
+    """A provider did not answer, or refused; says nothing about machines."""
+
+    provider: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +67,10 @@ class Rented:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The job's outputs are verified and durable."""
+    """The job's outputs are verified and durable; ``seconds`` the machine was busy with it."""
 
     attempt_id: AttemptId
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +89,23 @@ class Lost:
 
     lease_id: LeaseId
     error: str
+    loss: Loss = Loss.LOST
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Nothing is paid for this lease any more."""
+    """Nothing is paid for this lease any more; ``usd`` is its bill, where it is known."""
 
     lease_id: LeaseId
+    usd: Usd | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Answer to ``ListOwned``: leases of this batch that the provider still bills."""
+
+    provider: str
+    lease_ids: tuple[LeaseId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +133,35 @@ class FetchJobs:
 
 @dataclass(frozen=True, slots=True)
 class AskOffers:
-    """Ask every provider what could be had; answered by ``Offered``."""
+    """Ask what could be had; answered by ``Offered`` or ``ProviderFailed``."""
 
+    provider: str
     count_max: int
 
 
 @dataclass(frozen=True, slots=True)
-class Rent:
-    """Rent and connect; answered by ``Rented`` or ``Lost``."""
+class ListOwned:
+    """Ask what is billed to us; answered by ``Owned`` or ``ProviderFailed``."""
 
-    offer: Offer
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rent:
+    """Rent and connect; answered by ``Rented`` or ``Lost``, and in the end by ``Released``."""
+
+    offer: Offer  # its ``startup_s`` is how long the start may take
     lease_id: LeaseId
+    expires_at_s: float  # then it ends by itself, whatever became of us
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Let the lease live until ``expires_at_s``."""
+
+    lease_id: LeaseId
+    expires_at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +179,7 @@ class Cancel:
 
     lease_id: LeaseId
     attempt_id: AttemptId
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +188,16 @@ class Release:
 
     lease_id: LeaseId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Remember, also in later nights, not to rent this machine for ``ttl_s``."""
+
+    provider: str
+    machine: str
+    cause: str
+    ttl_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +217,29 @@ class Stop:
 
 
 Event: TypeAlias = (
-    Started | Queued | Offered | Rented | Rendered | Failed | Lost | Released | StopRequested | Tick
+    Started
+    | Queued
+    | Offered
+    | ProviderFailed
+    | Rented
+    | Rendered
+    | Failed
+    | Lost
+    | Released
+    | Owned
+    | StopRequested
+    | Tick
 )
-Command: TypeAlias = FetchJobs | AskOffers | Rent | Submit | Cancel | Release | GiveUp | Stop
+Command: TypeAlias = (
+    FetchJobs
+    | AskOffers
+    | ListOwned
+    | Rent
+    | Extend
+    | Submit
+    | Cancel
+    | Release
+    | Blame
+    | GiveUp
+    | Stop
+)

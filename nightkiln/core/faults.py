@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from nightkiln.core.model import Fault
+from nightkiln.core.model import Fault, Host, Offer
 
-ATTEMPTS_MAX = 3  # failed tries of one job, wherever
+ATTEMPTS_MAX = 3  # failed tries of one job, wherever, whoever was to blame
 LOSSES_MAX = 5  # machines lost under one job before the job itself is suspected
+POISON_MAX = 2  # healthy machines on which a job fails: then it is the job
+OUT_OF_MEMORY = "oom"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How one try ended; ``fault`` is None when its machine was lost under it."""
+
+    fault: Fault | None
+    kind: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,25 +28,53 @@ class Tries:
 
     failures: int = 0
     losses: int = 0
-    places: frozenset[str] = frozenset()  # refs of the offers where it failed
+    places: frozenset[Host] = frozenset()  # machines where it failed
+    doubted: frozenset[Host] = frozenset()  # ... and might itself have been to blame
+    vram_gb_over: float = 0.0  # it needs more than so much GPU memory
+    error: str = ""  # of the last failure
 
-    def after(self, fault: Fault | None, *, where: str) -> Tries:
-        """One more try is over; ``fault`` is None when its machine was lost under it.
+    def after(self, failure: Failure, offer: Offer) -> Tries:
+        """One more try is over.
 
         A lost machine says nothing about the job, and neither does a market that takes a
         machine back, so only real failures count as tries.
         """
-        if fault is Fault.MARKET:
+        if failure.fault is Fault.MARKET:
             return self
-        if fault is None:
-            return Tries(self.failures, self.losses + 1, self.places)
-        return Tries(self.failures + 1, self.losses, self.places | {where})
+        if failure.fault is None:
+            return replace(self, losses=self.losses + 1)
+        where = frozenset((offer.host_key,))
+        vram = self.vram_gb_over
+        if failure.kind == OUT_OF_MEMORY and offer.vram_gb is not None:
+            vram = max(vram, offer.vram_gb)
+        return replace(
+            self,
+            failures=self.failures + 1,
+            places=self.places | where,
+            doubted=self.doubted | where if failure.fault is Fault.UNKNOWN else self.doubted,
+            vram_gb_over=vram,
+            error=failure.error,
+        )
+
+    def allows(self, offer: Offer) -> bool:
+        """Whether another try may be there: never twice on one machine."""
+        if offer.host_key in self.places:
+            return False
+        return offer.vram_gb is None or offer.vram_gb > self.vram_gb_over
 
 
-def verdict(tries: Tries, fault: Fault | None) -> Fault | None:
-    """The fault with which a job is given up, or None when it gets another try."""
+def verdict(
+    tries: Tries, fault: Fault | None, *, is_healthy: Callable[[Host], bool]
+) -> Fault | None:
+    """The fault with which a job is given up, or None when it gets another try.
+
+    What could be the job's fault or the machine's (``UNKNOWN``) is the job's once it failed on
+    two machines that render other jobs well.
+    """
     if fault in {Fault.JOB, Fault.OURS}:
         return fault  # it would fail everywhere
+    if sum(is_healthy(host) for host in tries.doubted) >= POISON_MAX:
+        return Fault.JOB
     if tries.failures >= ATTEMPTS_MAX:
         return fault if fault is not None else Fault.UNKNOWN
     if tries.losses >= LOSSES_MAX:

@@ -12,6 +12,7 @@ JobId = NewType("JobId", str)  # sha256 hex over everything that shapes the pixe
 LeaseId = NewType("LeaseId", str)  # ours, chosen before renting, so that a retry cannot rent twice
 AttemptId = NewType("AttemptId", str)  # unique in the life of a store: <batch>-<epoch>-<number>
 Ticket = NewType("Ticket", str)  # names one submitted job at one worker; another process may ask it
+Host: TypeAlias = tuple[str, str]  # a machine: its provider, and the provider's name for it
 Usd = Decimal
 
 Value: TypeAlias = str | int | float | bool  # what a catalog row can put into a node's input
@@ -26,6 +27,17 @@ class Fault(StrEnum):
     MARKET = "market"  # nobody's fault: outbid, evicted, throttled
     OURS = "ours"  # our catalog, environment or code: no machine is to blame
     UNKNOWN = "unknown"  # could be the job or the machine; another machine will tell
+
+
+class Loss(StrEnum):
+    """Why a lease is gone."""
+
+    GONE = "gone"  # somebody else was faster: it never was ours
+    REFUSED = "refused"  # the provider's service failed: no machine is to blame
+    STARTUP = "startup"  # it did not come up, and said so
+    SLOW = "slow"  # it did not come up within its limit
+    MARKET = "market"  # taken back: outbid, evicted
+    LOST = "lost"  # it stopped answering
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +82,14 @@ class Offer:
     idle_tail_s: float = 0.0  # billed after the last job, as serverless containers linger
 
     @property
-    def host_key(self) -> tuple[str, str]:
+    def host_key(self) -> Host:
         """Which machine this is: what a scorecard and a blocklist remember."""
         return (self.provider, self.machine or self.ref)
+
+    @property
+    def is_serverless(self) -> bool:
+        """Whether it belongs to a fallback."""
+        return self.kind is Kind.SERVERLESS
 
     @property
     def is_free(self) -> bool:

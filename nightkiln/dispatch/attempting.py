@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,11 +53,21 @@ class Attempting:
         rendered = await worker.result(self.ticket)
         downloading_s = self.shell.now_s()
         fetched = await self.shell.work.landing.fetch(bound, rendered, self.id, self.life.trust)
-        # From here on there is no way back: a result that is being kept is never cut off.
-        self.life.renders[self.id].is_landing = True
-        self._record("done", gpu_s=rendered.timings.gpu_s)
-        await self._land(fetched, self.shell.now_s() - downloading_s)
+        if self.hand.is_landing:  # the same job on another machine was faster
+            self.shell.work.landing.discard([one.path for one in fetched])
+            self._record("hedge", gpu_s=rendered.timings.gpu_s)
+            self._too_late()
+        else:
+            # From here on there is no way back: a result that is being kept is never cut off.
+            self.hand.is_landing = self.life.renders[self.id].is_landing = True
+            self._record("done", gpu_s=rendered.timings.gpu_s)
+            await self._land(fetched, self.shell.now_s() - downloading_s, rendered.timings.gpu_s)
         await worker.forget(self.ticket)
+
+    def _too_late(self) -> None:
+        self.shell.tally.worker(self.life.id, running=-1)
+        lost_race = Failed(self.id, Fault.MARKET, "hedge", "another machine was faster")
+        self.shell.events.put_nowait(lost_race)
 
     async def _journal_ticket(self, ticket: Ticket) -> None:
         fields = {
@@ -71,7 +80,7 @@ class Attempting:
         }
         await self.shell.work.journal.append("ticket", fields)
 
-    async def _land(self, fetched: Sequence[Fetched], download_s: float) -> None:
+    async def _land(self, fetched: Sequence[Fetched], download_s: float, gpu_s: float) -> None:
         outputs = await self.shell.work.landing.keep(self.hand.job.id, fetched)
         settled = Settled(
             job=self.hand.job,
@@ -85,7 +94,7 @@ class Attempting:
         await self.shell.settle("rendered", settled)
         self.life.jobs_done += 1
         self.shell.tally.job_done(self.life.id, len(outputs), self.shell.now_s())
-        self.shell.events.put_nowait(Rendered(self.id))
+        self.shell.events.put_nowait(Rendered(self.id, gpu_s))
 
     async def _failed(self, error: RenderFailed) -> None:
         self.life.attempts_failed += 1
@@ -116,7 +125,7 @@ class Attempting:
         # Results on their way into the store must be told before the loss: the scheduler hands
         # every other job of this lease to somebody else at once.
         await self.life.wind_down()
-        self.shell.events.put_nowait(Lost(self.life.id, str(error)))
+        self.shell.events.put_nowait(Lost(self.life.id, str(error), error.loss))
         await self.life.tell_lost(self.shell)
 
     async def _cancelled(self) -> None:
@@ -136,9 +145,24 @@ class Attempting:
         if self.life.is_lost:
             submitting.cancel()
             return
-        with contextlib.suppress(WorkerLost, RenderFailed, TimeoutError):
+        try:
             async with asyncio.timeout(CANCEL_S_MAX):
                 await worker.cancel(await submitting)
+        except RenderFailed:
+            pass  # it never began there
+        except (WorkerLost, TimeoutError) as error:
+            await self._found_lost(str(error) or f"no answer in {CANCEL_S_MAX:.0f} s")
+
+    async def _found_lost(self, error: str) -> None:
+        """A machine that cannot be told to stop a job is not there any more."""
+        life = self.life
+        if not life.is_lost:
+            life.is_lost, life.reason = True, error
+            if not life.is_release_asked:
+                life.renders[self.id].is_telling = True
+                await life.wind_down()  # results on their way are told before the loss
+                self.shell.events.put_nowait(Lost(life.id, error))
+            await life.tell_lost(self.shell)
 
     def _record(
         self,
@@ -162,7 +186,9 @@ class Attempting:
 
 async def give_up(shell: Shell, job_id: JobId, fault: Fault, error: str) -> None:
     """End a job as one explained failure."""
-    hand = shell.in_hand[job_id]
+    hand = shell.in_hand.get(job_id)
+    if hand is None:
+        return  # its result came after all
     settled = Settled(
         job=hand.job,
         status="failed",

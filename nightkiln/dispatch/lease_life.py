@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import stamina
 
+from nightkiln.core.budget import rent_usd, traffic_usd
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.events import Lost, Released, Rented
-from nightkiln.core.model import Attempt, AttemptId, Fault, Lease, LeaseEnd, LeaseId, Offer
+from nightkiln.core.model import (
+    Attempt,
+    AttemptId,
+    Fault,
+    Lease,
+    LeaseEnd,
+    LeaseId,
+    Loss,
+    Offer,
+    Usd,
+)
 from nightkiln.dispatch.landing import Trust
 from nightkiln.dispatch.shell import Shell
 from nightkiln.ports.provider import Provider
 from nightkiln.ports.worker import Worker
 
-LEASE_S = 3600.0  # life of a lease that nobody extends (design.md: the dead man's deadline)
-
 RELEASE_TRY_S_MAX = 20.0  # for one answer of the provider
-CANCEL_S_MAX = 5.0  # to tell a worker that its job is not wanted any more
+CANCEL_S_MAX = 3.0  # to tell a worker that its job is not wanted any more
 
 
 @dataclass(slots=True)
@@ -51,6 +61,7 @@ class LeaseLife:
     id: LeaseId
     offer: Offer
     rented_s: float  # epoch seconds
+    expires_s: float  # epoch seconds
     lease: Lease | None = None
     worker: Worker | None = None
     ready_s: float | None = None
@@ -73,10 +84,16 @@ class LeaseLife:
         own = asyncio.current_task()
         tasks = [render.task for render in self.renders.values() if render.task is not own]
         for render in list(self.renders.values()):
-            if render.is_cancellable and render.task is not own:
+            # One that is handed back already hears within seconds whether the machine still lives.
+            if render.is_cancellable and not render.is_cancelled and render.task is not own:
                 render.task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    @property
+    def is_release_asked(self) -> bool:
+        """Whether it is on its way out."""
+        return self._release_asked.is_set()
 
     async def live(self, shell: Shell) -> None:
         """Rent, connect, wait for the order to release; then release, whatever happened."""
@@ -87,7 +104,7 @@ class LeaseLife:
                 await self._serve(shell, provider)
         except (OfferGone, WorkerLost, ProviderError) as error:
             self._connecting, self.is_lost, self.reason = None, True, str(error)
-            shell.events.put_nowait(Lost(self.id, str(error)))
+            shell.events.put_nowait(Lost(self.id, str(error), _loss(error)))
             await self.tell_lost(shell)
         except asyncio.CancelledError:
             own = asyncio.current_task()
@@ -102,6 +119,15 @@ class LeaseLife:
         self._release_asked.set()
         if self._connecting is not None:
             self._connecting.cancel()
+
+    async def extend(self, shell: Shell, expires_s: float) -> None:
+        """Let it live longer: the same rent again, with a later end."""
+        self.expires_s = max(self.expires_s, expires_s)
+        if self.lease is None or self._release_asked.is_set():
+            return
+        provider = shell.work.providers[self.offer.provider]
+        with contextlib.suppress(OfferGone, ProviderError):  # then it ends as first agreed
+            await provider.rent(self.offer, self.id, shell.work.need, expires_at_s=self.expires_s)
 
     async def _serve(self, shell: Shell, provider: Provider) -> None:
         async with self._connected(shell, provider) as worker:
@@ -122,7 +148,7 @@ class LeaseLife:
     @asynccontextmanager
     async def _connected(self, shell: Shell, provider: Provider) -> AsyncIterator[Worker]:
         lease = self.lease = await provider.rent(
-            self.offer, self.id, shell.work.need, expires_at_s=self.rented_s + LEASE_S
+            self.offer, self.id, shell.work.need, expires_at_s=self.expires_s
         )
         shell.tally.add_worker(lease)
         async with shell.watched(lease), provider.connect(lease) as worker:
@@ -140,12 +166,21 @@ class LeaseLife:
             await releasing
             raise
         # Also when nobody confirmed it: a run that waits for that would never end.
-        shell.events.put_nowait(Released(self.id))
+        shell.events.put_nowait(Released(self.id, self._usd(shell)))
+
+    def _usd(self, shell: Shell) -> Usd:
+        """What this lease has come to by our own count: its bill may be lower, never dearer."""
+        if self.lease is None:
+            return Usd(0)  # it never was ours
+        life_s = max(0.0, shell.now_s() - self.rented_s)
+        return rent_usd(self.offer, life_s) + traffic_usd(
+            self.offer, shell.work.load, self.jobs_done
+        )
 
     async def _release(self, shell: Shell, provider: Provider) -> None:
         error = await self._stop_paying(shell, provider)
         if error is None:
-            await shell.work.lease_log(self._end(shell.now_s(), self.reason))
+            await shell.work.lease_log(self._end(shell, shell.now_s(), self.reason))
             shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
             if not self.is_lost:  # else people have been told already why it went
                 await shell.tell("lease_released", {**self._facts(), "reason": self.reason})
@@ -154,7 +189,7 @@ class LeaseLife:
         shell.tally.worker(self.id, state="not released")
         await self._tell_not_released(shell, provider, error)
         said = f"not confirmed released ({error}); {self.reason}"
-        await shell.work.lease_log(self._end(None, said))
+        await shell.work.lease_log(self._end(shell, None, said))
 
     async def _stop_paying(self, shell: Shell, provider: Provider) -> str | None:
         """Release, again and again for a bounded time; None, or what went wrong the last time."""
@@ -164,7 +199,11 @@ class LeaseLife:
                 await provider.release([self.id])
 
         caller = stamina.AsyncRetryingCaller(
-            attempts=None, timeout=shell.work.release_s_max, wait_initial=0.1, wait_max=5.0
+            attempts=None,
+            timeout=shell.work.release_s_max,
+            wait_initial=0.1,
+            wait_max=5.0,
+            wait_jitter=0.0,  # a night that is played twice is the same night
         )
         try:
             await caller.on(Exception)(release)
@@ -178,7 +217,7 @@ class LeaseLife:
         fields = {"provider": provider.name, "error": error, "what_to_do": what_to_do}
         await shell.tell("lease_not_released", {**self._facts(), **fields})
 
-    def _end(self, released_s: float | None, reason: str) -> LeaseEnd:
+    def _end(self, shell: Shell, released_s: float | None, reason: str) -> LeaseEnd:
         return LeaseEnd(
             lease=self.lease if self.lease is not None else Lease(self.id, self.offer),
             rented_s=self.rented_s,
@@ -188,6 +227,7 @@ class LeaseLife:
             jobs_done=self.jobs_done,
             attempts_failed=self.attempts_failed,
             busy_s=self.busy_s,
+            usd=self._usd(shell),
         )
 
     async def tell_lost(self, shell: Shell) -> None:
@@ -228,3 +268,14 @@ class LeaseLife:
             fault=fault,
             error=error,
         )
+
+
+def _loss(error: OfferGone | WorkerLost | ProviderError) -> Loss:
+    """Why a lease did not come up."""
+    match error:
+        case OfferGone():
+            return Loss.GONE
+        case ProviderError():
+            return Loss.REFUSED
+        case WorkerLost():
+            return Loss.STARTUP if error.loss is Loss.LOST else error.loss

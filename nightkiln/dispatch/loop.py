@@ -8,17 +8,26 @@ protocol of a result: verified, put under its own name, journaled, and only then
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Sequence
 from typing import assert_never
 
 from nightkiln.core.errors import ProviderError
 from nightkiln.core.events import (
     AskOffers,
+    Blame,
     Cancel,
     Command,
+    Event,
+    Extend,
+    Failed,
     FetchJobs,
     GiveUp,
+    ListOwned,
     Offered,
+    Owned,
+    ProviderFacts,
+    ProviderFailed,
     Queued,
     Release,
     Rent,
@@ -28,14 +37,13 @@ from nightkiln.core.events import (
     Submit,
     Tick,
 )
-from nightkiln.core.model import LeaseId, Offer
+from nightkiln.core.model import Fault, LeaseId
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.story import Step, told_error
 from nightkiln.dispatch.attempting import Attempting, give_up
 from nightkiln.dispatch.lease_life import LeaseLife, Render
 from nightkiln.dispatch.shell import InHand, Shell, Work
 from nightkiln.dispatch.tally import Tally
-
-TICK_S = 1.0
 
 
 class Dispatcher:
@@ -54,7 +62,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Work until everything is settled or the run stops."""
         self._shell.tally.started_s = self._shell.now_s()
-        self._shell.events.put_nowait(Started(asyncio.get_running_loop().time()))
+        self._shell.events.put_nowait(Started(self._time_s(), self._provider_facts()))
         async with asyncio.TaskGroup() as group:
             self._group = group
             ticking = group.create_task(self._tick(), name="tick")
@@ -63,7 +71,7 @@ class Dispatcher:
                 if isinstance(event, StopRequested):
                     # Whoever asks hears at once: an orderly end may take a render's time.
                     self._start(self._shell.tell("stopping", {"reason": _heard(event)}), "tell")
-                for command in self._scheduler.handle(event):
+                for command in self._decide(event):
                     self._carry_out(command)
                 # A task that is cancelled before its first step would end without a word; the
                 # queue alone does not let it take that step.
@@ -71,33 +79,94 @@ class Dispatcher:
             ticking.cancel()
         await self._shell.tell_progress()
 
+    def _decide(self, event: Event) -> Sequence[Command]:
+        """Ask the scheduler, and have it written down, also how it breaks."""
+        story = self._shell.work.story
+        try:
+            commands = self._scheduler.handle(event)
+        except Exception as error:
+            if story is not None:
+                story(Step(event, error=told_error(error)))
+            raise
+        if story is not None:
+            story(Step(event, tuple(commands)))
+        return commands
+
+    def _provider_facts(self) -> tuple[ProviderFacts, ...]:
+        providers = self._shell.work.providers.values()
+        return tuple(ProviderFacts(provider.name, provider.bills) for provider in providers)
+
+    def _time_s(self) -> float:
+        """The clock of the scheduler's events."""
+        return asyncio.get_running_loop().time()
+
     def _carry_out(self, command: Command) -> None:
         match command:
-            case FetchJobs(count_max):
-                self._start(self._fetch_jobs(count_max), "fetch jobs")
-            case AskOffers(count_max):
-                self._start(self._ask_offers(count_max), "ask offers")
-            case Rent(offer, lease_id):
-                life = LeaseLife(lease_id, offer, self._shell.now_s())
-                self._lives[lease_id] = life
-                self._start(life.live(self._shell), f"lease {lease_id}")
+            case FetchJobs() | AskOffers() | ListOwned():
+                self._ask(command)
+            case Rent() | Extend() | Release():
+                self._change_lease(command)
             case Submit():
                 self._submit(command)
             case Cancel(lease_id, attempt_id):
                 render = self._lives[lease_id].renders.get(attempt_id)
                 if render is not None:
                     render.cancel()
-            case Release(lease_id, reason):
-                self._lives[lease_id].ask_release(reason)
             case GiveUp(job_id, fault, error):
                 self._start(give_up(self._shell, job_id, fault, error), f"give up {job_id}")
+            case Blame(machine=machine):
+                if self._shell.work.blame is not None:
+                    self._start(self._shell.work.blame(command), f"blame {machine}")
             case Stop(reason):
                 self._start(self._shell.tell("stopping", {"reason": reason}), "tell")
             case _:
                 assert_never(command)
 
+    def _ask(self, command: FetchJobs | AskOffers | ListOwned) -> None:
+        match command:
+            case FetchJobs(count_max):
+                self._start(self._fetch_jobs(count_max), "fetch jobs")
+            case AskOffers(provider, count_max):
+                self._start(self._ask_offers(provider, count_max), f"ask {provider}")
+            case ListOwned(provider):
+                self._start(self._list_owned(provider), f"list {provider}")
+            case _:
+                assert_never(command)
+
+    def _change_lease(self, command: Rent | Extend | Release) -> None:
+        match command:
+            case Rent(offer, lease_id, expires_at_s):
+                life = LeaseLife(lease_id, offer, self._shell.now_s(), self._epoch_s(expires_at_s))
+                self._lives[lease_id] = life
+                self._start(life.live(self._shell), f"lease {lease_id}")
+            case Extend(lease_id, expires_at_s):
+                extending = self._lives[lease_id].extend(self._shell, self._epoch_s(expires_at_s))
+                self._start(extending, f"extend {lease_id}")
+            case Release(lease_id, reason):
+                life_here = self._lives.get(lease_id)
+                if life_here is not None:
+                    life_here.ask_release(reason)
+                else:
+                    self._start(self._send_back(lease_id), f"send back {lease_id}")
+            case _:
+                assert_never(command)
+
+    def _epoch_s(self, time_s: float) -> float:
+        return self._shell.now_s() + time_s - self._time_s()
+
+    async def _send_back(self, lease_id: LeaseId) -> None:
+        """Release what a dead run of this batch has left behind; every provider may be asked."""
+        for provider in self._shell.work.providers.values():
+            if provider.bills:
+                with contextlib.suppress(ProviderError):  # the next listing shows it again
+                    await provider.release([lease_id])
+
     def _submit(self, command: Submit) -> None:
-        life, hand = self._lives[command.lease_id], self._shell.in_hand[command.job_id]
+        life, hand = self._lives[command.lease_id], self._shell.in_hand.get(command.job_id)
+        if hand is None:  # its result came meanwhile, and is about to be told
+            settled = Failed(command.attempt_id, Fault.MARKET, "settled", "it has its result")
+            self._shell.events.put_nowait(settled)
+            return
         attempting = Attempting(self._shell, life, hand, command.attempt_id, self._shell.now_s())
         task = self._start(attempting.run(), f"render {command.attempt_id}")
         life.renders[command.attempt_id] = Render(task)
@@ -109,9 +178,9 @@ class Dispatcher:
 
     async def _tick(self) -> None:
         while True:
-            self._shell.events.put_nowait(Tick(asyncio.get_running_loop().time()))
+            self._shell.events.put_nowait(Tick(self._time_s()))
             await self._shell.tell_progress()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._shell.work.tick_s)
 
     async def _fetch_jobs(self, count_max: int) -> None:
         jobs, is_last = await asyncio.to_thread(self._shell.work.source.take, count_max)
@@ -120,15 +189,26 @@ class Dispatcher:
             self._shell.in_hand[job.id] = InHand(job, now_s)
         self._shell.events.put_nowait(Queued(tuple(job.id for job in jobs), is_last))
 
-    async def _ask_offers(self, count_max: int) -> None:
-        work, found = self._shell.work, list[Offer]()
-        for provider in work.providers.values():
-            try:
-                found += await provider.offers(work.need, limit=count_max)
-            except ProviderError as error:
-                fields = {"provider": provider.name, "error": str(error)}
-                await self._shell.tell("provider_failed", fields)
-        self._shell.events.put_nowait(Offered(tuple(found)))
+    async def _ask_offers(self, name: str, count_max: int) -> None:
+        work = self._shell.work
+        try:
+            offers = await work.providers[name].offers(work.need, limit=count_max)
+        except ProviderError as error:
+            await self._provider_failed(name, error)
+        else:
+            self._shell.events.put_nowait(Offered(name, tuple(offers)))
+
+    async def _list_owned(self, name: str) -> None:
+        try:
+            owned = await self._shell.work.providers[name].owned()
+        except ProviderError as error:
+            await self._provider_failed(name, error)
+        else:
+            self._shell.events.put_nowait(Owned(name, tuple(owned)))
+
+    async def _provider_failed(self, name: str, error: ProviderError) -> None:
+        self._shell.events.put_nowait(ProviderFailed(name, str(error)))
+        await self._shell.tell("provider_failed", {"provider": name, "error": str(error)})
 
 
 def _heard(asked: StopRequested) -> str:

@@ -6,21 +6,37 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from nightkiln.core.events import Event
-from nightkiln.core.model import Attempt, BoundJob, Job, JobId, Lease, LeaseEnd, Need, Settled
-from nightkiln.dispatch.landing import Landing
+from nightkiln.core.events import Blame, Event
+from nightkiln.core.model import (
+    Attempt,
+    AttemptId,
+    BoundJob,
+    Job,
+    JobId,
+    Lease,
+    LeaseEnd,
+    Need,
+    Output,
+    Settled,
+)
+from nightkiln.core.story import Step
+from nightkiln.core.terms import Load
+from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.dispatch.tally import Tally
 from nightkiln.ports.journal import Journal
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.ports.worker import Rendered
 
 _log = logging.getLogger(__name__)
 
+TICK_S = 1.0
 RELEASE_S_MAX = 60.0  # for which the release of one lease is tried again
 OBSERVER_S_MAX = 5.0  # an observer that takes longer misses what it is told
 
@@ -39,6 +55,21 @@ class Sink(Protocol):
         """Take one; waits while the store is slower than the fleet."""
 
 
+class Harbour(Protocol):
+    """Where outputs come home to: ``Landing``, or in a rehearsal nothing at all."""
+
+    async def fetch(
+        self, job: BoundJob, rendered: Rendered, attempt_id: AttemptId, trust: Trust
+    ) -> Sequence[Fetched]:
+        """Download and verify every output, or none."""
+
+    async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
+        """Give verified files their place; durable when this returns."""
+
+    def discard(self, paths: Sequence[Path]) -> None:
+        """Drop files that will not be kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a run works on and with."""
@@ -47,13 +78,17 @@ class Work:
     source: JobSource
     bind: Callable[[Job], BoundJob]
     providers: Mapping[str, Provider]
-    landing: Landing
+    landing: Harbour
     journal: Journal
     journal_fields: Callable[[Settled], Mapping[str, Any]]
     sink: Sink
     observer: Observer
     lease_log: Callable[[LeaseEnd], Awaitable[None]]
+    load: Load = field(default_factory=Load)
+    blame: Callable[[Blame], Coroutine[None, None, None]] | None = None  # remembers bad machines
+    story: Callable[[Step], None] | None = None  # hears everything; neither waits nor fails
     clock: Callable[[], float] = time.time
+    tick_s: float = TICK_S
     release_s_max: float = RELEASE_S_MAX
 
 
@@ -64,6 +99,7 @@ class InHand:
     job: Job
     queued_s: float
     attempts: list[Attempt] = field(default_factory=list)
+    is_landing: bool = False  # a result is on its way into the store: any other comes too late
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ def outcome_facts(outcome: Outcome) -> list[str]:
         f"batch {outcome.batch}: {outcome.done} of {outcome.total} jobs done{reused}, "
         f"{outcome.failed} failed, {outcome.left} left, in {duration(outcome.elapsed_s)}"
     )
-    facts = [first]
+    facts = [first + (f", for {outcome.usd:.2f} USD" if outcome.usd else "")]
     if outcome.stop_reason is not None:
         facts.append(f"stopped early: {outcome.stop_reason}")
     if outcome.not_released:

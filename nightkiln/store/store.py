@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightkiln.blobs import LocalBlobs
 from nightkiln.core.errors import BadInput, Problem, StoreUnusable
+from nightkiln.core.learning import Scores
+from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.store.records import BATCHES, LEASES
 from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
+from nightkiln.store.scores import MARKET, market_json
 from nightkiln.store.views import CatalogColumns, glob_root, merged, sql_file, views_sql
 from nightkiln.temporary import temporary_folder
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 MARKER = "nightkiln-store.json"  # what makes a folder a store
 VIEWS_SQL = "views.sql"
 DATABASE = "nightkiln.duckdb"
+STORIES = "stories"
+STORY_SUFFIX = ".jsonl.gz"
 BATCH_NAME_CHARS_MAX = 100
 
 _BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -108,6 +114,17 @@ class Store:
         """Where a run keeps its journal."""
         return self.root / "journal" / batch / f"{epoch:06d}.jsonl"
 
+    def story_path(self, batch: BatchId) -> Path:
+        """Where a run keeps what its scheduler was told and answered."""
+        name = f"{batch.batch}-{batch.epoch:06d}{STORY_SUFFIX}"
+        return self.root / STORIES / f"dt={batch.date}" / name
+
+    def story_paths(self, batch: str) -> list[Path]:
+        """The stories of a batch's runs, in the order of the runs."""
+        name = re.compile(re.escape(batch) + r"-[0-9]{6,}" + re.escape(STORY_SUFFIX))
+        found = (path for path in (self.root / STORIES).glob("dt=*/*") if name.fullmatch(path.name))
+        return sorted(found, key=lambda path: path.name)
+
     def glob(self, kind: str) -> str:
         """A SQL string that names all Parquet files of ``results``, ``leases`` or ``batches``."""
         return f"'{glob_root(str(self.root))}{kind}/*/*.parquet'"
@@ -115,7 +132,7 @@ class Store:
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with all views, as fresh as the store."""
         con = _connection()
-        con.execute(views_sql(str(self.root), self.catalogs()))
+        con.execute(self._views_sql(str(self.root), self.catalogs()))
         return con
 
     def catalogs(self) -> list[CatalogColumns]:
@@ -132,11 +149,15 @@ class Store:
         """
         catalogs = self.catalogs()
         # The header names the root, so a store that was moved gets its absolute paths anew.
-        text = sql_file("how_to", root=json.dumps(str(self.root))) + views_sql("", catalogs)
+        text = sql_file("how_to", root=json.dumps(str(self.root))) + self._views_sql("", catalogs)
         if self._has_views(text) and self.blobs.size(DATABASE) is not None:
             return
-        self._write_database(views_sql(str(self.root), catalogs))
+        self._write_database(self._views_sql(str(self.root), catalogs))
         self.blobs.put(VIEWS_SQL, text.encode())
+
+    def _views_sql(self, root: str, catalogs: Sequence[CatalogColumns]) -> str:
+        has_scores = next(iter(self.blobs.list(MARKET)), None) is not None
+        return views_sql(root, catalogs, has_scores=has_scores)
 
     def _has_views(self, text: str) -> bool:
         try:
@@ -157,6 +178,7 @@ class Store:
     def _make(self) -> None:
         for kind, schema in _SCHEMAS.items():
             self.blobs.create(f"{kind}/{_EMPTY}", parquet_bytes(schema.empty_table()))
+        self.blobs.create(f"{MARKET}0.json", market_json(Scores(), (), (), now_s=0.0))
         # The marker is last: a store that was half made is no store, and is made again.
         marker = json.dumps({"kind": "nightkiln store", "schema_version": SCHEMA_VERSION})
         self.blobs.create(MARKER, marker.encode() + b"\n")

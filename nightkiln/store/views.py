@@ -17,7 +17,17 @@ from typing import Any
 UNFOLDED_MAX = 500  # columns that views show; the JSON holds all
 NAME_CHARS_MAX = 200
 
-VIEWS = ("jobs", "outputs", "attempts", "catalog_rows", "leases", "runs", "batches")
+VIEWS = (
+    "jobs",
+    "outputs",
+    "attempts",
+    "catalog_rows",
+    "leases",
+    "runs",
+    "batches",
+    "scorecard",
+    "blocklist",
+)
 
 # What ``jobs`` has of its own: these names win over a catalog's.
 OWN_COLUMNS = frozenset(
@@ -129,8 +139,11 @@ def merged(records: Iterable[tuple[str, str]]) -> list[CatalogColumns]:
     return [found[catalog] for catalog in sorted(found)]
 
 
-def views_sql(root: str, catalogs: Sequence[CatalogColumns]) -> str:
-    """Statements that create every view over the store at ``root`` ("": the current folder)."""
+def views_sql(root: str, catalogs: Sequence[CatalogColumns], *, has_scores: bool) -> str:
+    """Statements that create every view over the store at ``root`` ("": the current folder).
+
+    Views over scores need a file to begin with, which stores of before do not have.
+    """
     shared = _unfolded(catalogs)
     parts = [sql_file(name, root=glob_root(root)) for name in ("results", "settled", "leases")]
     parts += [sql_file("runs", root=glob_root(root)), sql_file("batches")]
@@ -144,6 +157,8 @@ def views_sql(root: str, catalogs: Sequence[CatalogColumns]) -> str:
         where = f"\nwhere s.catalog = {literal(one.catalog)}"
         unfolded = _unfolded([one])
         parts += [sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)]
+    if has_scores:
+        parts += [sql_file(name, root=glob_root(root)) for name in ("scorecard", "blocklist")]
     parts += [sql_file("outputs"), sql_file("attempts"), sql_file("catalog_rows", unfolded=shared)]
     return "\n".join(parts)
 

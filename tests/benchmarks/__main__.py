@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks import busy, images, jobs, planning
-from tests.benchmarks.document import today, with_figures
+from tests.benchmarks import agreement, busy, images, jobs, nights, planning, speed
+from tests.benchmarks.document import NIGHTS_BEGIN, NIGHTS_END, today, with_figures
 from tests.benchmarks.figure import Figure
 
 
@@ -24,13 +25,18 @@ GROUPS: Mapping[str, Group] = {
     "images": images.figures,
     "busy": busy.figures,
     "plan": planning.figures,
+    "nights": nights.figures,
+    "quote": agreement.figures,
+    "speed": speed.figures,
 }
+OF_NIGHTS = ("nights", "quote", "speed")  # groups with a section of their own on the page
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--only", choices=GROUPS, action="append", help="a group; repeatable")
     parser.add_argument("--quick", action="store_true", help="small: whether it runs, not how fast")
+    parser.add_argument("--nights", type=int, metavar="COUNT", help="of each, instead of 200")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the figures into a page")
     return parser
 
@@ -38,15 +44,27 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, print, and write down."""
     options = _parser().parse_args()
-    lines = []
+    lines: dict[bool, list[str]] = {False: [], True: []}
     for name in options.only if options.only is not None else GROUPS:
-        for figure in GROUPS[name](is_quick=options.quick):
-            lines.append(figure.line())
-            print(lines[-1], flush=True)
+        group = GROUPS[name]
+        if group is nights.figures:
+            group = partial(nights.figures, count=options.nights)
+        for figure in group(is_quick=options.quick):
+            lines[name in OF_NIGHTS].append(figure.line())
+            print(figure.line(), flush=True)
     if options.write is not None:
-        command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
-        page = options.write.read_text()
-        options.write.write_text(with_figures(page, lines, command=command, now=today()))
+        options.write.write_text(_with_all(options.write.read_text(), lines))
+
+
+def _with_all(page: str, lines: Mapping[bool, list[str]]) -> str:
+    """``page`` with the sections that there are lines for."""
+    command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
+    if lines[False]:
+        page = with_figures(page, lines[False], command=command, now=today())
+    if lines[True]:
+        markers = (NIGHTS_BEGIN, NIGHTS_END)
+        page = with_figures(page, lines[True], command=command, now=today(), markers=markers)
+    return page
 
 
 if __name__ == "__main__":

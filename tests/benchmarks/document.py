@@ -11,18 +11,27 @@ from typing import Any
 
 BEGIN = "<!-- figures: written by python -m tests.benchmarks --write -->"
 END = "<!-- end of figures -->"
+NIGHTS_BEGIN = "<!-- nights: written by python -m tests.benchmarks --only nights --write -->"
+NIGHTS_END = "<!-- end of nights -->"
 
 
-def with_figures(text: str, lines: Sequence[str], *, command: str, now: datetime) -> str:
-    """``text`` with the lines between its markers replaced by a table of ``lines``.
+def with_figures(
+    text: str,
+    lines: Sequence[str],
+    *,
+    command: str,
+    now: datetime,
+    markers: tuple[str, str] = (BEGIN, END),
+) -> str:
+    """``text`` with the lines between ``markers`` replaced by a table of ``lines``.
 
     Raises:
         ValueError: the markers are missing.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise ValueError(f"no {BEGIN} ... {END} to write between")
+        raise ValueError(f"no {markers[0]} ... {markers[1]} to write between")
     table = [
         f"Measured {now:%Y-%m-%d} with `{command}` on {machine()}.",
         "",
@@ -30,7 +39,7 @@ def with_figures(text: str, lines: Sequence[str], *, command: str, now: datetime
         "|---|---|---|---|---|",
         *(_row(json.loads(line)) for line in lines),
     ]
-    return "\n".join([before + BEGIN, "", *table, "", END + after])
+    return "\n".join([before + begin, "", *table, "", end + after])
 
 
 def _row(figure: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from nightkiln.core.model import (
     Timings,
 )
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.terms import Terms
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work
 from nightkiln.journal import FileJournal
 from nightkiln.observers import JsonLines
@@ -138,7 +139,7 @@ async def running(folder: Path, count: int, *, answers: bool = True) -> AsyncIte
         observer=JsonLines(io.StringIO()),
         lease_log=log,
     )
-    scheduler = Scheduler(run_label="night-1", leases_max=1)
+    scheduler = Scheduler(Terms("night-1", leases_max=1))
     dispatcher = Dispatcher(work, scheduler, Tally("night", count))
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(dispatcher.run())

@@ -18,6 +18,7 @@ import yaml
 
 from nightkiln.settings import Settings
 from nightkiln.store.store import Store
+from nightkiln.story import read_story
 from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
@@ -124,6 +125,26 @@ async def test_a_run_is_named_after_the_date_of_its_batch_where_the_night_is(
 
     east, west = dates.values()
     assert east > west
+
+
+async def test_what_a_flow_is_held_to_is_what_the_run_is_held_to(tmp_path: Path) -> None:
+    folder, store = write_catalog(tmp_path / "sample", 1), tmp_path / "store"
+    goals = {"by": "2h", "budget": 2.5, "fallback": "never", "late": "finish", "at_cap": "cancel"}
+    async with StandIn() as server:
+        state = await ran("adhoc", folder, store, server, name="held", **goals)
+        late = await ran("adhoc", folder, store, server, name="late", by="2020-01-01T07:00")
+
+    assert state.is_completed()
+    [story] = Store.open(str(store)).story_paths("held")
+    opening, _ = read_story(story)
+    terms = opening.terms
+    assert terms.deadline_s is not None
+    assert terms.deadline_s - opening.clock_s == pytest.approx(7200, abs=60)
+    assert (str(terms.budget), terms.fallback, terms.late, terms.at_cap) == (
+        "2.5", "never", "finish", "cancel",
+    )  # fmt: skip
+    assert late.is_failed()
+    assert "--by 2020-01-01T07:00: is not in the future" in late.message
 
 
 async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(

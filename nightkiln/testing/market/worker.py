@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightkiln.core.errors import BadOutput, RenderFailed, WorkerLost
-from nightkiln.core.model import AttemptId, BoundJob, Fault, JobId, Ticket, Timings
+from nightkiln.core.model import AttemptId, BoundJob, Fault, JobId, Loss, Ticket, Timings
 from nightkiln.ports.worker import Rendered
 from nightkiln.testing.market.night import AttemptTruth, Ending, Window
 
 NODE = "simulated"  # the node of the graph that is said to have made the output
+TAKEN = "the machine was taken away"
 SAID = {
     Ending.EXCEPTION: "a node raised an exception (simulated)",
     Ending.OUT_OF_MEMORY: "CUDA out of memory (simulated)",
@@ -155,7 +156,7 @@ class SimulatedWorker:
         if not self._answers.is_set():
             await self._answers.wait()
         if self._loss is not None:
-            raise WorkerLost(self._loss)
+            raise WorkerLost(self._loss, loss=Loss.MARKET if self._loss == TAKEN else Loss.LOST)
 
     # Rendering.
 
@@ -210,7 +211,7 @@ class SimulatedWorker:
         if life.death_s < float("inf"):
             self._fates.append(self._loop.call_at(life.death_s, self._go_dark))
             seen_s = life.death_s + life.detect_s
-            self._fates.append(self._loop.call_at(seen_s, self.lose, "the machine was taken away"))
+            self._fates.append(self._loop.call_at(seen_s, self.lose, TAKEN))
         offline = life.offline
         if offline is None or offline.to_s <= self._loop.time() or offline.to_s >= life.death_s:
             return

@@ -1,0 +1,154 @@
+"""What ``rehearse`` and ``quote`` share: their options, and the script that they make."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from nightkiln import catalog as catalogs
+from nightkiln.catalog import Catalog
+from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.model import Usd
+from nightkiln.deadline import seconds_until
+from nightkiln.night import LEASES_MAX
+from nightkiln.rehearse import Script, with_jobs
+from nightkiln.settings import Settings
+from nightkiln.testing.market import SHIPPED, Market, load_market, shipped_market
+
+EXACT_ROWS_MAX = 100_000  # of so many it is found out which are equal, and so one job
+JOBS_MAX = 100_000_000
+USD_MAX = Decimal(1_000_000)
+QUIET_S = 2.0  # what takes longer says how far it is
+
+T = TypeVar("T")
+
+ByOption = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        metavar="WHEN",
+        help="Deadline: the next 07:00 in the time zone of the settings, a duration such as 2h or "
+        "1h30m, or 2026-12-24T07:00.",
+        show_default=False,
+    ),
+]
+BudgetOption = Annotated[
+    str, typer.Option("--budget", metavar="USD", help="Most that may be spent.", show_default=False)
+]
+MarketOption = Annotated[
+    str,
+    typer.Option(
+        "--market",
+        metavar="NAME|FILE",
+        help=f"Market to play in: {', '.join(SHIPPED)}, or a market file.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """How many jobs a catalog asks for."""
+
+    count: int
+    is_exact: bool  # else rows that mean the same pixels may have been counted twice
+
+
+def script_of(
+    catalog: Catalog, settings: Settings, *, by: str, budget: str, market: str
+) -> tuple[Script, Jobs]:
+    """A batch as it is played: its size from the catalog, all else from the market.
+
+    Raises:
+        BadInput: a value makes no sense, or the catalog cannot be read.
+    """
+    deadline_s = seconds_until(by, now_s=time.time(), timezone=settings.timezone)
+    usd, chosen = parsed_usd(budget), market_of(market)
+    jobs = jobs_of(catalog)
+    script = Script(with_jobs(chosen, jobs.count), deadline_s, budget=usd, leases_max=LEASES_MAX)
+    return script, jobs
+
+
+def parsed_usd(text: str) -> Usd:
+    """An amount that can be spent.
+
+    Raises:
+        BadInput: it is none.
+    """
+    fix = "an amount in USD such as 12 or 4.50"
+    try:
+        usd = Decimal(text)
+    except InvalidOperation:
+        raise BadInput([Problem(f"--budget {text}", "is no amount", fix)]) from None
+    if not usd.is_finite() or not 0 < usd <= USD_MAX:
+        raise BadInput([Problem(f"--budget {text}", f"is not above 0, or above {USD_MAX}", fix)])
+    return usd
+
+
+def market_of(text: str) -> Market:
+    """A shipped market by its name, or one from a file.
+
+    Raises:
+        BadInput: there is none of that name, or the file is none.
+    """
+    if text in SHIPPED:
+        return shipped_market(text)
+    path = Path(text)
+    if not path.is_file():
+        fix = f"shipped are {', '.join(SHIPPED)}; or name a market file (docs/reference/market.md)"
+        raise BadInput([Problem(f"--market {text}", "there is no such market", fix)])
+    return load_market(path)
+
+
+def jobs_of(catalog: Catalog) -> Jobs:
+    """How many jobs a catalog has; of a large one, or one of files, at most so many."""
+    with catalogs.scratch() as con:
+        jobs = catalogs.count_rows(con, catalog) * catalog.variants
+        if jobs > JOBS_MAX:
+            problem = Problem(str(catalog.folder), f"asks for {jobs} jobs", f"at most {JOBS_MAX}")
+            raise BadInput([problem])
+        has_files = any(item.is_file for item in catalog.inputs)
+        if has_files or jobs > EXACT_ROWS_MAX:
+            return Jobs(jobs, is_exact=False)
+        catalogs.load_rows(con, catalog)
+        return Jobs(catalogs.plan_jobs(con, catalog, batch="").jobs, is_exact=True)
+
+
+@dataclass(slots=True)
+class Counter:
+    """Says on stderr how far something is, if it takes long."""
+
+    what: str
+    total: int
+    _started_s: float = field(default_factory=time.monotonic)
+    _is_told: bool = False
+
+    def over(self, things: Iterable[T]) -> Iterator[T]:
+        """``things``, counted as they pass."""
+        timer = threading.Timer(QUIET_S, self._tell, [0])
+        timer.daemon = True
+        timer.start()
+        try:
+            for count, thing in enumerate(things, 1):
+                yield thing
+                if sys.stderr.isatty() and time.monotonic() - self._started_s > QUIET_S:
+                    self._tell(count)
+        finally:
+            timer.cancel()
+            if self._is_told and sys.stderr.isatty():
+                sys.stderr.write("\r\x1b[K")
+
+    def _tell(self, count: int) -> None:
+        self._is_told = True
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{self.what}: {count} of {self.total}")
+        else:
+            sys.stderr.write(f"{self.what}: {self.total} to play ...\n")
+        sys.stderr.flush()

@@ -1,0 +1,117 @@
+"""Keeps what is spent and what could yet be spent below the budget.
+
+A lease is reserved for its whole life before it is asked for; only ``settle`` replaces the
+reservation by the bill. A lease that lives longer than its reservation (a release takes a
+while) counts by the clock, which is the one way in which the total can pass the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from nightkiln.core.model import LeaseId, Offer, Usd
+from nightkiln.core.terms import Load
+
+HOUR_S = Decimal(3600)
+CENT_PARTS = Decimal("0.000001")  # bills are kept to the millionth of a dollar
+
+
+def rent_usd(offer: Offer, life_s: float) -> Usd:
+    """USD for having the machine and its disk for ``life_s`` seconds."""
+    per_hour = offer.usd_per_hour + offer.storage_usd_per_hour
+    seconds = Decimal(repr(life_s + offer.idle_tail_s))
+    return (per_hour * seconds / HOUR_S).quantize(CENT_PARTS)
+
+
+def traffic_usd(offer: Offer, load: Load, jobs: int) -> Usd:
+    """USD for image and models in, and the results of ``jobs`` jobs out."""
+    gb_in = Decimal(repr(load.image_gb + load.models_gb))
+    gb_out = Decimal(repr(load.result_gb)) * jobs
+    return (offer.usd_per_gb_in * gb_in + offer.usd_per_gb_out * gb_out).quantize(CENT_PARTS)
+
+
+@dataclass(slots=True)
+class _Reservation:
+    offer: Offer
+    rented_s: float
+    until_s: float
+    jobs: int  # whose results the reservation pays for
+
+
+class Ledger:
+    """Spent, reserved, and what is left. Without a budget it only keeps count."""
+
+    def __init__(self, budget: Usd | None, load: Load) -> None:
+        self.budget = budget
+        self.spent = Decimal(0)
+        self._load = load
+        self._held: dict[LeaseId, _Reservation] = {}
+
+    def reserved(self, now_s: float) -> Usd:
+        """USD that leases not settled yet may still come to, those overdue by the clock."""
+        return sum((self._usd(held, now_s) for held in self._held.values()), Decimal(0))
+
+    def left(self, now_s: float) -> Usd | None:
+        """USD neither spent nor reserved; None without a budget."""
+        if self.budget is None:
+            return None
+        return self.budget - self.spent - self.reserved(now_s)
+
+    def life_s(self, offer: Offer, wanted_s: float, *, jobs: int, now_s: float) -> float:
+        """How long ``offer`` can be had for what is left, at most ``wanted_s``; 0: not at all."""
+        left = self.left(now_s)
+        per_hour = offer.usd_per_hour + offer.storage_usd_per_hour
+        if left is None or offer.is_free:
+            return wanted_s
+        left -= traffic_usd(offer, self._load, jobs) + CENT_PARTS * 2
+        affordable_s = float(left / per_hour * HOUR_S) - offer.idle_tail_s
+        return max(0.0, min(wanted_s, affordable_s))
+
+    def reserve(
+        self, lease_id: LeaseId, offer: Offer, *, now_s: float, until_s: float, jobs: int
+    ) -> None:
+        """Set money aside before a lease is asked for."""
+        assert lease_id not in self._held
+        self._held[lease_id] = _Reservation(offer, now_s, until_s, jobs)
+        self._check(now_s)
+
+    def extension_s(self, lease_id: LeaseId, wanted_s: float, *, jobs: int, now_s: float) -> float:
+        """How many seconds, at most ``wanted_s``, can be added to a lease; and adds them."""
+        held = self._held[lease_id]
+        left = self.left(now_s)
+        if left is not None and not held.offer.is_free:
+            per_hour = held.offer.usd_per_hour + held.offer.storage_usd_per_hour
+            out = held.offer.usd_per_gb_out * Decimal(repr(self._load.result_gb)) * jobs
+            left -= out + CENT_PARTS * 4
+            wanted_s = min(wanted_s, float(left / per_hour * HOUR_S))
+        if wanted_s <= 0:
+            return 0.0
+        held.until_s += wanted_s
+        held.jobs += jobs
+        self._check(now_s)
+        return wanted_s
+
+    def until_s(self, lease_id: LeaseId) -> float:
+        """When the reservation of a lease ends."""
+        return self._held[lease_id].until_s
+
+    def settle(self, lease_id: LeaseId, usd: Usd | None, *, now_s: float) -> None:
+        """A lease is over: its bill, or what the clock says where there is none, is spent."""
+        held = self._held.pop(lease_id, None)
+        if held is None:
+            return
+        self.spent += usd if usd is not None else self._accrued(held, now_s)
+
+    def _usd(self, held: _Reservation, now_s: float) -> Usd:
+        life_s = max(held.until_s, now_s) - held.rented_s
+        return rent_usd(held.offer, life_s) + traffic_usd(held.offer, self._load, held.jobs)
+
+    def _accrued(self, held: _Reservation, now_s: float) -> Usd:
+        life_s = max(0.0, now_s - held.rented_s)
+        return rent_usd(held.offer, life_s) + traffic_usd(held.offer, self._load, held.jobs)
+
+    def _check(self, now_s: float) -> None:
+        left = self.left(now_s)
+        overdue = any(held.until_s < now_s for held in self._held.values())
+        assert left is None or left >= 0 or overdue, "more reserved than the budget"

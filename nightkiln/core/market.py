@@ -1,0 +1,184 @@
+"""What can be had: offers as last heard, machines not to rent, providers not to bother.
+
+A provider that fails again and again is left alone for a while (a circuit breaker): one
+provider's trouble never stops the batch. A machine that disappoints is left alone for a time
+that depends on what it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from math import inf
+
+from nightkiln.core.events import ProviderFacts
+from nightkiln.core.model import Host, Offer
+
+FAILURES_MAX = 3  # of a provider in a row: its breaker opens
+PAUSE_S = 60.0  # of an open breaker; doubles each time it fails again, up to ...
+PAUSE_S_MAX = 900.0
+FREE_OFFERS_EVERY_S = 5.0  # asking costs nothing where renting costs nothing
+STRIKES_MAX = 3  # times that a machine which costs nothing may disappoint in one run
+COOLDOWN_S = 5.0  # after the first of them; doubles with each
+FRESH_S = 5.0  # an answer so recent is as good as asking again
+OFFERS_S_MAX = 180.0  # an older answer is not rented from
+PRICE_MAX = Decimal(1000)  # USD per hour or GB: more is a mistake of somebody's
+SLOTS_MAX = 64  # jobs at once on one machine: more is one, too
+
+
+@dataclass(slots=True)
+class Breaker:
+    """How a provider has served this run."""
+
+    failures: int = 0  # in a row
+    open_until_s: float = -inf
+    error: str = ""
+
+    def failed(self, now_s: float, error: str) -> None:
+        """One more failure; from the third on it is left alone."""
+        self.failures += 1
+        self.error = error
+        if self.failures >= FAILURES_MAX:
+            pause_s = PAUSE_S * 2 ** (self.failures - FAILURES_MAX)
+            self.open_until_s = now_s + min(pause_s, PAUSE_S_MAX)
+
+    def worked(self) -> None:
+        self.failures, self.open_until_s = 0, -inf
+
+    def is_open(self, now_s: float) -> bool:
+        """Whether to leave it alone; when the pause is over, one request may probe."""
+        return now_s < self.open_until_s
+
+
+@dataclass(slots=True)
+class Shop:
+    """One provider."""
+
+    facts: ProviderFacts
+    breaker: Breaker = field(default_factory=Breaker)
+    offers: dict[Host, list[Offer]] = field(default_factory=dict)
+    asked_s: float = -inf
+    heard_s: float = -inf
+    is_asking: bool = False
+
+
+@dataclass(slots=True)
+class Market:
+    """All providers together."""
+
+    shops: dict[str, Shop] = field(default_factory=dict)
+    blocked: dict[Host, float] = field(default_factory=dict)  # machine -> until when
+    strikes: dict[Host, int] = field(default_factory=dict)  # of machines that cost nothing
+
+    def open(self, providers: Iterable[ProviderFacts], blocked: Mapping[Host, float]) -> None:
+        """Who there is, and whom to avoid from the start."""
+        self.shops = {facts.name: Shop(facts) for facts in providers}
+        self.blocked |= blocked
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no provider bills: then more machines never cost more."""
+        return not any(shop.facts.bills for shop in self.shops.values())
+
+    def has_answered(self, now_s: float) -> bool:
+        """Whether everybody who can be asked has said something."""
+        return all(
+            shop.heard_s > -inf or shop.breaker.is_open(now_s) for shop in self.shops.values()
+        )
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Whether the last answers are recent enough to choose from."""
+        return any(now_s - shop.heard_s <= FRESH_S for shop in self.shops.values())
+
+    def heard(self, provider: str, offers: Iterable[Offer], now_s: float) -> None:
+        """A provider has answered; offers whose figures cannot be are dropped."""
+        shop = self.shops[provider]
+        shop.is_asking, shop.heard_s = False, now_s
+        shop.breaker.worked()
+        shop.offers = {}
+        for offer in offers:
+            if is_sane(offer, shop.facts):
+                shop.offers.setdefault(offer.host_key, []).append(offer)
+
+    def failed(self, provider: str, error: str, now_s: float) -> None:
+        """A provider did not answer."""
+        self.shops[provider].is_asking = False
+        self.refused(provider, error, now_s)
+
+    def refused(self, provider: str, error: str, now_s: float) -> None:
+        """A renting failed through no machine's fault."""
+        self.shops[provider].breaker.failed(now_s, error)
+
+    def forget(self, offer: Offer) -> None:
+        """Somebody else has it."""
+        self.shops[offer.provider].offers.pop(offer.host_key, None)
+
+    def block(self, offer: Offer, ttl_s: float, now_s: float) -> None:
+        """Do not rent this machine again for so long."""
+        self.blocked[offer.host_key] = max(self.blocked.get(offer.host_key, 0.0), now_s + ttl_s)
+
+    def strike(self, offer: Offer, now_s: float) -> int:
+        """A machine that costs nothing failed: try again soon, but not for ever."""
+        count = self.strikes[offer.host_key] = self.strikes.get(offer.host_key, 0) + 1
+        self.blocked[offer.host_key] = now_s + COOLDOWN_S * 2 ** (count - 1)
+        return count
+
+    def pardon(self, offer: Offer) -> None:
+        """It works after all."""
+        self.strikes.pop(offer.host_key, None)
+
+    def is_struck_out(self, offer: Offer) -> bool:
+        """Whether a machine that costs nothing has had all its chances."""
+        return self.strikes.get(offer.host_key, 0) >= STRIKES_MAX
+
+    def usable(self, now_s: float) -> Iterator[Offer]:
+        """Offers that may be rented, of providers that answer."""
+        for shop in self.shops.values():
+            if now_s - shop.heard_s > OFFERS_S_MAX or shop.breaker.is_open(now_s):
+                continue
+            for host, offers in shop.offers.items():
+                if self.is_allowed(host, now_s):
+                    yield from offers
+
+    def is_allowed(self, host: Host, now_s: float) -> bool:
+        """Whether a machine is neither blocked nor struck out."""
+        return self.blocked.get(host, -inf) <= now_s and self.strikes.get(host, 0) < STRIKES_MAX
+
+    def known(self) -> Iterator[Offer]:
+        """Every offer heard of, rentable now or not."""
+        for shop in self.shops.values():
+            for offers in shop.offers.values():
+                yield from offers
+
+    def due(self, now_s: float, every_s: float) -> Iterator[Shop]:
+        """Providers that may be asked again."""
+        for shop in self.shops.values():
+            pause_s = every_s if shop.facts.bills else FREE_OFFERS_EVERY_S
+            is_due = now_s - shop.asked_s >= pause_s
+            if is_due and not shop.is_asking and not shop.breaker.is_open(now_s):
+                yield shop
+
+
+def is_sane(offer: Offer, provider: ProviderFacts) -> bool:
+    """Whether the figures of an offer can be true; nonsense is not rented."""
+    prices = (
+        offer.usd_per_hour,
+        offer.storage_usd_per_hour,
+        offer.usd_per_gb_in,
+        offer.usd_per_gb_out,
+    )
+    if not all(price.is_finite() and 0 <= price <= PRICE_MAX for price in prices):
+        return False
+    if provider.bills != (offer.usd_per_hour > 0) or provider.bills == offer.is_free:
+        return False  # nobody gives GPUs away, and nobody who does not bill has a price
+    times = (offer.startup_s, offer.idle_tail_s)
+    if not all(0 <= time < inf for time in times) or not 1 <= offer.slots <= SLOTS_MAX:
+        return False
+    shares = (offer.reliability, offer.loading_billed)
+    sizes = (offer.mbps_in, offer.vram_gb)
+    return (
+        offer.provider == provider.name
+        and all(0 <= share <= 1 for share in shares)
+        and all(size is None or 0 < size < inf for size in sizes)
+    )

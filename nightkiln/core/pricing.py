@@ -1,0 +1,89 @@
+"""What a finished job is expected to cost on an offer: the one figure by which offers rank.
+
+Estimates are floats; money that is set aside or spent is ``Decimal`` and lives in ``budget``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, inf
+
+from nightkiln.core.learning import Outlook
+from nightkiln.core.model import Offer, Usd
+from nightkiln.core.terms import Load, Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """An offer's expected price. ``usd_per_job`` is what ranks."""
+
+    offer: Offer
+    outlook: Outlook
+    jobs: float  # expected to be finished there in time
+    usd_per_job: float
+    rank: float  # equal to ``usd_per_job`` but for ablations
+
+
+@dataclass(frozen=True, slots=True)
+class Quoter:
+    """Prices offers under one set of rules."""
+
+    load: Load
+    rules: Rules
+
+    def price(
+        self, offer: Offer, outlook: Outlook, *, left_s: float, shortfall: float
+    ) -> Price | None:
+        """The expected USD per job of renting ``offer`` now; None if nothing would be done.
+
+        ``left_s`` is the time until everything should be done, ``shortfall`` the jobs nobody
+        else would do. Start-up and traffic in are shared by the jobs that the lease lives to
+        do: it may be lost before the work is done, and it may not come up at all.
+        """
+        run_s = min(left_s - outlook.startup_s, shortfall * outlook.seconds_per_job)
+        if run_s <= 0:
+            return None
+        jobs = expected_alive_s(outlook.lost_per_s, run_s) / outlook.seconds_per_job
+        per_job = running_usd_per_job(offer, outlook.seconds_per_job, self.load)
+        usd = (self._start_usd(offer, outlook) if self.rules.counts_start else 0.0) / jobs + per_job
+        rank = float(offer.usd_per_hour) if self.rules.ranks_by_hour else usd
+        return Price(offer, outlook, jobs, usd, rank)
+
+    def _start_usd(self, offer: Offer, outlook: Outlook) -> float:
+        """Expected USD before the first job, failed starts included."""
+        gpu, disk = _per_s(offer.usd_per_hour), _per_s(offer.storage_usd_per_hour)
+        loading_s = outlook.loading_s
+        billed_s = loading_s * offer.loading_billed + outlook.startup_s - loading_s
+        traffic = float(offer.usd_per_gb_in) * (self.load.image_gb + self.load.models_gb)
+        tail = gpu * offer.idle_tail_s
+        good = gpu * billed_s + disk * outlook.startup_s + traffic + tail
+        # A start that fails is given up at its limit at the latest; most are dead early or hang
+        # where the GPU is not billed, so half of a good start is a fair guess of what it costs.
+        failed = 0.5 * good
+        fails = outlook.boot_fails
+        return good + failed * fails / (1 - fails)
+
+
+def running_usd_per_job(offer: Offer, seconds_per_job: float, load: Load) -> float:
+    """USD for one more job on a machine that is up: what a lease is compared by once it runs."""
+    per_s = _per_s(offer.usd_per_hour) + _per_s(offer.storage_usd_per_hour)
+    return per_s * seconds_per_job + float(offer.usd_per_gb_out) * load.result_gb
+
+
+def expected_alive_s(lost_per_s: float, run_s: float) -> float:
+    """Mean time until loss or ``run_s``, whichever is first (exponential)."""
+    if lost_per_s * run_s < 1e-9:  # noqa: PLR2004 - the formula below would divide by nothing
+        return run_s
+    if run_s == inf:
+        return 1 / lost_per_s
+    return (1 - exp(-lost_per_s * run_s)) / lost_per_s
+
+
+def startup_limit_s(outlook: Outlook, rules: Rules, *, left_s: float) -> float:
+    """How long a start may take before it is given up, learned from how long starts take."""
+    limit_s = rules.boot_factor * outlook.startup_s + rules.boot_extra_s
+    return max(1.0, min(limit_s, rules.boot_s_max, rules.boot_share_max * left_s))
+
+
+def _per_s(usd_per_hour: Usd) -> float:
+    return float(usd_per_hour) / 3600

@@ -1,0 +1,190 @@
+"""What an event says, written into the state; the few commands that follow from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from nightkiln.core import attempts
+from nightkiln.core.events import (
+    Blame,
+    Command,
+    Event,
+    Failed,
+    ListOwned,
+    Lost,
+    Offered,
+    Owned,
+    ProviderFailed,
+    Queued,
+    Release,
+    Released,
+    Rendered,
+    Rented,
+    Started,
+    StopRequested,
+    Tick,
+)
+from nightkiln.core.model import Loss
+from nightkiln.core.state import Held, Phase, State
+
+JUMP_S = 60.0  # between two ticks: the computer slept, and leases may be gone
+DOUBTS_MAX = 2  # jobs that failed here and were done elsewhere: the machine is bad
+DAY_S = 86400.0
+TTL_S = {"startup": DAY_S, "slow": DAY_S, "lost": DAY_S, "bad": 7 * DAY_S}
+
+
+def record(state: State, event: Event) -> Iterator[Command]:
+    """Take an event in."""
+    match event:
+        case Started() | Tick():
+            yield from _time(state, event)
+        case Queued() | Offered() | ProviderFailed() | StopRequested():
+            _note(state, event)
+        case Rented():
+            yield from _rented(state, event)
+        case Rendered():
+            yield from attempts.rendered(state, event)
+        case Failed():
+            yield from attempts.failed(state, event)
+        case Lost():
+            yield from _lost(state, event)
+        case Released():
+            yield from _released(state, event)
+        case Owned():
+            yield from _owned(state, event)
+        case _:
+            assert_never(event)
+
+
+def _time(state: State, event: Started | Tick) -> Iterator[Command]:
+    if isinstance(event, Started):
+        state.start(event.now_s)
+        state.market.open(event.providers, {})
+        return
+    jump_s = event.now_s - state.now_s
+    state.now_s = max(state.now_s, event.now_s)
+    if jump_s > JUMP_S and state.leases:
+        for shop in state.market.shops.values():
+            if shop.facts.bills:
+                yield ListOwned(shop.facts.name)
+
+
+def _note(state: State, event: Queued | Offered | ProviderFailed | StopRequested) -> None:
+    match event:
+        case Queued(jobs, is_last, marks):
+            state.is_fleet_dirty = state.is_fleet_dirty or not state.queue
+            state.queue.add(jobs, marks)
+            state.queue.is_fetching = False
+            state.queue.is_exhausted = state.queue.is_exhausted or is_last
+            state.dirty.update(state.leases)
+        case Offered(provider, offers):
+            state.market.heard(provider, offers, state.now_s)
+            state.is_fleet_dirty = True
+        case ProviderFailed(provider, error):
+            state.market.failed(provider, error, state.now_s)
+            state.is_fleet_dirty = True
+        case StopRequested(is_now, reason):
+            state.stop_reason = state.stop_reason if state.is_stopping else reason
+            state.cancels = state.cancels or is_now
+
+
+# Leases.
+
+
+def _rented(state: State, event: Rented) -> Iterator[Command]:
+    lease = event.lease
+    held = state.leases.get(lease.id)
+    if held is None:
+        yield from _send_back(state, event)
+    elif held.phase is Phase.ASKED:
+        state.knowledge.started(held.offer, state.now_s - held.asked_s)
+        held.phase, held.ready_s, held.offer = Phase.READY, state.now_s, lease.offer
+        held.last_end_s = state.now_s
+        if not state.came_up:
+            state.came_up = True
+            state.alike.clear()  # starts that failed alike were the machines' own fault, then
+        state.dirty.add(lease.id)
+        state.is_fleet_dirty = True
+
+
+def _send_back(state: State, event: Rented) -> Iterator[Command]:
+    """A lease that nobody waits for any more: never keep paying."""
+    if event.lease.id not in state.released:
+        state.released.add(event.lease.id)
+        yield Release(event.lease.id, "it came up after we had lost interest")
+
+
+def _lost(state: State, event: Lost) -> Iterator[Command]:
+    held = state.leases.get(event.lease_id)
+    if held is None:
+        return
+    was_ready = held.phase in {Phase.READY, Phase.DRAINING}
+    yield from attempts.take_back(state, held, event.error, is_dead=event.loss is Loss.LOST)
+    state.is_fleet_dirty = True
+    if held.phase is Phase.RELEASING or held.is_bad:
+        return
+    held.is_bad, held.error = True, event.error
+    if was_ready:
+        is_lost = event.loss in {Loss.LOST, Loss.MARKET}
+        state.knowledge.held(held.offer, _hours(state, held), was_lost=is_lost)
+    yield from _judge_loss(state, held, event)
+
+
+def _judge_loss(state: State, held: Held, event: Lost) -> Iterator[Command]:
+    """What the loss of a lease says about its machine and its provider."""
+    market, offer = state.market, held.offer
+    match event.loss:
+        case Loss.GONE | Loss.MARKET:
+            market.forget(offer)
+        case Loss.REFUSED:
+            market.refused(offer.provider, event.error, state.now_s)
+        case Loss.STARTUP | Loss.SLOW:
+            state.knowledge.boot_failed(offer)
+            if event.loss is Loss.STARTUP and not state.came_up and not offer.is_free:
+                state.alike.setdefault(attempts.signature(event.error), set()).add(offer.host_key)
+            yield from avoid(state, held, event.loss.value)
+        case Loss.LOST:
+            yield from avoid(state, held, event.loss.value)
+
+
+def avoid(state: State, held: Held, cause: str) -> Iterator[Command]:
+    """Do not rent this machine again for a while; one that is free gets another chance."""
+    offer, state.last_trouble = held.offer, held.error
+    if offer.is_free:
+        state.market.strike(offer, state.now_s)
+        return
+    if offer.is_serverless:
+        # A slot is no machine: the next container may be anywhere.
+        state.market.refused(offer.provider, held.error, state.now_s)
+        return
+    ttl_s = TTL_S[cause]
+    state.market.block(offer, ttl_s, state.now_s)
+    # Blame that outlasts the night needs a witness: another machine that did the same well.
+    others = state.healthy - {offer.host_key}
+    if others or (state.came_up and cause in {Loss.STARTUP, Loss.SLOW}):
+        provider, machine = offer.host_key
+        yield Blame(provider, machine, cause, ttl_s)
+
+
+def _released(state: State, event: Released) -> Iterator[Command]:
+    held = state.leases.get(event.lease_id)
+    if held is None:
+        return
+    yield from attempts.take_back(state, held, "the lease was released", is_dead=False)
+    if held.phase is not Phase.ASKED and not held.is_bad and held.ready_s:
+        state.knowledge.held(held.offer, _hours(state, held), was_lost=False)
+    state.ledger.settle(held.id, event.usd, now_s=state.now_s)
+    del state.leases[held.id]
+    state.is_fleet_dirty = True
+
+
+def _owned(state: State, event: Owned) -> Iterator[Command]:
+    for lease_id in event.lease_ids:
+        if lease_id not in state.leases and lease_id not in state.released:
+            state.released.add(lease_id)
+            yield Release(lease_id, "it is billed to us, and no run holds it")
+
+
+def _hours(state: State, held: Held) -> float:
+    return max(0.0, state.now_s - held.ready_s) / 3600

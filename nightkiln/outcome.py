@@ -1,0 +1,33 @@
+"""How a run ended, and what it says to whoever started it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from nightkiln.core.model import Usd
+
+ALL_DONE, SOME_FAILED, BAD_INPUT, STOPPED_EARLY = 0, 1, 2, 3  # exit codes (design.md)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. Counts are the batch's, over all its runs."""
+
+    batch: str
+    epoch: int
+    store: str
+    exit_code: int
+    total: int
+    done: int
+    reused: int
+    failed: int
+    left: int  # the next run of this batch will do them
+    adopted: int  # made by an earlier run, committed by this one
+    outputs: int  # files verified by this run
+    elapsed_s: float
+    not_released: tuple[str, ...] = ()  # leases that nobody confirmed to have ended
+    stop_reason: str | None = None
+    stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
+    usd: Usd = Decimal(0)  # spent by this run, as far as it is known

@@ -1,0 +1,30 @@
+"""Plays a batch's night beforehand: the real scheduler and dispatch in a simulated market.
+
+``script`` is what is played, ``playing`` one night of it, ``uses`` where its money went, ``nights``
+many of them in several processes, ``summary`` and ``chart`` what to tell of them, ``quoting`` the
+short form of it all.
+"""
+
+from __future__ import annotations
+
+from nightkiln.rehearse.nights import Rehearsed, Stage, rehearsed
+from nightkiln.rehearse.playing import Played, play
+from nightkiln.rehearse.quoting import Quote, quoted
+from nightkiln.rehearse.script import Script, lump_for, with_jobs
+from nightkiln.rehearse.summary import Summary, percentile, summary_of
+
+__all__ = [
+    "Played",
+    "Quote",
+    "Rehearsed",
+    "Script",
+    "Stage",
+    "Summary",
+    "lump_for",
+    "percentile",
+    "play",
+    "quoted",
+    "rehearsed",
+    "summary_of",
+    "with_jobs",
+]

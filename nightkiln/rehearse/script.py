@@ -1,0 +1,130 @@
+"""What is played: a market, a batch, a deadline, and what the scheduler believes beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import log
+
+from nightkiln.core.learning import Scores
+from nightkiln.core.model import Kind, Usd
+from nightkiln.core.priors import Priors, gpu_class
+from nightkiln.core.terms import Fallback, Late, Load, Rules, Terms
+from nightkiln.testing.market import Market, Night
+from nightkiln.testing.market.dice import throw
+from nightkiln.testing.market.night import HORIZON_DEADLINES
+
+PROVIDER = "market"
+LUMPS_USUAL = 500  # per night: enough that a lump more or less on a machine does not show
+LUMPS_PER_MACHINE_MIN = 40  # in the time until the deadline
+SECONDS_UNKNOWN = 6.0  # per job, of a class that nobody has seen
+WORKFLOW_SIGMA = 0.05  # the market file says what a job takes, so the workflow is well known
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What all nights of a rehearsal have in common.
+
+    ``market.batch`` is the batch. ``lump``: so many jobs are handed out as one, which is as much
+    faster to play and changes little while a machine has many lumps to do.
+    """
+
+    market: Market
+    deadline_s: float
+    budget: Usd | None = None
+    lump: int = 1
+    leases_max: int = 64
+    fallback: Fallback = Fallback.AUTO
+    late: Late = Late.STOP
+    kinds: tuple[Kind, ...] = (Kind.ON_DEMAND, Kind.INTERRUPTIBLE)
+    rules: Rules = field(default_factory=Rules)
+    is_proven: bool = True  # the workflow has been rendered before, so that no canary is needed
+    known_share: float = 0.0  # of the machines whose luck earlier nights have shown
+
+    def __post_init__(self) -> None:
+        assert self.deadline_s > 0
+        assert self.lump >= 1
+
+    @property
+    def lumps(self) -> int:
+        return max(1, round(self.market.batch.jobs / self.lump))
+
+    @property
+    def jobs_per_lump(self) -> float:
+        """Close to ``lump``: lumps are whole, and together they are the batch."""
+        return self.market.batch.jobs / self.lumps
+
+    def night(self, seed: int) -> Night:
+        """The night of ``seed``; the same one, as far as they go, that baselines are played on."""
+        horizon_s = HORIZON_DEADLINES * self.deadline_s
+        return Night(self.market, seed=seed, horizon_s=horizon_s, deadline_s=self.deadline_s)
+
+    @property
+    def terms(self) -> Terms:
+        """What the scheduler is held to; its jobs are lumps."""
+        return Terms(
+            run_label="rehearsal-1",
+            leases_max=self.leases_max,
+            jobs=self.lumps,
+            deadline_s=self.deadline_s,
+            budget=self.budget,
+            late=self.late,
+            fallback=self.fallback,
+            load=self.load,
+            rules=self.rules,
+        )
+
+    @property
+    def load(self) -> Load:
+        batch = self.market.batch
+        result_gb = batch.result_mb / 1000 * self.lump
+        return Load(batch.image_gb, batch.models_gb, result_gb)
+
+    @property
+    def priors(self) -> Priors:
+        """Beliefs before the night: what the market file says of its classes, not of its machines.
+
+        Where true paces differ from what one would expect, the file says that, too.
+        """
+        market, fallback = self.market, self.market.fallback
+        seconds = {gpu_class(fallback.gpu): fallback.seconds_per_job}
+        for name, facts in market.classes.items():
+            expected = facts.prior_seconds_per_job
+            seconds[gpu_class(name)] = expected if expected > 0 else facts.seconds_per_job
+        return Priors(
+            seconds_per_job={gpu: each * self.lump for gpu, each in seconds.items()},
+            seconds_unknown=SECONDS_UNKNOWN * self.lump,
+            job_sigma=max(market.batch.job_sigma, 0.01) / self.lump**0.5,
+            workflow_sigma=WORKFLOW_SIGMA,
+        )
+
+    def scores(self, night: Night) -> Scores:
+        """What earlier nights have left: nothing, or the luck of some machines."""
+        scores = Scores(workflow_jobs=int(self.is_proven))
+        for machine in night.machines:
+            known, *_ = throw(f"known-1/{night.seed}/{machine.name}")
+            if known < self.known_share:
+                luck = log(machine.s_per_job / machine.prior_s_per_job)
+                scores.luck[PROVIDER, machine.name] = luck
+        return scores
+
+    def exactly(self) -> Script:
+        """The same with every job played by itself."""
+        return replace(self, lump=1)
+
+
+def with_jobs(market: Market, jobs: int) -> Market:
+    """The same market with another batch size."""
+    return replace(market, batch=replace(market.batch, jobs=jobs))
+
+
+def lump_for(
+    market: Market,
+    deadline_s: float,
+    *,
+    lumps: int = LUMPS_USUAL,
+    per_machine: int = LUMPS_PER_MACHINE_MIN,
+) -> int:
+    """Jobs to be played as one: few enough that every machine still has many lumps to do."""
+    slowest_s = max(facts.seconds_per_job for facts in market.classes.values())
+    most = deadline_s / per_machine / slowest_s
+    return max(1, min(market.batch.jobs // lumps, int(most)))

@@ -1,0 +1,152 @@
+"""The order of resort: when serverless GPUs are rented, and which way to have a machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nightkiln.core import market
+from nightkiln.core.events import (
+    AskOffers,
+    Command,
+    Offered,
+    ProviderFailed,
+    Rent,
+    Stop,
+)
+from nightkiln.core.model import Kind, Offer
+from nightkiln.core.terms import Fallback, Terms
+from tests.core.table import (
+    CHEAP,
+    CLOUD,
+    FALLBACK,
+    Run,
+    function,
+    machine,
+    of,
+    started,
+)
+
+HOUR_S = 3600.0
+
+
+def stock(count: int, usd: str = "0.40") -> list[Offer]:
+    return [machine(f"gpu-{number}", usd) for number in range(count)]
+
+
+def refs(rents: list[Rent]) -> list[str]:
+    return [rent.offer.ref for rent in rents]
+
+
+def asked(commands: list[Command]) -> list[str]:
+    return [each.provider for each in of(AskOffers, commands)]
+
+
+def serverless(run: Run) -> list[Rent]:
+    return [rent for rent in of(Rent, run.log) if rent.offer.is_serverless]
+
+
+def with_fallback(fallback: Fallback, *, count: int = 100, deadline_s: float = HOUR_S) -> Run:
+    terms = Terms("night-1", 20, jobs=count, deadline_s=deadline_s, fallback=fallback)
+    return started(terms, CLOUD, FALLBACK, count=count)
+
+
+def test_the_fallback_waits_for_what_the_market_has_to_say() -> None:
+    run = with_fallback(Fallback.AUTO)
+
+    assert run.offered(function("slot-0")) == []
+    assert refs(run.offered(CHEAP)) == ["cheap"]
+
+
+@pytest.mark.parametrize(
+    "answer", [Offered("cloud", ()), Offered("cloud", (replace(CHEAP, slots=0),))]
+)
+def test_a_market_with_nothing_usable_hands_the_work_to_the_fallback(answer: Offered) -> None:
+    run = with_fallback(Fallback.AUTO)
+    run.offered(function("slot-0"))
+
+    assert refs(of(Rent, run.on(answer))) == ["slot-0"]
+
+
+def test_a_market_whose_breaker_is_open_hands_the_work_to_the_fallback() -> None:
+    run = with_fallback(Fallback.AUTO)
+    run.offered(function("slot-0"))
+
+    rents = [
+        rent
+        for _ in range(market.FAILURES_MAX)
+        for rent in of(Rent, run.on(ProviderFailed("cloud", "503")))
+    ]
+
+    assert refs(rents) == ["slot-0"]
+
+
+def test_without_fallback_the_run_waits_for_the_market() -> None:
+    run = with_fallback(Fallback.NEVER)
+    run.offered(function("slot-0"))
+
+    assert of(Rent, run.on(Offered("cloud", ()))) == []
+    assert of(Stop, run.wait(600)) == []
+
+
+def test_fallback_only_rents_nothing_else() -> None:
+    run = with_fallback(Fallback.ONLY)
+    run.offered(CHEAP)
+
+    assert refs(run.offered(function("slot-0"))) == ["slot-0"]
+
+
+def test_at_the_point_of_no_return_the_fallback_starts_whatever_it_costs() -> None:
+    deadline_s = 2 * HOUR_S
+    terms = Terms("night-1", 400, jobs=900, deadline_s=deadline_s)
+    run = started(terms, CLOUD, FALLBACK, count=900)
+    slots = tuple(function(f"slot-{number}") for number in range(4))
+
+    while run.now_s < deadline_s and not serverless(run):
+        run.tick(20)
+        run.on(Offered("functions", slots))
+        new = [machine(f"gpu-{run.now_s}-{number}") for number in range(4)]
+        run.on(Offered("cloud", tuple(new)))  # cheap, but none comes up
+
+    rents = serverless(run)
+    assert all("point of no return" in each.reason for each in rents)
+    assert len(rents) == len(slots)
+    assert run.now_s + 900 * 6.0 / len(slots) < deadline_s
+
+
+@pytest.mark.parametrize("fallback", [Fallback.NEVER, Fallback.AUTO])
+def test_the_fallback_stays_out_while_machines_that_are_up_suffice(fallback: Fallback) -> None:
+    run = with_fallback(fallback, count=100, deadline_s=2 * HOUR_S)
+    run.on(Offered("functions", (function("slot-0"),)))
+    for rent in run.offered(*stock(3)):
+        run.up(rent)
+
+    for _ in range(10):
+        run.tick(20)
+        run.on(Offered("functions", (function("slot-0"),)))
+        run.done_by_all(6.0)
+
+    assert serverless(run) == []
+
+
+def test_of_both_ways_to_have_a_machine_the_learned_outbid_rate_decides() -> None:
+    safe, risky = machine("gpu", "0.40"), machine("gpu", "0.36", Kind.INTERRUPTIBLE)
+    calm = started(Terms("night-1", 8, jobs=500), CLOUD, count=500)
+    stormy = started(Terms("night-1", 8, jobs=500), CLOUD, count=500)
+    for _ in range(40):
+        stormy.scheduler.state.knowledge.held(risky, 0.1, was_lost=True)
+        calm.scheduler.state.knowledge.held(risky, 2.0, was_lost=False)
+
+    assert [rent.offer.kind for rent in calm.offered(safe, risky)] == [Kind.INTERRUPTIBLE]
+    assert [rent.offer.kind for rent in stormy.offered(safe, risky)] == [Kind.ON_DEMAND]
+
+
+def test_the_fallback_takes_no_more_slots_than_the_rest_needs() -> None:
+    run = with_fallback(Fallback.AUTO, count=400, deadline_s=HOUR_S)
+    slots = tuple(function(f"slot-{number}") for number in range(10))
+    run.on(Offered("functions", slots))
+
+    rents = of(Rent, run.on(Offered("cloud", ())))
+
+    assert 1 <= len(rents) <= 3  # 400 jobs of 6 s are 40 minutes

@@ -1,0 +1,278 @@
+"""Which machines are rented, kept, dropped and avoided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from nightkiln.core.events import (
+    AskOffers,
+    Command,
+    FetchJobs,
+    Lost,
+    Offered,
+    Queued,
+    Release,
+    Rent,
+    Started,
+    Tick,
+)
+from nightkiln.core.fleet_rules import OFFERS_MAX
+from nightkiln.core.job_rules import FETCH_MAX
+from nightkiln.core.learning import Scores
+from nightkiln.core.market import OFFERS_S_MAX
+from nightkiln.core.model import Loss, Offer
+from nightkiln.core.priors import Priors
+from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.terms import Rules, Terms
+from tests.core.table import (
+    CHEAP,
+    CLOUD,
+    DEAR,
+    FAR,
+    LOCAL,
+    NEAR,
+    Run,
+    billed_run,
+    jobs,
+    machine,
+    of,
+    started,
+)
+
+HOUR_S = 3600.0
+
+
+def stock(count: int, usd: str = "0.40") -> list[Offer]:
+    return [machine(f"gpu-{number}", usd) for number in range(count)]
+
+
+def refs(rents: list[Rent]) -> list[str]:
+    return [rent.offer.ref for rent in rents]
+
+
+def asked(commands: list[Command]) -> list[str]:
+    return [each.provider for each in of(AskOffers, commands)]
+
+
+# Before anything is rented.
+
+
+def test_a_run_first_asks_for_jobs_and_for_machines_only_once_there_are_some() -> None:
+    run = Run(Scheduler(Terms("night-1", 4)))
+
+    assert run.on(Started(0.0, (LOCAL,))) == [FetchJobs(FETCH_MAX)]
+    assert run.on(Queued(jobs(3), is_last=True)) == [AskOffers("local", OFFERS_MAX)]
+
+
+def test_no_more_machines_of_ones_own_are_taken_than_there_are_jobs() -> None:
+    run = started(Terms("night-1", 4), LOCAL, count=1)
+
+    assert refs(run.offered(NEAR, FAR)) == [NEAR.ref]
+
+
+def test_machines_of_ones_own_that_are_coming_up_are_counted_too() -> None:
+    third = replace(NEAR, ref="http://third")
+    run = started(Terms("night-1", 4), LOCAL, count=2)
+    run.offered(NEAR)
+
+    assert refs(run.offered(NEAR, FAR, third)) == [FAR.ref]
+
+
+def test_nobody_is_asked_while_nothing_is_wanted() -> None:
+    run = billed_run(CHEAP, count=20, deadline_s=8 * HOUR_S)
+
+    commands = run.wait(Rules().swap_every_s - 60)
+
+    assert asked(commands) == []
+    assert asked(run.wait(120)) == ["cloud"]  # something cheaper may have come up
+    run.on(Offered("cloud", (CHEAP,)))
+    assert asked(run.wait(Rules().swap_every_s - 60)) == []
+    assert asked(run.wait(120)) == ["cloud"]
+
+
+def test_a_provider_that_did_not_answer_yet_is_not_asked_a_second_time() -> None:
+    run = started(Terms("night-1", 4, jobs=900), CLOUD, count=900)
+
+    assert asked(run.log) == ["cloud"]
+    assert asked(run.wait(600)) == []
+
+
+def test_an_answer_that_is_too_old_is_not_rented_from() -> None:
+    terms = Terms("night-1", 4, jobs=900, deadline_s=8 * HOUR_S)
+    run = started(terms, CLOUD, count=900)
+    [rent] = run.offered(CHEAP, DEAR)
+    run.tick(OFFERS_S_MAX + 1)
+
+    commands = run.on(Lost(rent.lease_id, "outbid", Loss.MARKET))
+
+    assert of(Rent, commands) == []
+
+
+# How many, and which.
+
+
+def test_the_cheapest_job_is_rented_not_the_cheapest_hour() -> None:
+    slow = replace(machine("slow", "0.20"), gpu="RTX 3060")
+    quick = replace(machine("quick", "0.40"), gpu="RTX 4090")
+    priors = Priors(seconds_per_job={"RTX 3060": 30.0, "RTX 4090": 6.0})
+    run = started(Terms("night-1", 8, jobs=50), CLOUD, count=50, priors=priors)
+
+    assert refs(run.offered(slow, quick)) == ["quick"]
+
+
+def test_disk_and_traffic_are_part_of_the_price() -> None:
+    hidden = replace(CHEAP, storage_usd_per_hour=Decimal("0.80"))
+    run = started(Terms("night-1", 8, jobs=500), CLOUD, count=500)
+
+    assert refs(run.offered(hidden, DEAR)) == ["dear"]
+
+
+def test_as_many_are_rented_as_the_90th_percentile_needs_and_no_more() -> None:
+    mean_need = 2000 * 6.0 / HOUR_S
+    few = started(Terms("night-1", 64, jobs=2000, deadline_s=HOUR_S), CLOUD, count=2000)
+    many = started(Terms("night-1", 64, jobs=4000, deadline_s=HOUR_S), CLOUD, count=4000)
+
+    for_2000, for_4000 = few.offered(*stock(40)), many.offered(*stock(40))
+
+    assert mean_need < len(for_2000) < 4 * mean_need
+    assert len(for_2000) < len(for_4000) <= 2 * len(for_2000) + 1
+
+
+def test_never_more_than_the_limit_even_if_the_deadline_is_missed() -> None:
+    run = started(Terms("night-1", 3, jobs=9000, deadline_s=HOUR_S), CLOUD, count=9000)
+
+    assert len(run.offered(*stock(40))) == 3
+
+
+def test_the_controllers_own_capacity_is_a_limit_like_any_other() -> None:
+    terms = Terms("night-1", 64, jobs=9000, deadline_s=HOUR_S, jobs_per_s_max=0.5)
+    run = started(terms, CLOUD, count=9000)
+
+    assert len(run.offered(*stock(40))) == 3  # 3 x 1/6 per second
+
+
+def test_an_unproven_workflow_gets_two_machines_until_its_first_result() -> None:
+    terms = Terms("night-1", 64, jobs=9000, deadline_s=HOUR_S)
+    run = started(terms, CLOUD, count=9000, scores=Scores())
+    canaries = run.offered(*stock(40))
+    [first, *_] = run.up(canaries[0])
+
+    fleet = of(Rent, [*run.done(first), *run.tick(60)])
+
+    assert len(canaries) == Rules().canary_leases_max
+    assert len(fleet) > 2
+
+
+def test_when_the_canary_takes_too_long_the_fleet_is_rented_unproven() -> None:
+    terms = Terms("night-1", 64, jobs=9000, deadline_s=HOUR_S)
+    run = started(terms, CLOUD, count=9000, scores=Scores())
+    run.offered(*stock(40))
+
+    run.tick(Rules().canary_share_max * HOUR_S + 1)
+
+    assert len(run.offered(*stock(40))) > 2
+
+
+def test_how_long_the_canary_may_take_is_counted_from_the_start_of_the_run() -> None:
+    start_s, terms = 50_000.0, Terms("night-1", 64, jobs=9000, deadline_s=50_000.0 + HOUR_S)
+    run = Run(Scheduler(terms))
+    run.on(Started(start_s, (CLOUD,)))
+    run.on(Queued(jobs(1000), is_last=False))
+    run.offered(*stock(40))
+
+    run.on(Tick(start_s + 0.9 * Rules().canary_share_max * HOUR_S))
+    early = run.offered(*stock(40))
+    later = of(Rent, run.on(Tick(start_s + 1.1 * Rules().canary_share_max * HOUR_S)))
+
+    assert early == []
+    assert later != []
+
+
+# Letting go.
+
+
+def test_the_dearest_goes_when_the_others_suffice() -> None:
+    run = billed_run(*stock(6), DEAR, machine("dearest", "2.00"), count=3000, deadline_s=HOUR_S)
+    ready = {run.leases[each].offer.ref for each in run.scheduler.state.leases}
+    assert "dearest" in ready
+
+    while of(Release, run.log) == []:
+        run.tick(2)
+        run.done_by_all(1.0)
+
+    going = {each.id for each in run.scheduler.state.leases.values() if "suffice" in each.error}
+    prices = {each: run.leases[each].offer.usd_per_hour for each in run.leases}
+    assert run.lease_on(machine("dearest")) in going
+    for lease_id in going - {each.lease_id for each in of(Release, run.log)}:
+        commands = run.finish(run.leases[lease_id].offer)
+        assert lease_id in {each.lease_id for each in of(Release, commands)}
+    assert max(prices[each] for each in set(prices) - going) <= min(prices[each] for each in going)
+
+
+def test_a_machine_is_swapped_for_one_that_saves_a_good_share_of_what_remains() -> None:
+    terms = Terms("night-1", 8, jobs=2000, deadline_s=30 * HOUR_S)
+    run = started(terms, CLOUD, count=2000)
+    [rent] = run.offered(DEAR)
+    run.up(rent)
+    run.wait(Rules().swap_every_s + 60)
+
+    [swap] = run.offered(DEAR, CHEAP)
+    run.up(swap)
+    run.wait(300)
+
+    assert swap.offer.ref == "cheap"
+    assert "saves" in swap.reason
+    assert run.scheduler.state.leases[rent.lease_id].error.startswith("the others suffice")
+
+
+def test_a_machine_that_would_save_little_is_not_worth_the_change() -> None:
+    run = started(Terms("night-1", 8, jobs=2000, deadline_s=30 * HOUR_S), CLOUD, count=2000)
+    [rent] = run.offered(machine("first", "0.400"))
+    run.up(rent)
+    run.wait(Rules().swap_every_s + 60)
+
+    assert run.offered(machine("second", "0.398")) == []
+
+
+def test_a_machine_that_is_not_up_yet_goes_at_once_when_the_others_suffice() -> None:
+    terms = Terms("night-1", 8, jobs=3000, deadline_s=HOUR_S)
+    run = started(terms, CLOUD, count=3000)
+    rents = run.offered(*stock(6), machine("dearest", "2.00"))
+    for rent in rents[:-1]:
+        run.up(rent)
+
+    while of(Release, run.log) == []:
+        run.tick(2)
+        run.done_by_all(1.0)
+
+    [release] = of(Release, run.log)
+    assert run.leases[release.lease_id].offer.ref == "dearest"
+    assert run.scheduler.state.leases[release.lease_id].ready_s == 0.0
+
+
+def test_of_the_idle_machines_the_cheapest_stays() -> None:
+    offers = [replace(each, slots=1) for each in (CHEAP, DEAR, machine("last", "0.50"))]
+    run = billed_run(*offers, count=600, deadline_s=0.5 * HOUR_S)
+    while run.scheduler.state.queue:
+        run.done_by_all(6.0)
+    for offer in (CHEAP, DEAR):
+        run.finish(offer)
+
+    [release] = of(Release, run.log)
+    assert release.lease_id == run.lease_on(DEAR)
+
+
+def test_idle_machines_go_but_one_stays_until_the_last_job_is_settled() -> None:
+    run = billed_run(CHEAP, DEAR, count=450, deadline_s=0.5 * HOUR_S)
+    assert len(run.leases) == 2
+    while run.scheduler.state.queue:
+        run.done_by_all(6.0)
+    run.finish(DEAR)
+    early = of(Release, run.log)
+
+    commands = run.finish(CHEAP)
+
+    assert early == []
+    assert {each.lease_id for each in of(Release, run.log)} == set(run.leases)
+    assert of(Release, commands)

@@ -1,0 +1,153 @@
+"""What a run is held to: a deadline, a budget; and how it ends when they are reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightkiln.core.errors import BadInput
+from nightkiln.core.model import Kind, Need, Offer
+from nightkiln.core.story import Opening
+from nightkiln.night import Outcome
+from nightkiln.observers import JsonLines
+from nightkiln.observers.sentences import outcome_lines
+from nightkiln.providers.local import LocalProvider
+from nightkiln.settings import load_settings
+from nightkiln.store.store import Store
+from nightkiln.story import read_story
+from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.samples import write_catalog
+from nightkiln.wiring import Request, chosen_catalog, run_batch
+
+
+class Quiet(JsonLines):
+    """Says nothing."""
+
+    def __init__(self) -> None: ...
+
+    async def event(self, name: str, fields: Mapping[str, Any]) -> None: ...
+
+
+class Rented(LocalProvider):
+    """Stand-ins for which money is asked."""
+
+    name = "cloud"
+    bills = True
+
+    async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
+        free = await super().offers(need, limit=limit)
+        price = Decimal("1.00")
+        return [replace(offer, usd_per_hour=price, kind=Kind.ON_DEMAND) for offer in free]
+
+
+async def night(tmp_path: Path, worker: StandIn, *, is_rented: bool, **flags: Any) -> Outcome:
+    folder = tmp_path / "catalog"
+    if not folder.exists():
+        write_catalog(folder, 30)
+    settings = load_settings(store=str(tmp_path / "store"), worker_urls=[worker.url], **flags)
+    rents_from = {"cloud": Rented([worker.url])} if is_rented else None
+    request = Request(chosen_catalog(folder), name="night")
+    return await run_batch(request, settings, Quiet(), rents_from=rents_from)
+
+
+async def opening(tmp_path: Path) -> Opening:
+    [*_, story] = Store.open(str(tmp_path / "store")).story_paths("night")
+    return read_story(story)[0]
+
+
+async def test_at_the_deadline_a_run_stops_keeps_what_it_has_and_can_go_on(tmp_path: Path) -> None:
+    async with StandIn(render_s=0.25) as worker:
+        stopped = await night(tmp_path, worker, is_rented=False, by="3s")
+        resumed = await night(tmp_path, worker, is_rented=False)
+
+    assert (stopped.exit_code, stopped.failed) == (3, 0)
+    assert 0 < stopped.done < 30
+    assert stopped.stop_reason is not None
+    assert "the deadline has passed with" in stopped.stop_reason
+    assert "the same command again does what is left" in outcome_lines(stopped)
+    assert (resumed.exit_code, resumed.done) == (0, 30)
+
+
+async def test_a_late_run_may_finish_all_the_same(tmp_path: Path) -> None:
+    async with StandIn(render_s=0.05) as worker:
+        outcome = await night(tmp_path, worker, is_rented=False, by="1s", late="finish")
+
+    assert (outcome.exit_code, outcome.done) == (0, 30)
+
+
+async def test_what_costs_money_is_not_used_without_a_budget(tmp_path: Path) -> None:
+    async with StandIn() as worker:
+        with pytest.raises(BadInput, match=r"--budget: cloud cost money.*give --budget 4\.00"):
+            await night(tmp_path, worker, is_rented=True)
+
+    assert not (tmp_path / "store").exists()
+
+
+async def test_what_was_spent_is_said_and_stays_below_the_budget(tmp_path: Path) -> None:
+    async with StandIn() as worker:
+        outcome = await night(
+            tmp_path, worker, is_rented=True, budget="2.50", by="2h", fallback="never",
+            at_cap="cancel",
+        )  # fmt: skip
+
+    assert (outcome.exit_code, outcome.done) == (0, 30)
+    assert 0 < outcome.usd < Decimal("0.05")
+    terms = (await opening(tmp_path)).terms
+    assert (terms.budget, terms.fallback, terms.at_cap) == (Decimal("2.50"), "never", "cancel")
+
+
+async def test_a_budget_that_pays_for_nothing_ends_the_run_and_says_how_to_go_on(
+    tmp_path: Path,
+) -> None:
+    async with StandIn() as worker:
+        outcome = await night(tmp_path, worker, is_rented=True, budget="0.001")
+
+    assert (outcome.exit_code, outcome.done, outcome.left) == (3, 0, 30)
+    assert outcome.stop_reason is not None
+    assert "raise --budget or resume later" in outcome.stop_reason
+
+
+async def test_the_next_night_starts_from_what_this_one_learned(tmp_path: Path) -> None:
+    async with StandIn() as worker:
+        await night(tmp_path, worker, is_rented=True, budget="2.50")
+        first = await opening(tmp_path)
+        write_catalog(tmp_path / "catalog", 33)
+        await night(tmp_path, worker, is_rented=True, budget="2.50")
+        second = await opening(tmp_path)
+
+    assert first.scores.workflow_jobs == 0
+    assert second.scores.workflow_jobs == 30
+    assert [host[0] for host in second.scores.machines] == ["cloud"]
+    assert second.scores.startup.jobs == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"budget": "0"}, "--budget"),
+        ({"budget": "-4"}, "--budget"),
+        ({"budget": "NaN"}, "--budget"),
+        ({"budget": "Infinity"}, "--budget"),
+        ({"budget": "a lot"}, "--budget"),
+        ({"by": "2020-01-01T07:00"}, "--by 2020-01-01T07:00: is not in the future"),
+        ({"by": "soon"}, "--by soon: is no time"),
+        ({"by": "0s"}, "--by 0s"),
+        ({"fallback": "sometimes"}, "--fallback"),
+        ({"late": "never"}, "--late"),
+        ({"at_cap": "explode"}, "--at-cap"),
+    ],
+)
+async def test_a_goal_that_makes_no_sense_is_refused_before_anything_starts(
+    tmp_path: Path, flags: dict[str, str], said: str
+) -> None:
+    async with StandIn() as worker:
+        with pytest.raises(BadInput) as found:
+            await night(tmp_path, worker, is_rented=False, **flags)
+
+    assert said in str(found.value)
+    assert not (tmp_path / "store").exists()
