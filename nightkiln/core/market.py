@@ -7,7 +7,7 @@ that depends on what it did.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from math import inf
@@ -71,10 +71,9 @@ class Market:
     blocked: dict[Host, float] = field(default_factory=dict)  # machine -> until when
     strikes: dict[Host, int] = field(default_factory=dict)  # of machines that cost nothing
 
-    def open(self, providers: Iterable[ProviderFacts], blocked: Mapping[Host, float]) -> None:
-        """Who there is, and whom to avoid from the start."""
+    def open(self, providers: Iterable[ProviderFacts]) -> None:
+        """Who there is."""
         self.shops = {facts.name: Shop(facts) for facts in providers}
-        self.blocked |= blocked
 
     @property
     def is_free(self) -> bool:

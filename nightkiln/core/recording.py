@@ -60,7 +60,7 @@ def record(state: State, event: Event) -> Iterator[Command]:
 def _time(state: State, event: Started | Tick) -> Iterator[Command]:
     if isinstance(event, Started):
         state.start(event.now_s)
-        state.market.open(event.providers, {})
+        state.market.open(event.providers)
         return
     jump_s = event.now_s - state.now_s
     state.now_s = max(state.now_s, event.now_s)

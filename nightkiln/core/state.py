@@ -118,11 +118,6 @@ class State:
         return self.stop_reason is not None
 
     @property
-    def has_work(self) -> bool:
-        """Whether a machine could be given something, now or soon."""
-        return bool(self.queue) or not self.queue.is_exhausted
-
-    @property
     def remaining(self) -> int:
         """Jobs without an end, as far as anybody can tell."""
         queue, jobs = self.queue, self.terms.jobs

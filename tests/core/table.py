@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from nightkiln.core.events import (
+    AskOffers,
     Command,
     Event,
     Failed,
@@ -174,3 +175,15 @@ def billed_run(*offers: Offer, count: int, deadline_s: float = 3600.0) -> Run:
     for rent in run.offered(*offers):
         run.up(rent)
     return run
+
+
+def stock(count: int, usd: str = "0.40") -> list[Offer]:
+    return [machine(f"gpu-{number}", usd) for number in range(count)]
+
+
+def refs(rents: list[Rent]) -> list[str]:
+    return [rent.offer.ref for rent in rents]
+
+
+def asked(commands: list[Command]) -> list[str]:
+    return [each.provider for each in of(AskOffers, commands)]

@@ -8,14 +8,12 @@ import pytest
 
 from nightkiln.core import market
 from nightkiln.core.events import (
-    AskOffers,
-    Command,
     Offered,
     ProviderFailed,
     Rent,
     Stop,
 )
-from nightkiln.core.model import Kind, Offer
+from nightkiln.core.model import Kind
 from nightkiln.core.terms import Fallback, Terms
 from tests.core.table import (
     CHEAP,
@@ -25,22 +23,12 @@ from tests.core.table import (
     function,
     machine,
     of,
+    refs,
     started,
+    stock,
 )
 
 HOUR_S = 3600.0
-
-
-def stock(count: int, usd: str = "0.40") -> list[Offer]:
-    return [machine(f"gpu-{number}", usd) for number in range(count)]
-
-
-def refs(rents: list[Rent]) -> list[str]:
-    return [rent.offer.ref for rent in rents]
-
-
-def asked(commands: list[Command]) -> list[str]:
-    return [each.provider for each in of(AskOffers, commands)]
 
 
 def serverless(run: Run) -> list[Rent]:

@@ -7,7 +7,6 @@ from decimal import Decimal
 
 from nightkiln.core.events import (
     AskOffers,
-    Command,
     FetchJobs,
     Lost,
     Offered,
@@ -21,7 +20,7 @@ from nightkiln.core.fleet_rules import OFFERS_MAX
 from nightkiln.core.job_rules import FETCH_MAX
 from nightkiln.core.learning import Scores
 from nightkiln.core.market import OFFERS_S_MAX
-from nightkiln.core.model import Loss, Offer
+from nightkiln.core.model import Loss
 from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Rules, Terms
@@ -33,26 +32,17 @@ from tests.core.table import (
     LOCAL,
     NEAR,
     Run,
+    asked,
     billed_run,
     jobs,
     machine,
     of,
+    refs,
     started,
+    stock,
 )
 
 HOUR_S = 3600.0
-
-
-def stock(count: int, usd: str = "0.40") -> list[Offer]:
-    return [machine(f"gpu-{number}", usd) for number in range(count)]
-
-
-def refs(rents: list[Rent]) -> list[str]:
-    return [rent.offer.ref for rent in rents]
-
-
-def asked(commands: list[Command]) -> list[str]:
-    return [each.provider for each in of(AskOffers, commands)]
 
 
 # Before anything is rented.

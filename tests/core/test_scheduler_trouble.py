@@ -9,7 +9,6 @@ import pytest
 
 from nightkiln.core import market, recording
 from nightkiln.core.events import (
-    AskOffers,
     Blame,
     Command,
     Lost,
@@ -23,7 +22,7 @@ from nightkiln.core.events import (
     Stop,
     Tick,
 )
-from nightkiln.core.model import Fault, Loss, Offer
+from nightkiln.core.model import Fault, Loss
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Rules, Terms
 from tests.core.table import (
@@ -33,28 +32,18 @@ from tests.core.table import (
     LOCAL,
     NEAR,
     Run,
+    asked,
     billed_run,
     failed,
     free_run,
     jobs,
     machine,
     of,
+    refs,
     started,
 )
 
 HOUR_S = 3600.0
-
-
-def stock(count: int, usd: str = "0.40") -> list[Offer]:
-    return [machine(f"gpu-{number}", usd) for number in range(count)]
-
-
-def refs(rents: list[Rent]) -> list[str]:
-    return [rent.offer.ref for rent in rents]
-
-
-def asked(commands: list[Command]) -> list[str]:
-    return [each.provider for each in of(AskOffers, commands)]
 
 
 def test_a_provider_that_fails_again_and_again_is_left_alone_for_a_while() -> None:
