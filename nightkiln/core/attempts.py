@@ -26,8 +26,8 @@ def _leave(state: State, attempt_id: AttemptId) -> tuple[Trying, Held] | None:
     if not twins:
         del state.attempts_of[trying.job_id]
     state.dirty.add(held.id)
-    if held.phase is Phase.DRAINING and not held.running:
-        state.is_fleet_dirty = True  # it may go
+    if not held.running:
+        state.suspects.add(held.id)  # it may go
     return trying, held
 
 
@@ -75,8 +75,8 @@ def _settled_well(state: State, job_id: JobId, winner: Host) -> Iterator[Command
             yield Cancel(twin.lease_id, attempt_id, "another machine was faster")
     if tries is not None:
         for host in tries.doubted - {winner}:
-            state.doubts[host] = state.doubts.get(host, 0) + 1
-            state.is_fleet_dirty = True  # it may be one too many
+            state.doubts[host] = state.doubts.get(host, 0) + 1  # it may be one too many
+            state.suspects.update(state.leases_on(host))
 
 
 def failed(state: State, event: Failed) -> Iterator[Command]:
@@ -96,7 +96,7 @@ def failed(state: State, event: Failed) -> Iterator[Command]:
     if failure.fault is not Fault.MARKET and not state.done:
         alike = signature(f"{failure.kind} {failure.error}")
         state.alike.setdefault(alike, set()).add(held.offer.host_key)
-    state.is_fleet_dirty = True
+    state.suspects.add(held.id)
     if not trying.is_moot:
         yield from _return(state, trying.job_id, held, failure)
 
@@ -114,6 +114,8 @@ def _return(state: State, job_id: JobId, held: Held, failure: Failure) -> Iterat
     if final is None:
         queue.put_back(job_id)
         state.dirty.update(lease.id for lease in state.leases.values() if lease.has_room)
+        is_stranded = not any(tries.allows(offer) for offer in state.places())
+        state.is_fleet_dirty = state.is_fleet_dirty or is_stranded
     else:
         yield from give_up(state, job_id, final, failure.error)
 

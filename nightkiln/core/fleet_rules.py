@@ -81,7 +81,7 @@ def _rent_paid(view: View) -> Iterator[Command]:
 def _rent_elsewhere(view: View) -> Iterator[Command]:
     """A job that failed on every machine we have needs another, however many we have."""
     state = view.state
-    places = state.places()
+    places = list(state.places())
     for job_id in state.queue.stranded(places):
         while has_place(state):
             price = _cheapest_for(view, job_id)
@@ -142,14 +142,23 @@ def _fall_back(view: View) -> Iterator[Command]:
 
 
 def _drop(view: View) -> None:
-    """The dearest lease goes when the rest suffice."""
-    state, total = view.state, view.total
+    """The dearest lease goes when the rest suffice.
+
+    A serverless one goes only when those that are up suffice: it may have come because the
+    others were not up yet, and would be wanted again at once.
+    """
+    state, total, up_mean = view.state, view.total, view.ready_mean
     wanted = view.remaining * (1 + view.rules.drop_slack)
     for held in _dearest_first(state, Phase.READY, Phase.ASKED):
-        rest = total - view.reaches[held.id]
+        if state.now_s - held.asked_s < view.rules.plan_every_s:
+            continue  # asked for a moment ago: nothing can have changed for good
+        reach = view.reaches[held.id]
+        rest, is_up = total - reach, held.phase is Phase.READY or held.offer.is_serverless
         suffices = rest.sure(view.rules.z) >= wanted
+        if held.offer.is_serverless:
+            suffices = suffices and up_mean - reach.mean >= view.remaining
         if suffices and not _is_only_place(state, held):
-            total = rest
+            total, up_mean = rest, up_mean - (reach.mean if is_up else 0.0)
             held.error = "the others suffice, and this is the dearest"
             if held.phase is Phase.ASKED:
                 held.is_bad = True
@@ -235,7 +244,7 @@ def _wind_up(state: State, held: Held) -> None:
 def _ask(view: View) -> Iterator[Command]:
     """Ask for offers while more is wanted, or to see whether something is cheaper."""
     state, rules = view.state, view.rules
-    is_stuck = next(state.queue.stranded(state.places()), None) is not None
+    is_stuck = next(state.queue.stranded(list(state.places())), None) is not None
     is_short = view.shortfall > 0 or is_stuck
     swaps = rules.swaps and state.now_s - state.swapped_at_s >= rules.swap_every_s
     for shop in state.market.due(state.now_s, rules.offers_every_s):

@@ -125,6 +125,7 @@ def _lost(state: State, event: Lost) -> Iterator[Command]:
     if held.phase is Phase.RELEASING or held.is_bad:
         return
     held.is_bad, held.error = True, event.error
+    state.suspects.add(held.id)
     if was_ready:
         is_lost = event.loss in {Loss.LOST, Loss.MARKET}
         state.knowledge.held(held.offer, _hours(state, held), was_lost=is_lost)

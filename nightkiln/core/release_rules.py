@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from nightkiln.core.events import Command, Release
@@ -18,7 +18,19 @@ MACHINE_FAULTS_MAX = 3  # in a row on one lease, with no success between
 
 def let_go(state: State) -> Iterator[Command]:
     """Release every lease that has a reason to go."""
-    for held in list(state.leases.values()):
+    yield from _let_go(state, list(state.leases.values()))
+    state.suspects.clear()
+
+
+def let_suspects_go(state: State) -> Iterator[Command]:
+    """The same for those only that something has happened to."""
+    suspects = sorted(state.suspects & state.leases.keys())
+    yield from _let_go(state, [state.leases[lease_id] for lease_id in suspects])
+    state.suspects.clear()
+
+
+def _let_go(state: State, leases: Sequence[Held]) -> Iterator[Command]:
+    for held in leases:
         if held.phase is Phase.RELEASING:
             continue
         yield from _blame(state, held)

@@ -9,8 +9,8 @@ command from the state, so no rule is written twice and any order of events is s
 ``job_rules`` says what is rendered where, ``fleet_rules`` which machines to have,
 ``release_rules`` which to send away, ``stranded`` what becomes of jobs that nobody is left to
 try, ``end_rules`` when to stop. After an event only the leases
-that it touched are filled; the fleet as a whole is looked at when leases or offers changed, and
-once a minute.
+that it touched are filled and looked at; the fleet as a whole is when leases or offers changed,
+and once a minute.
 """
 
 from __future__ import annotations
@@ -85,9 +85,11 @@ class Scheduler:
                 yield from job_rules.shorten_tail(state)
         if is_tick:
             yield from job_rules.limit(state)
-        if is_tick or state.is_fleet_dirty or state.is_stopping or not state.queue:
+        if is_tick or state.is_stopping or not state.queue.open:
             yield from release_rules.let_go(state)
-        if not state.is_stopping and (state.is_fleet_dirty or state.is_plan_due):
+        elif state.suspects:
+            yield from release_rules.let_suspects_go(state)
+        if not state.is_stopping and state.is_plan_due:
             yield from fleet_rules.plan(state)
             yield from stranded.end_stranded(state)
             yield from release_rules.let_go(state)
@@ -96,5 +98,4 @@ class Scheduler:
     def _check(self) -> None:
         state = self.state
         assert len(state.leases) <= state.terms.leases_max
-        assert len(state.trying) == sum(len(held.running) for held in state.leases.values())
         assert state.queue.open >= len(state.queue)

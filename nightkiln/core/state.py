@@ -15,6 +15,9 @@ from nightkiln.core.pricing import Quoter
 from nightkiln.core.routing import Queue
 from nightkiln.core.terms import DEADLINE_S_UNSAID, Late, Terms
 
+CROWD = 32  # leases: a change of one of so many can wait for ...
+CROWD_PAUSE_S = 5.0
+
 
 class Phase(Enum):
     """Where a lease stands. One that is released is no longer in the state."""
@@ -99,6 +102,7 @@ class State:
     stop_reason: str | None = None
     cancels: bool = False  # a stop that hands running jobs back
     dirty: set[LeaseId] = field(default_factory=set)  # leases that may have room
+    suspects: set[LeaseId] = field(default_factory=set)  # leases that may have a reason to go
     is_fleet_dirty: bool = True  # leases or offers changed: look at the fleet
     planned_at_s: float = -inf
     swapped_at_s: float = -inf
@@ -150,10 +154,15 @@ class State:
 
     @property
     def is_plan_due(self) -> bool:
-        """Whether the fleet has not been looked at for long; machines for free are cheap to ask."""
-        is_free = self.market.is_free
-        every_s = FREE_OFFERS_EVERY_S if is_free else self.terms.rules.plan_every_s
-        return self.now_s - self.planned_at_s >= every_s
+        """Whether to look at the fleet: it changed, or nobody has looked for long.
+
+        Where many machines come and go, changes are looked at together.
+        """
+        since_s = self.now_s - self.planned_at_s
+        if self.is_fleet_dirty and (len(self.leases) < CROWD or since_s >= CROWD_PAUSE_S):
+            return True
+        is_free = self.market.is_free  # machines for free are cheap to ask
+        return since_s >= (FREE_OFFERS_EVERY_S if is_free else self.terms.rules.plan_every_s)
 
     # Leases.
 
@@ -165,10 +174,14 @@ class State:
         """Machines that we have or are getting."""
         return {held.offer.host_key for held in self.leases.values()}
 
-    def places(self) -> list[Offer]:
+    def leases_on(self, host: Host) -> Iterator[LeaseId]:
+        """What we have of one machine."""
+        return (held.id for held in self.leases.values() if held.offer.host_key == host)
+
+    def places(self) -> Iterator[Offer]:
         """Where jobs can be handed out, now or soon."""
         open_ones = self.with_phase(Phase.ASKED, Phase.READY)
-        return [held.offer for held in open_ones if not held.is_bad]
+        return (held.offer for held in open_ones if not held.is_bad)
 
     def outlook(self, offer: Offer) -> Outlook:
         """What to expect of an offer."""

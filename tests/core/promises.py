@@ -25,6 +25,7 @@ def check_state(world: World) -> None:
     assert waiting | tried == world.fetched - settled
     assert not waiting & tried
     assert len(list(queue.waiting())) == len(waiting) == len(queue)
+    assert len(state.trying) == sum(len(held.running) for held in state.leases.values())
     for lease_id, held in state.leases.items():
         assert set(held.running) == world.leases[lease_id].running
     ended = {lease_id for lease_id, each in world.leases.items() if each.is_told_released}
