@@ -32,18 +32,36 @@ class Reach:
         return max(0.0, self.mean - z * sqrt(self.variance))
 
 
-def reach_of_lease(
-    held: Held, outlook: Outlook, now_s: float, left_s: float, rules: Rules
-) -> Reach:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What reaches are counted for."""
+
+    now_s: float
+    left_s: float  # until the plan's end
+    gap_s: float  # of a lost machine's time, until another does its work
+
+
+def gap_s(rules: Rules, *, on_offer: int, ours: int) -> float:
+    """How much of its time a lost machine costs until it is replaced.
+
+    Where machines are plenty the next one is a few minutes away; where few are on offer it has
+    to be waited for, and what it would have done falls to the fallback.
+    """
+    plenty = min(1.0, on_offer / max(1, ours))
+    return rules.gap_s_max - plenty * (rules.gap_s_max - rules.gap_s)
+
+
+def reach_of_lease(held: Held, outlook: Outlook, plan: Plan) -> Reach:
     """What a lease will add from now on."""
     if held.phase is Phase.READY and not held.is_bad:
-        return _reach(outlook, left_s, rules)
+        return _reach(outlook, plan.left_s, plan.gap_s)
     if held.phase is Phase.ASKED and not held.is_bad:
-        spent_s = now_s - held.asked_s
+        spent_s = plan.now_s - held.asked_s
         to_go_s = max(outlook.startup_s - spent_s, OVERDUE_SHARE * spent_s)
         limit_s = max(held.offer.startup_s - spent_s, 0.0)
         start = Start(to_go_s, limit_s, fails_by_now(outlook, spent_s))
-        return _starting(_reach(outlook, left_s - to_go_s, rules), outlook, start, rules)
+        up = _reach(outlook, plan.left_s - to_go_s, plan.gap_s)
+        return _starting(up, outlook, start, plan.gap_s)
     if held.phase is Phase.DRAINING:
         return Reach(float(len(held.running)))
     return Reach()
@@ -58,10 +76,10 @@ class Start:
     fails: float  # the chance of that
 
 
-def _starting(up: Reach, outlook: Outlook, start: Start, rules: Rules) -> Reach:
+def _starting(up: Reach, outlook: Outlook, start: Start, gap_s: float) -> Reach:
     """What a machine that is still starting adds; one that fails is replaced: a gap, again."""
     per_s = 1 / outlook.seconds_per_job
-    gap = min((start.limit_s + rules.gap_s) * per_s, up.mean)
+    gap = min((start.limit_s + gap_s) * per_s, up.mean)
     wobble = min(outlook.startup_sd * start.to_go_s * per_s, up.mean)
     variance = up.variance + start.fails * (1 - start.fails) * gap**2 + wobble**2
     return Reach(up.mean - start.fails * gap, variance)
@@ -79,12 +97,12 @@ def fails_by_now(outlook: Outlook, spent_s: float) -> float:
     return min(outlook.boot_fails / (outlook.boot_fails + still_coming + TINY), 1.0)
 
 
-def _reach(outlook: Outlook, run_s: float, rules: Rules) -> Reach:
+def _reach(outlook: Outlook, run_s: float, gap_s: float) -> Reach:
     """What a machine that is up does in ``run_s``; a loss is a gap, for it is replaced."""
     if run_s <= 0:
         return Reach()
     per_s = 1 / outlook.seconds_per_job
     losses, full = outlook.lost_per_s * run_s, run_s * per_s
-    gap = min(rules.gap_s, run_s) * per_s
+    gap = min(gap_s, run_s) * per_s
     mean = full - min(losses * gap, GAP_SHARE_MAX * full)
     return Reach(mean, (mean * outlook.seconds_sd) ** 2 + losses * gap**2)

@@ -70,12 +70,28 @@ def _rent_paid(view: View) -> Iterator[Command]:
     refused = 0
     while (shortfall := min(view.shortfall, view.unstarted)) > 0 and has_place(view.state):
         price = view.cheapest(shortfall)
-        if price is None or refused >= REFUSED_MAX:
+        if price is None or refused >= REFUSED_MAX or _can_wait(view, price, shortfall):
             return
         why = f"{ceil(shortfall)} jobs would be late without it"
         rents = list(rent_within_budget(view, price, why))
         refused = 0 if rents else refused + 1
         yield from rents
+
+
+def _can_wait(view: View, price: Price, shortfall: float) -> bool:
+    """Whether it is early for a container of the fallback, though it would be the cheapest.
+
+    It would render to the end at its price, for a few jobs too many. It can be had any time, so
+    it comes when what is short keeps it busy for a good part of the time that is left; until
+    then the market may have something better. Without a market there is nothing to wait for.
+    """
+    if not price.offer.is_serverless:
+        return False
+    has_market = any(not offer.is_serverless for each in view.offers.values() for offer in each)
+    whole_s = view.left_s - price.outlook.startup_s
+    return (
+        has_market and shortfall * price.outlook.seconds_per_job < view.rules.busy_share * whole_s
+    )
 
 
 def _rent_elsewhere(view: View) -> Iterator[Command]:
@@ -145,9 +161,12 @@ def _drop(view: View) -> None:
     """The dearest lease goes when the rest suffice.
 
     A serverless one goes only when those that are up suffice: it may have come because the
-    others were not up yet, and would be wanted again at once.
+    others were not up yet, and would be wanted again at once. Just before the deadline nothing
+    is dropped: nothing could replace a machine that is lost then.
     """
     state, total, up_mean = view.state, view.total, view.ready_mean
+    if 0 < state.deadline_s - state.now_s < view.rules.last_s:
+        return
     wanted = view.remaining * (1 + view.rules.drop_slack)
     for held in _dearest_first(state, Phase.READY, Phase.ASKED):
         if state.now_s - held.asked_s < view.rules.plan_every_s:
@@ -184,14 +203,19 @@ def _swap(view: View) -> Iterator[Command]:
     whole = max(view.total.mean, 1.0)
     for held in _dearest_first(state, Phase.READY):
         share = view.reaches[held.id].mean / whole * view.remaining
-        price = view.cheapest(share) if share >= 1 and has_place(state) else None
-        if price is None or price.jobs < share / 2:
-            continue
         costs_usd = share * _usd_per_job(state, held)
-        saves_usd = costs_usd - share * price.usd_per_job
-        if saves_usd > rules.swap_share * costs_usd:
+        # One that is soon taken away does not do it all: then another one may, too.
+        while share >= 1 and has_place(state) and (price := view.cheapest(share)) is not None:
+            does = min(share, price.jobs)
+            saves_usd = does * (_usd_per_job(state, held) - price.usd_per_job)
+            if saves_usd <= rules.swap_share * costs_usd:
+                break
             why = f"it saves {saves_usd:.3f} USD in the place of {held.id}"
-            yield from rent_within_budget(view, price, why)
+            rents = list(rent_within_budget(view, price, why))
+            if not rents:
+                break
+            yield from rents
+            share -= does
 
 
 def _dearest_first(state: State, *phases: Phase) -> list[Held]:

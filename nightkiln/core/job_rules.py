@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nightkiln.core.events import Cancel, Command, FetchJobs, Submit
-from nightkiln.core.model import AttemptId, JobId, Offer
+from nightkiln.core.model import AttemptId, JobId
 from nightkiln.core.state import Held, Phase, State, Trying
 
 QUEUE_LOW = 256  # fewer waiting jobs than this: fetch more, before a machine runs dry
@@ -92,7 +92,7 @@ def shorten_tail(state: State) -> Iterator[Command]:
             yield cancel(state, waiting, "an idle machine can start it sooner")
             yield submit(state, held, job_id)
         elif state.terms.rules.hedges:
-            slow = _slowest(state, held.offer)
+            slow = _slowest(state, held)
             if slow is not None:
                 yield submit(state, held, state.trying[slow].job_id)
 
@@ -118,18 +118,22 @@ def _is_alone(state: State, attempt_id: AttemptId) -> bool:
     return not trying.is_cancelled and len(state.attempts_of[trying.job_id]) == 1
 
 
-def _slowest(state: State, offer: Offer) -> AttemptId | None:
-    """A running job that takes longer than its 95th percentile and is rendered nowhere else."""
-    best, best_s, rules = None, 0.0, state.terms.rules
+def _slowest(state: State, idle: Held) -> AttemptId | None:
+    """A running job, rendered nowhere else, that the idle machine would be done with sooner.
+
+    One that takes longer than its 95th percentile may take for ever; of any other, a slow
+    machine needs what is left of the time that it usually takes.
+    """
+    rules, knowledge = state.terms.rules, state.knowledge
+    best, best_s = None, knowledge.pace(idle.offer)[0] + rules.tail_s_min
     for held in state.with_phase(Phase.READY, Phase.DRAINING):
         head = next(iter(held.running), None)
-        if head is None or held.offer.host_key == offer.host_key:
+        if head is None or held.offer.host_key == idle.offer.host_key:
             continue
-        over_s = _elapsed_s(state, held, head)
-        expected_s = state.knowledge.pace(held.offer)[0]
-        limit_s = max(rules.hedge_factor * expected_s, expected_s + rules.tail_s_min)
-        is_slow = over_s > max(limit_s, best_s)
-        may_run = state.queue.may_run(state.trying[head].job_id, offer)
-        if is_slow and may_run and _is_alone(state, head):
-            best, best_s = head, over_s
+        over_s, expected_s = _elapsed_s(state, held, head), knowledge.pace(held.offer)[0]
+        is_slow = over_s > max(rules.hedge_factor * expected_s, expected_s + rules.tail_s_min)
+        left_s = over_s if is_slow else expected_s - over_s  # as much again, as far as one knows
+        may_run = state.queue.may_run(state.trying[head].job_id, idle.offer)
+        if left_s > best_s and may_run and _is_alone(state, head):
+            best, best_s = head, left_s
     return best

@@ -13,7 +13,7 @@ from decimal import Decimal
 from math import inf
 
 from nightkiln.core.events import ProviderFacts
-from nightkiln.core.model import Host, Offer
+from nightkiln.core.model import Host, Kind, Offer
 
 FAILURES_MAX = 3  # of a provider in a row: its breaker opens
 PAUSE_S = 60.0  # of an open breaker; doubles each time it fails again, up to ...
@@ -143,6 +143,15 @@ class Market:
     def is_allowed(self, host: Host, now_s: float) -> bool:
         """Whether a machine is neither blocked nor struck out."""
         return self.blocked.get(host, -inf) <= now_s and self.strikes.get(host, 0) < STRIKES_MAX
+
+    def machines(self) -> int:
+        """How many are on offer, as last heard, where machines are rented."""
+        return sum(
+            1
+            for shop in self.shops.values()
+            for offers in shop.offers.values()
+            if offers[0].kind in {Kind.ON_DEMAND, Kind.INTERRUPTIBLE}
+        )
 
     def known(self) -> Iterator[Offer]:
         """Every offer heard of, rentable now or not."""

@@ -142,7 +142,10 @@ def _judge_loss(state: State, held: Held, event: Lost) -> Iterator[Command]:
             market.refused(offer.provider, event.error, state.now_s)
         case Loss.STARTUP | Loss.SLOW:
             state.knowledge.boot_failed(offer)
-            if event.loss is Loss.STARTUP and not state.came_up and not offer.is_free:
+            # Starts that only take too long are common, and no two are alike for sure: where the
+            # workflow has rendered before, they are the machines' own.
+            is_telling = event.loss is Loss.STARTUP or not state.is_proven
+            if is_telling and not state.came_up and not offer.is_free:
                 state.alike.setdefault(attempts.signature(event.error), set()).add(offer.host_key)
             yield from avoid(state, held, event.loss.value)
         case Loss.LOST:

@@ -59,16 +59,19 @@ class Rules:
 
     safety: float = 0.03  # of the whole time, kept before the deadline (economics: 3 %)
     z: float = 1.2816  # plan on the 90th percentile of the finish, not on its mean
-    gap_s: float = 1080.0  # a lost machine is replaced: what is lost is this much of its time
+    gap_s: float = 300.0  # of its time a lost machine costs where as many are on offer as we have
+    gap_s_max: float = 1080.0  # ... where none is (economics: 18 minutes, whatever is on offer)
     plan_every_s: float = 60.0  # how often the fleet is looked at when nothing happens
     offers_every_s: float = 60.0  # of a provider that bills, while more is wanted
     swap_every_s: float = 900.0
     swap_share: float = 0.07  # of what a lease would still cost: less is not worth the change
     drop_slack: float = 0.1  # of what remains: the rest must suffice with so much to spare
+    last_s: float = 240.0  # to see a loss, to start a fallback's container, and for a job there
     boot_factor: float = 2.5  # x expected start-up, then give it up ...
     boot_extra_s: float = 120.0  # ... and so much more
     boot_s_max: float = 1500.0
     boot_share_max: float = 0.35  # of the time until the deadline
+    busy_share: float = 0.5  # of the time left that a fallback's container has to have work for
     fallback_share: float = 0.5  # of its capacity: a p90 shortfall of so much starts it
     no_return_share: float = 0.9  # of its capacity: counting only leases that are ready
     canary_leases_max: int = 2  # until the first result of an unknown workflow

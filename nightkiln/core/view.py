@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nightkiln.core.capacity import Reach, reach_of_lease
+from nightkiln.core.capacity import Plan, Reach, gap_s, reach_of_lease
 from nightkiln.core.model import Host, LeaseId, Offer
 from nightkiln.core.pricing import Price
 from nightkiln.core.state import Held, Phase, State
@@ -17,6 +17,7 @@ class View:
         state.knowledge.look_again()
         self.state, self.rules, self.left_s = state, state.terms.rules, state.left_s
         self.remaining, self.unstarted = state.remaining, state.unstarted
+        self.gap_s = gap_s(self.rules, on_offer=state.market.machines(), ours=len(state.leases))
         self.reaches: dict[LeaseId, Reach] = {}
         self.total = Reach()
         self.ready_mean = 0.0  # of leases that are up; serverless ones count as up
@@ -27,7 +28,8 @@ class View:
     def add(self, held: Held) -> None:
         """One more lease."""
         outlook = self.state.outlook(held.offer)
-        reach = reach_of_lease(held, outlook, self.state.now_s, self.left_s, self.rules)
+        plan = Plan(self.state.now_s, self.left_s, self.gap_s)
+        reach = reach_of_lease(held, outlook, plan)
         self.reaches[held.id] = reach
         self.total += reach
         if held.phase is not Phase.ASKED or held.offer.is_serverless:

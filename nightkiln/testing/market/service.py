@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
-from nightkiln.core.model import JobId, Lease, LeaseId, Need, Offer
+from nightkiln.core.model import JobId, Lease, LeaseId, Loss, Need, Offer
 from nightkiln.testing.market.billing import Bill, Usage
 from nightkiln.testing.market.night import AttemptTruth, Window
 from nightkiln.testing.market.stage import Stage
@@ -193,20 +193,21 @@ class SimulatedService(ABC):
     async def _come_up(self, rental: Rental, startup_s: float) -> None:
         """Wait until it renders, or until it is clear that it does not."""
         terms, now_s = rental.terms, self.now_s
-        when_s, said = min(
-            (terms.ready_s, ""),
-            (terms.broken_s, "the container could not be started"),
-            (terms.death_s + terms.detect_s, "the machine was taken away while it started"),
-            (now_s + startup_s, f"nothing answered within {startup_s:.0f} s"),
+        taken_s = terms.death_s + terms.detect_s
+        when_s, said, loss = min(
+            (terms.ready_s, "", Loss.GONE),
+            (terms.broken_s, "the container could not be started", Loss.STARTUP),
+            (taken_s, "the machine was taken away while it started", Loss.MARKET),
+            (now_s + startup_s, f"nothing answered within {startup_s:.0f} s", Loss.SLOW),
         )
         if when_s == float("inf"):
             await asyncio.get_running_loop().create_future()
         if when_s > now_s:
             await asyncio.sleep(when_s - now_s)
         if rental.released_s is not None:
-            said = "the lease ended while it started"
+            said, loss = "the lease ended while it started", Loss.MARKET
         if said:
-            raise WorkerLost(said)
+            raise WorkerLost(said, loss=loss)
 
     async def release(self, lease_ids: Sequence[LeaseId]) -> None:
         self._answer("release")
