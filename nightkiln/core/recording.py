@@ -119,14 +119,13 @@ def _lost(state: State, event: Lost) -> Iterator[Command]:
     held = state.leases.get(event.lease_id)
     if held is None:
         return
-    was_ready = held.phase in {Phase.READY, Phase.DRAINING}
     yield from attempts.take_back(state, held, event.error, is_dead=event.loss is Loss.LOST)
     state.is_fleet_dirty = True
     if held.phase is Phase.RELEASING or held.is_bad:
         return
     held.is_bad, held.error = True, event.error
     state.suspects.add(held.id)
-    if was_ready:
+    if event.loss not in {Loss.GONE, Loss.REFUSED}:  # else it never was ours
         is_lost = event.loss in {Loss.LOST, Loss.MARKET}
         state.knowledge.held(held.offer, _hours(state, held), was_lost=is_lost)
     yield from _judge_loss(state, held, event)
@@ -176,7 +175,7 @@ def _released(state: State, event: Released) -> Iterator[Command]:
     if held is None:
         return
     yield from attempts.take_back(state, held, "the lease was released", is_dead=False)
-    if held.phase is not Phase.ASKED and not held.is_bad and held.ready_s:
+    if not held.is_bad:
         state.knowledge.held(held.offer, _hours(state, held), was_lost=False)
     state.ledger.settle(held.id, event.usd, now_s=state.now_s)
     del state.leases[held.id]
@@ -191,4 +190,5 @@ def _owned(state: State, event: Owned) -> Iterator[Command]:
 
 
 def _hours(state: State, held: Held) -> float:
-    return max(0.0, state.now_s - held.ready_s) / 3600
+    """For how long it could have been taken from us; while it starts, too."""
+    return max(0.0, state.now_s - held.asked_s) / 3600
