@@ -7,15 +7,14 @@ rented; every lease is released before the last commit; the record of the run is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import NightkilnError, most_telling
-from nightkiln.core.model import BatchId, LeaseEnd, Settled
+from nightkiln.core.model import BatchId, LeaseEnd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
 from nightkiln.decisions import Decisions
@@ -27,7 +26,7 @@ from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.stop_switch import StopSwitch
-from nightkiln.store.adopt import AdoptionReport, adoptable, drop_journals, settled_fields
+from nightkiln.store.adopt import drop_journals, settled_fields
 from nightkiln.store.claim import Claim
 from nightkiln.store.commit import Committer
 from nightkiln.store.processes import this_process
@@ -52,7 +51,6 @@ __all__ = [
 
 STOP_POLL_S = 1.0  # how often the store is asked whether somebody wants the run to stop
 LEASES_MAX = 64
-ADOPT_CHUNK = 256  # proven jobs looked up in the plan at once
 
 
 @dataclass(slots=True)
@@ -113,7 +111,7 @@ class Night:
     async def _bring_in(self, committer: Committer) -> Counts:
         """Commit what earlier runs made and can prove, then what other batches have done."""
         before = await asyncio.to_thread(self.plan.counts)
-        self.adopted = await committer.add_all(self._proven())
+        self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
         await asyncio.to_thread(self.plan.refresh)
@@ -128,19 +126,6 @@ class Night:
         }
         await tell(self.observer, "planned", fields)
         return after
-
-    def _proven(self) -> Iterator[Settled]:
-        """Results that a journal proves and that the catalog still asks for."""
-        found = adoptable(
-            self.store,
-            self.batch.batch,
-            before_epoch=self.batch.epoch,
-            committed=self.plan.committed(),
-            report=AdoptionReport(),
-        )
-        while chunk := list(islice(found, ADOPT_CHUNK)):
-            wanted = self.plan.wanted([settled.job.id for settled in chunk])
-            yield from (settled for settled in chunk if settled.job.id in wanted)
 
     # The work itself.
 
