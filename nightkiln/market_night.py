@@ -23,6 +23,8 @@ from nightkiln.core.terms import Fallback, Late
 from nightkiln.demo import batch_name, demo_catalog
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.ports.observer import Observer
+from nightkiln.rehearse import Quote, quoted, with_jobs
+from nightkiln.rehearse.gate import QuoteGate, freely
 from nightkiln.rehearse.script import Script
 from nightkiln.settings import Settings, load_settings
 from nightkiln.testing.market import Market, shipped_market
@@ -31,11 +33,12 @@ from nightkiln.testing.market.providers import SimulatedFallback, SimulatedMarke
 from nightkiln.testing.market.stage import Stage
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 
-SEED = 6  # of a night that has something of everything
+SEED = 57  # of a night that has something of everything
+QUOTE_SEED = 1000  # of the first night of its quote: nobody has seen tonight
 TIMES = 150.0  # as fast as it is told
 DEADLINE_S = 3600.0
 BUDGET_USD = Decimal("6.00")
-VARIANTS = 4  # of each of the 24 prompts: 96 jobs
+VARIANTS, JOBS = 4, 96  # of each of the 24 prompts, and together
 SLOWER = 20.0  # x the seconds of a picture: as if every job were a short film
 CONTAINERS_MAX = 10  # so few that the fallback has to begin in time
 MARKET, FALLBACK = "market", "fallback"
@@ -69,6 +72,7 @@ def market() -> Market:
     usual = shipped_market("ordinary")
     return replace(
         usual,
+        meta=replace(usual.meta, name=f"{usual.name} (on a bad day)"),
         batch=replace(usual.batch, job_fail_share=0.015, hang_share=0.0),
         classes={
             name: replace(facts, seconds_per_job=facts.seconds_per_job * SLOWER)
@@ -96,10 +100,25 @@ def catalog() -> Catalog:
     return replace(chosen_catalog(demo_catalog()), variants=VARIANTS)
 
 
+def quote() -> Quote:
+    """What such a night is expected to cost. Blocking, for some seconds."""
+    told = script()
+    ahead = replace(told, market=with_jobs(told.market, JOBS), late=Late.FINISH)
+    return quoted(ahead, BUDGET_USD, first_seed=QUOTE_SEED)
+
+
 async def play(
-    store: str, observer: Observer, *, switch: StopSwitch | None = None, seed: int = SEED
+    store: str,
+    observer: Observer,
+    *,
+    expected: Quote,
+    switch: StopSwitch | None = None,
+    seed: int = SEED,
 ) -> Watched:
-    """Play the night of ``seed`` by the running loop's clock, which has to begin at 0."""
+    """Play the night of ``seed`` by the running loop's clock, which has to begin at 0.
+
+    ``expected`` was made before, for what that takes is no time of this clock.
+    """
     began_s, loop = time.time(), asyncio.get_running_loop()
     stage = Stage(epoch_s=began_s, starts_s=0.0, picture=picture())
     told = script()
@@ -116,6 +135,7 @@ async def play(
         clock=lambda: began_s + loop.time(),
         rents_from={service.name: service for service in services},
         opens=_opening(told),
+        gate=QuoteGate(lambda _: expected, freely),
     )
     return Watched(outcome, began_s, _truths(services))
 

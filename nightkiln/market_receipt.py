@@ -11,6 +11,7 @@ from nightkiln.chronicle import Chronicle, LeaseTale
 from nightkiln.core.model import Kind, Lease, LeaseEnd, LeaseId, Usd
 from nightkiln.market_night import BUDGET_USD, DEADLINE_S, LeaseTruth, Watched
 from nightkiln.rehearse.uses import Parts, Uses, parts_of
+from nightkiln.store.quotes import Quoted
 from nightkiln.store.store import Store
 from nightkiln.store.views import sql_file
 from nightkiln.story import read_story
@@ -81,6 +82,7 @@ class Receipt:
     budget_usd: Usd
     finish_s: float  # since the night began, the last job settled
     deadline_s: float
+    quoted: Quoted | None  # before the night
 
     @property
     def usd_per_job(self) -> Usd | None:
@@ -100,6 +102,16 @@ class Receipt:
     def is_in_time(self) -> bool:
         return self.jobs_left == 0 and self.finish_s <= self.deadline_s
 
+    @property
+    def is_inside_usd(self) -> bool | None:
+        """Whether it cost what nine nights out of ten were quoted to keep within."""
+        return float(self.billed_usd) <= self.quoted.usd_p90 if self.quoted is not None else None
+
+    @property
+    def is_inside_finish(self) -> bool | None:
+        """Whether it was done by when nine nights out of ten were quoted to be."""
+        return self.finish_s <= self.quoted.finish_s_p90 if self.quoted is not None else None
+
     def facts(self) -> dict[str, Any]:
         """The same for programs."""
         return {
@@ -108,6 +120,8 @@ class Receipt:
             "waste_fraction": self.waste_fraction,
             "is_within_budget": self.is_within_budget,
             "is_in_time": self.is_in_time,
+            "is_inside_usd": self.is_inside_usd,
+            "is_inside_finish": self.is_inside_finish,
         }
 
 
@@ -143,6 +157,7 @@ def receipt_of(watched: Watched, store: Store) -> Receipt:
         budget_usd=BUDGET_USD,
         finish_s=last_s - watched.began_s,
         deadline_s=DEADLINE_S,
+        quoted=outcome.quoted,
     )
 
 

@@ -7,19 +7,20 @@ rented; every lease is released before the last commit; the record of the run is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
 
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
-from nightkiln.core.errors import NightkilnError, most_telling
-from nightkiln.core.model import BatchId, LeaseEnd, Settled
+from nightkiln.core.errors import BadInput, NightkilnError, most_telling
+from nightkiln.core.model import BatchId, LeaseEnd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
 from nightkiln.decisions import Decisions
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
+from nightkiln.gate import Ahead, Gate, admitted
 from nightkiln.goals import Goals
 from nightkiln.journal import FileJournal
 from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
@@ -27,10 +28,11 @@ from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.stop_switch import StopSwitch
-from nightkiln.store.adopt import AdoptionReport, adoptable, drop_journals, settled_fields
+from nightkiln.store.adopt import drop_journals, settled_fields
 from nightkiln.store.claim import Claim
 from nightkiln.store.commit import Committer
 from nightkiln.store.processes import this_process
+from nightkiln.store.quotes import Quoted
 from nightkiln.store.records import (
     BatchEnd,
     BatchStart,
@@ -52,7 +54,6 @@ __all__ = [
 
 STOP_POLL_S = 1.0  # how often the store is asked whether somebody wants the run to stop
 LEASES_MAX = 64
-ADOPT_CHUNK = 256  # proven jobs looked up in the plan at once
 
 
 @dataclass(slots=True)
@@ -73,6 +74,8 @@ class Night:
     release_s_max: float
     goals: Goals = field(default_factory=Goals)
     opens: Callable[[Opening], Opening] = lambda usual: usual
+    gate: Gate | None = None  # before anything that bills
+    quoted: Quoted | None = None
     adopted: int = 0
     reused: int = 0
 
@@ -89,6 +92,7 @@ class Night:
             # First, for it says under which date the rows are that a later run has to find.
             await asyncio.to_thread(self._open, start)
             counts = await self._bring_in(committer)
+            await self._pass_gate(start, counts)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
             decisions = await self._decisions(jobs=counts.total - counts.settled)
             landing, is_whole = self._landing(), False
@@ -113,7 +117,7 @@ class Night:
     async def _bring_in(self, committer: Committer) -> Counts:
         """Commit what earlier runs made and can prove, then what other batches have done."""
         before = await asyncio.to_thread(self.plan.counts)
-        self.adopted = await committer.add_all(self._proven())
+        self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
         await asyncio.to_thread(self.plan.refresh)
@@ -129,18 +133,22 @@ class Night:
         await tell(self.observer, "planned", fields)
         return after
 
-    def _proven(self) -> Iterator[Settled]:
-        """Results that a journal proves and that the catalog still asks for."""
-        found = adoptable(
-            self.store,
-            self.batch.batch,
-            before_epoch=self.batch.epoch,
-            committed=self.plan.committed(),
-            report=AdoptionReport(),
-        )
-        while chunk := list(islice(found, ADOPT_CHUNK)):
-            wanted = self.plan.wanted([settled.job.id for settled in chunk])
-            yield from (settled for settled in chunk if settled.job.id in wanted)
+    async def _pass_gate(self, start: BatchStart, counts: Counts) -> None:
+        """See that what costs money is quoted first, and that it may be spent."""
+        left = counts.total - counts.settled
+        if not left or not any(provider.bills for provider in self.providers.values()):
+            return
+        assert self.gate is not None, "what bills is rented behind a gate"
+        ahead = Ahead(left, self.goals, LEASES_MAX, self.clock())
+        say, blobs = partial(tell, self.observer), self.store.blobs
+        try:
+            self.quoted = await admitted(
+                self.gate, ahead, say, blobs=blobs, batch=self.batch, clock=self.clock
+            )
+        except BadInput:
+            end = BatchEnd(self.clock(), counts.done, counts.reused, counts.failed, BAD_INPUT)
+            await asyncio.to_thread(write_batch_end, blobs, start, end)
+            raise
 
     # The work itself.
 
@@ -279,4 +287,5 @@ class Night:
             stop_reason=scheduler.stop_reason if left else None,
             stage_s=dict(landing.times.seconds),
             usd=scheduler.state.ledger.spent,
+            quoted=self.quoted,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from nightkiln.core.model import Usd
+from nightkiln.store.quotes import Quoted
 
 ALL_DONE, SOME_FAILED, BAD_INPUT, STOPPED_EARLY = 0, 1, 2, 3  # exit codes (design.md)
 
@@ -31,3 +32,4 @@ class Outcome:
     stop_reason: str | None = None
     stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
     usd: Usd = Decimal(0)  # spent by this run, as far as it is known
+    quoted: Quoted | None = None  # what it would cost, if something could bill

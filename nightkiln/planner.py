@@ -15,9 +15,11 @@ import duckdb
 from nightkiln.catalog import Catalog, CatalogInput, load_rows, plan_jobs, stream_jobs
 from nightkiln.core.model import Job, JobId, Output, Settled
 from nightkiln.core.plan import SeedRule
+from nightkiln.store.adopt import AdoptionReport, adoptable
 from nightkiln.store.plan_joins import are_there, attach, reused, reused_outputs
 from nightkiln.store.store import Store
 
+ADOPT_CHUNK = 256  # proven jobs looked up at once
 REUSED_CHUNK = 1024  # outputs of reused jobs looked up at once
 
 
@@ -93,6 +95,19 @@ class Plan:
     def committed(self) -> set[str]:
         """Every job that this batch has settled in the store."""
         return {job_id for (job_id,) in self.con.execute("SELECT job_id FROM settled").fetchall()}
+
+    def proven(self, *, before_epoch: int) -> Iterator[Settled]:
+        """Results that the journals of earlier runs prove, as far as they are still asked for."""
+        found = adoptable(
+            self.store,
+            self.batch,
+            before_epoch=before_epoch,
+            committed=self.committed(),
+            report=AdoptionReport(),
+        )
+        while chunk := list(islice(found, ADOPT_CHUNK)):
+            wanted = self.wanted([settled.job.id for settled in chunk])
+            yield from (settled for settled in chunk if settled.job.id in wanted)
 
     def reused(self, *, now_s: float) -> Iterator[Settled]:
         """Jobs that another batch of the store has done, as results of this one, at no cost."""

@@ -69,6 +69,9 @@ def _head(outcome: Outcome, leases: Sequence[Mapping[str, Any]]) -> str:
         ("time", duration(outcome.elapsed_s)),
         ("cost of all runs", f"{usd:.2f} USD"),
     ]
+    if outcome.quoted is not None:
+        said = outcome.quoted
+        rows.append(("quoted for this run", f"p50 {said.usd_p50:.2f}, p90 {said.usd_p90:.2f} USD"))
     lines = [f"# {outcome.batch}"]
     if outcome.stop_reason is not None:
         lines.append(f"**Stopped early:** {cell(outcome.stop_reason)}")

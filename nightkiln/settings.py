@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     at_cap: AtCap = Field(
         AtCap.FINISH, description="When the budget is spent: finish what is in flight, or cancel."
     )
+    market: str = Field(
+        "ordinary", description="Market, or market file, that a run is quoted in before it rents."
+    )
     disk: str = Field("", description="For tests: a disk that fails (nightkiln.testing.disk).")
 
     @field_validator("worker_urls", mode="before")

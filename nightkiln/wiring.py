@@ -28,8 +28,9 @@ from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
 from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
+from nightkiln.gate import Gate
 from nightkiln.goals import Goals
-from nightkiln.night import Night, Outcome, StopSwitch
+from nightkiln.night import BAD_INPUT, Night, Outcome, StopSwitch
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
@@ -182,15 +183,19 @@ async def run_batch(
     clock: Callable[[], float] = time.time,
     rents_from: Mapping[str, Provider] | None = None,
     opens: Callable[[Opening], Opening] | None = None,
+    gate: Gate | None = None,
 ) -> Outcome:
     """Work on a batch until it is settled or stopped; resumes what an earlier run left.
 
     ``rents_from``: providers by name, instead of those that the settings make usable.
     ``opens``: what the scheduler starts from, given what it would start from.
+    ``gate``: quotes what is left before anything bills, and lets it be rented; it has to be given
+    where a provider bills.
 
     Raises:
         BadInput: the catalog fails preflight, with every problem, the deadline has passed, or
-            something costs money and there is no budget; nothing was started.
+            something costs money and there is no budget, or the gate stays shut; nothing was
+            started.
         ClaimHeld: another run works on this batch; nothing was started.
         NightkilnError: the run could not go on; everything made until then is committed.
     """
@@ -233,8 +238,13 @@ async def run_batch(
             release_s_max=settings.release_s,
             goals=goals,
             opens=opens if opens is not None else _as_usual,
+            gate=gate,
         )
-        outcome = await night.work()
+        try:
+            outcome = await night.work()
+        except BadInput:
+            claim.end({"exit_code": BAD_INPUT})
+            raise
         counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}
         claim.end({"exit_code": outcome.exit_code, **counts})
         return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
 from nightkiln.ports.observer import Observer
+from nightkiln.ports.provider import Provider
+from nightkiln.rehearse.gate import QuoteGate, freely, in_market
+from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, chosen_catalog, run_batch
@@ -133,12 +137,22 @@ class BatchParams(BaseModel):
         )
 
 
-async def batch(params: BatchParams, *, is_nightly: bool) -> State[None]:
-    """Check, render, report; how the flow run ends says what came of it."""
+async def batch(
+    params: BatchParams,
+    *,
+    is_nightly: bool,
+    rents_from: Mapping[str, Provider] | None = None,
+) -> State[None]:
+    """Check, render, report; how the flow run ends says what came of it.
+
+    ``rents_from``: providers by name, instead of those that the settings make usable.
+    """
     switch = StopSwitch()
     try:
         with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
-            outcome = await render(params, is_nightly=is_nightly, switch=switch)
+            outcome = await render(
+                params, is_nightly=is_nightly, switch=switch, rents_from=rents_from
+            )
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     # A report that cannot be written is red in the timeline; the images are there all the same.
@@ -153,8 +167,11 @@ async def render(
     is_nightly: bool,
     switch: StopSwitch,
     also: Observer | None = None,
+    rents_from: Mapping[str, Provider] | None = None,
 ) -> Outcome:
     """Work on the batch inside the current flow run; Prefect retries nothing of it.
+
+    Nobody is there to be asked: who deployed it with a budget has agreed to any quote within it.
 
     Raises:
         NightkilnError: as ``run_batch`` does; before preflight has passed, nothing was started.
@@ -164,11 +181,14 @@ async def render(
     chosen = await asyncio.to_thread(
         chosen_catalog, params.catalog, overrides=params.overrides, limit=limit
     )
+    gate = QuoteGate(in_market(market_of(settings.market)), freely)
     name = params.name or None
     request = Request(chosen, name=name, is_nightly=is_nightly, is_fresh=params.fresh)
     async with PrefectObserver(get_run_logger()) as shown:
         observer = shown if also is None else Several((shown, also))
-        return await run_batch(request, settings, observer, switch=switch)
+        return await run_batch(
+            request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
+        )
 
 
 def verdict(outcome: Outcome, *, is_cancelled: bool) -> State[None]:

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from nightkiln.cli.query import plain
 from nightkiln.cli.run import say_outcome, watching
-from nightkiln.market_night import INTRODUCTION, TIMES, Watched, play
+from nightkiln.market_night import INTRODUCTION, TIMES, Watched, play, quote
 from nightkiln.market_receipt import WASTE, Receipt, receipt_of
 from nightkiln.night import Outcome
 from nightkiln.observers.sentences import duration, outcome_facts
+from nightkiln.rehearse import Quote
 from nightkiln.settings import load_settings
 from nightkiln.testing import hurried_time
 from nightkiln.wiring import open_store
@@ -36,7 +37,8 @@ def market_demo(store: str, *, as_json: bool, times: float = TIMES) -> Outcome:
     console = Console(width=COLUMNS, soft_wrap=False, highlight=False)
     if not as_json:
         console.print(INTRODUCTION.format(times=times))
-    watched = hurried_time.run(_watched(store, as_json=as_json), times=times)
+    expected = quote()
+    watched = hurried_time.run(_watched(store, expected, as_json=as_json), times=times)
     opened = open_store(load_settings(store=store))
     receipt = receipt_of(watched, opened)
     if as_json:
@@ -53,9 +55,9 @@ def market_demo(store: str, *, as_json: bool, times: float = TIMES) -> Outcome:
     return watched.outcome
 
 
-async def _watched(store: str, *, as_json: bool) -> Watched:
+async def _watched(store: str, expected: Quote, *, as_json: bool) -> Watched:
     with watching(as_json=as_json) as (observer, switch):
-        return await play(store, observer, switch=switch)
+        return await play(store, observer, expected=expected, switch=switch)
 
 
 def told(receipt: Receipt) -> Iterator[Table | str]:
@@ -145,6 +147,7 @@ def _verdicts(receipt: Receipt) -> Iterator[str]:
         f"budget   {usd(receipt.billed_usd)} billed, {usd(receipt.ledger_usd)} by our own ledger: "
         f"{budget} {usd(receipt.budget_usd)} USD"
     )
+    yield from _against_quote(receipt)
     when = "before" if receipt.is_in_time else "NOT before"
     yield (
         f"deadline the last job was done after {duration(receipt.finish_s)}: "
@@ -152,6 +155,22 @@ def _verdicts(receipt: Receipt) -> Iterator[str]:
     )
     yield (
         f"jobs     {receipt.jobs_done} done, {receipt.jobs_failed} failed, {receipt.jobs_left} left"
+    )
+
+
+def _against_quote(receipt: Receipt) -> Iterator[str]:
+    """What was said before the night, and what it was."""
+    said = receipt.quoted
+    if said is None:
+        return
+    cost = "inside" if receipt.is_inside_usd else "ABOVE"
+    finish = "inside" if receipt.is_inside_finish else "AFTER"
+    yield (
+        f"quote    p50 {usd(said.usd_p50)}, p90 {usd(said.usd_p90)} USD: the bill is {cost} its p90"
+    )
+    yield (
+        f"         p50 {duration(said.finish_s_p50)}, p90 {duration(said.finish_s_p90)}: the last "
+        f"job was {finish} its p90"
     )
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -20,8 +19,9 @@ from nightkiln.core.model import Usd
 from nightkiln.deadline import seconds_until
 from nightkiln.night import LEASES_MAX
 from nightkiln.rehearse import Script, with_jobs
+from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings
-from nightkiln.testing.market import SHIPPED, Market, load_market, shipped_market
+from nightkiln.testing.market import SHIPPED
 
 EXACT_ROWS_MAX = 100_000  # of so many it is found out which are equal, and so one job
 JOBS_MAX = 100_000_000
@@ -90,21 +90,6 @@ def parsed_usd(text: str) -> Usd:
     if not usd.is_finite() or not 0 < usd <= USD_MAX:
         raise BadInput([Problem(f"--budget {text}", f"is not above 0, or above {USD_MAX}", fix)])
     return usd
-
-
-def market_of(text: str) -> Market:
-    """A shipped market by its name, or one from a file.
-
-    Raises:
-        BadInput: there is none of that name, or the file is none.
-    """
-    if text in SHIPPED:
-        return shipped_market(text)
-    path = Path(text)
-    if not path.is_file():
-        fix = f"shipped are {', '.join(SHIPPED)}; or name a market file (docs/reference/market.md)"
-        raise BadInput([Problem(f"--market {text}", "there is no such market", fix)])
-    return load_market(path)
 
 
 def jobs_of(catalog: Catalog) -> Jobs:

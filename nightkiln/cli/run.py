@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nightkiln.cli.asking import consent
 from nightkiln.cli.options import (
     AtCapOption,
     BudgetOption,
@@ -32,8 +33,12 @@ from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines, PlainLines, Terminal
 from nightkiln.observers.sentences import outcome_lines
 from nightkiln.ports.observer import Observer
+from nightkiln.ports.provider import Provider
+from nightkiln.rehearse.gate import QuoteGate, in_market
+from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
+from nightkiln.testing.market import SHIPPED
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 
@@ -67,6 +72,24 @@ def run(
             metavar="FILE", help="Node definitions to check against, from `object-info save`."
         ),
     ] = None,
+    market: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help=f"Market that the quote is played in: {', '.join(SHIPPED)}, or a market file. "
+            "Default: NIGHTKILN_MARKET, else ordinary.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            "-y",
+            help="Do not ask before money is spent; for scripts. A quote above the "
+            "budget is refused all the same.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Render a catalog on ComfyUI workers; the same command again resumes where it ended.
@@ -81,12 +104,16 @@ def run(
 
     Example: nightkiln run catalogs/demo --worker-url http://127.0.0.1:8188 --by 2h
 
+    Where something costs money, what is left to do is quoted first, in 20 seconds at most. If the
+    p90 of its cost is above --budget, nothing is started, and what would fit is said. Else you are
+    asked; a script has to give --yes. Workers that cost nothing are used at once.
+
     A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
 
     Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,
-    count(*) from jobs where status = 'failed' group by 1"` says why), 2 bad input or the batch
-    is being worked on already (nothing started), 3 stopped early (asked to, deadline, budget); the
-    same command goes on.
+    count(*) from jobs where status = 'failed' group by 1"` says why), 2 bad input, a quote that is
+    above the budget or not agreed to, or the batch is being worked on already (nothing started), 3
+    stopped early (asked to, deadline, budget); the same command goes on.
     """
     settings = load_settings(
         store=store,
@@ -96,18 +123,40 @@ def run(
         fallback=fallback,
         late=late,
         at_cap=at_cap,
+        market=market,
     )
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
     request = Request(chosen, object_info=object_info, name=name, is_fresh=fresh)
-    outcome = asyncio.run(watch(request, settings, as_json=as_json))
+    outcome = asyncio.run(watch(request, settings, as_json=as_json, may_spend=yes))
     say_outcome(outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
 
 
-async def watch(request: Request, settings: Settings, *, as_json: bool) -> Outcome:
-    """Run a batch with whatever display suits the output; signals end it in order."""
+async def watch(
+    request: Request,
+    settings: Settings,
+    *,
+    as_json: bool,
+    may_spend: bool = False,
+    rents_from: Mapping[str, Provider] | None = None,
+) -> Outcome:
+    """Run a batch with whatever display suits the output; signals end it in order.
+
+    ``may_spend``: up to the budget, without being asked. ``rents_from``: as of ``run_batch``.
+    """
+    makes = in_market(market_of(settings.market))
     with watching(as_json=as_json) as (observer, switch):
-        return await run_batch(request, settings, observer, switch=switch)
+        agrees = consent(
+            is_given=may_spend,
+            can_ask=not as_json,  # a program that reads JSON answers no questions
+            keyboard=sys.stdin,
+            screen=sys.stderr,
+            switch=switch,
+        )
+        gate = QuoteGate(makes, agrees)
+        return await run_batch(
+            request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
+        )
 
 
 @contextmanager

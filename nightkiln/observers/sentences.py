@@ -11,6 +11,8 @@ from nightkiln.ports.observer import Progress
 _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
     "{adopted} adopted, {left} to do",
+    "quoting": "quoting {jobs:,} jobs, in {seconds_max} s at most; nothing is rented yet",
+    "quoted": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",
@@ -56,7 +58,11 @@ def outcome_facts(outcome: Outcome) -> list[str]:
         f"batch {outcome.batch}: {outcome.done} of {outcome.total} jobs done{reused}, "
         f"{outcome.failed} failed, {outcome.left} left, in {duration(outcome.elapsed_s)}"
     )
-    facts = [first + (f", for {outcome.usd:.2f} USD" if outcome.usd else "")]
+    quoted = outcome.quoted
+    expected = (
+        f" (quoted: p50 {quoted.usd_p50:.2f}, p90 {quoted.usd_p90:.2f} USD)" if quoted else ""
+    )
+    facts = [first + (f", for {outcome.usd:.2f} USD{expected}" if outcome.usd else "")]
     if outcome.stop_reason is not None:
         facts.append(f"stopped early: {outcome.stop_reason}")
     if outcome.not_released:

@@ -19,6 +19,7 @@ from nightkiln.ports.observer import Progress, WorkerProgress
 
 WORKERS_SHOWN_MAX = 12  # then the rest is summed up, so that the display fits a small screen
 _ALARMING = frozenset({"job_failed", "lease_lost", "lease_not_released", "provider_failed"})
+_PLAIN = frozenset({"quoting", "quoted"})  # somebody is to read and answer it
 _COLOURS = {"ready": "green", "starting": "yellow", "lost": "red", "released": "dim"}
 
 
@@ -30,8 +31,7 @@ class Terminal:
         self._live = Live(console=console, refresh_per_second=4, transient=False)
 
     def __enter__(self) -> Self:
-        self._live.start()
-        return self
+        return self  # the display begins with the first progress: a question may come before it
 
     def __exit__(
         self,
@@ -49,10 +49,11 @@ class Terminal:
     async def event(self, name: str, fields: Mapping[str, Any]) -> None:
         said = sentence(name, fields)
         if said is not None:
-            style = "red" if name in _ALARMING else "dim"
+            style = "red" if name in _ALARMING else "" if name in _PLAIN else "dim"
             self._console.print(Text(said, style=style))
 
     async def progress(self, progress: Progress) -> None:
+        self._live.start()
         self._live.update(picture(progress))
 
 

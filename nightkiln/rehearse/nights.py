@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -53,7 +54,9 @@ class Stage:
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Not forked: whoever calls may have threads, whose locks would come along.
-            pool = ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"))
+            pool = ProcessPoolExecutor(
+                self.processes, mp_context=get_context("spawn"), initializer=_ignore_interrupts
+            )
             self._stack.callback(pool.shutdown, cancel_futures=True)
             self._pool = pool
         return self._pool
@@ -68,6 +71,11 @@ def rehearsed(
     """
     with Stage() as stage:
         yield from stage.rehearsed(script, list(seeds), compares=compares)
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that plays for somebody hears it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _one(arguments: tuple[Script, int, bool]) -> Rehearsed:

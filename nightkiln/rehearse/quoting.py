@@ -77,11 +77,14 @@ class Quote:
         return self.summary.spread(lambda night: night.jobs_done / max(1.0, night.finish_s)).p90
 
 
-def quoted(script: Script, budget: Usd) -> Quote:
-    """Play few nights of lumps, without the budget, and look whether they keep within it."""
+def quoted(script: Script, budget: Usd, *, first_seed: int = 0) -> Quote:
+    """Play few nights of lumps, without the budget, and look whether they keep within it.
+
+    ``first_seed``: of these nights, where the seed of the night to come is known.
+    """
     begun_s = time.monotonic()
     with Stage() as stage:
-        troupe = _Troupe(stage, budget, begun_s + GUESSING_S_MAX)
+        troupe = _Troupe(stage, budget, begun_s + GUESSING_S_MAX, first_seed)
         summary = troupe.played(script, NIGHTS, begun_s + PLAYING_S_MAX)
         if troupe.is_within(summary):
             return Quote(summary, budget)
@@ -97,6 +100,7 @@ class _Troupe:
     stage: Stage
     budget: Usd
     until_s: float  # on the monotonic clock
+    first_seed: int
 
     def played(self, script: Script, nights: int, until_s: float) -> Summary:
         lump = lump_for(
@@ -104,7 +108,8 @@ class _Troupe:
         )
         lumped = replace(script, lump=lump, budget=None)
         found = []
-        for night in self.stage.rehearsed(lumped, range(nights), compares=False):
+        seeds = range(self.first_seed, self.first_seed + nights)
+        for night in self.stage.rehearsed(lumped, seeds, compares=False):
             found.append(night)
             if len(found) >= NIGHTS_MIN and time.monotonic() > until_s:
                 break

@@ -129,11 +129,11 @@ def write_lease_end(blobs: Blobs, batch: BatchId, end: LeaseEnd) -> None:
         "jobs_done": end.jobs_done,
         "attempts_failed": end.attempts_failed,
         "busy_s": end.busy_s,
-        "usd_per_hour": _money(lease.offer.usd_per_hour),
-        "usd": _money(end.usd),
+        "usd_per_hour": money(lease.offer.usd_per_hour),
+        "usd": money(end.usd),
         "schema_version": SCHEMA_VERSION,
     }
-    _create(blobs, f"leases/dt={batch.date}/{lease.id}.parquet", LEASES, row)
+    create_row(blobs, f"leases/dt={batch.date}/{lease.id}.parquet", LEASES, row)
 
 
 def _write_batch(blobs: Blobs, start: BatchStart, phase: str, facts: Mapping[str, Any]) -> None:
@@ -159,12 +159,14 @@ def _write_batch(blobs: Blobs, start: BatchStart, phase: str, facts: Mapping[str
         **facts,
     }
     key = f"batches/dt={batch.date}/{batch.batch}-{batch.epoch:06d}-{phase}.parquet"
-    _create(blobs, key, BATCHES, row)
+    create_row(blobs, key, BATCHES, row)
 
 
-def _create(blobs: Blobs, key: str, schema: pa.Schema, row: Mapping[str, Any]) -> None:
+def create_row(blobs: Blobs, key: str, schema: pa.Schema, row: Mapping[str, Any]) -> None:
+    """A file of one row, created once."""
     create_or_same(blobs, key, parquet_bytes(pa.Table.from_pylist([dict(row)], schema=schema)))
 
 
-def _money(usd: Usd) -> Usd:
+def money(usd: Usd) -> Usd:
+    """As precise as a column of money is."""
     return usd.quantize(_MICRODOLLAR)

@@ -13,6 +13,7 @@ from nightkiln.core.errors import BadInput, Problem, StoreUnusable
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk
+from nightkiln.store.quotes import QUOTES
 from nightkiln.store.records import BATCHES, LEASES
 from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
 from nightkiln.store.scores import MARKET, market_json
@@ -35,7 +36,7 @@ _BATCH_KEY = re.compile(r"batches/dt=(?P<date>[0-9-]{10})/(?P<batch>.+)-[0-9]{6}
 # A glob that matches nothing is an error in DuckDB, and the first file's schema is the view's:
 # a file without rows, first in every listing, answers for both.
 _EMPTY = "dt=1970-01-01/schema-1.parquet"
-_SCHEMAS = {"results": RESULTS, "leases": LEASES, "batches": BATCHES}
+_SCHEMAS = {"results": RESULTS, "leases": LEASES, "batches": BATCHES, "quotes": QUOTES}
 
 
 def check_batch_name(name: str) -> str:
@@ -126,7 +127,7 @@ class Store:
         return sorted(found, key=lambda path: path.name)
 
     def glob(self, kind: str) -> str:
-        """A SQL string that names all Parquet files of ``results``, ``leases`` or ``batches``."""
+        """A SQL string that names all Parquet files of ``results``, ``leases`` and so on."""
         return f"'{glob_root(str(self.root))}{kind}/*/*.parquet'"
 
     def connect(self) -> duckdb.DuckDBPyConnection:
@@ -156,8 +157,12 @@ class Store:
         self.blobs.put(VIEWS_SQL, text.encode())
 
     def _views_sql(self, root: str, catalogs: Sequence[CatalogColumns]) -> str:
-        has_scores = next(iter(self.blobs.list(MARKET)), None) is not None
-        return views_sql(root, catalogs, has_scores=has_scores)
+        return views_sql(
+            root, catalogs, has_scores=self._has(MARKET), has_quotes=self._has("quotes/")
+        )
+
+    def _has(self, prefix: str) -> bool:
+        return next(iter(self.blobs.list(prefix)), None) is not None
 
     def _has_views(self, text: str) -> bool:
         try:

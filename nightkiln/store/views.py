@@ -25,6 +25,8 @@ VIEWS = (
     "leases",
     "runs",
     "batches",
+    "quotes",
+    "calibration",
     "scorecard",
     "blocklist",
 )
@@ -139,10 +141,12 @@ def merged(records: Iterable[tuple[str, str]]) -> list[CatalogColumns]:
     return [found[catalog] for catalog in sorted(found)]
 
 
-def views_sql(root: str, catalogs: Sequence[CatalogColumns], *, has_scores: bool) -> str:
+def views_sql(
+    root: str, catalogs: Sequence[CatalogColumns], *, has_scores: bool, has_quotes: bool
+) -> str:
     """Statements that create every view over the store at ``root`` ("": the current folder).
 
-    Views over scores need a file to begin with, which stores of before do not have.
+    Views over scores and quotes need a file to begin with, which stores of before do not have.
     """
     shared = _unfolded(catalogs)
     parts = [sql_file(name, root=glob_root(root)) for name in ("results", "settled", "leases")]
@@ -157,6 +161,8 @@ def views_sql(root: str, catalogs: Sequence[CatalogColumns], *, has_scores: bool
         where = f"\nwhere s.catalog = {literal(one.catalog)}"
         unfolded = _unfolded([one])
         parts += [sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)]
+    if has_quotes:
+        parts += [sql_file("quotes", root=glob_root(root)), sql_file("calibration")]
     if has_scores:
         parts += [sql_file(name, root=glob_root(root)) for name in ("scorecard", "blocklist")]
     parts += [sql_file("outputs"), sql_file("attempts"), sql_file("catalog_rows", unfolded=shared)]

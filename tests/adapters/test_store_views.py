@@ -18,11 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightkiln.core.errors import BadInput, StoreUnusable
+from nightkiln.cli.query import query
+from nightkiln.core.errors import BadInput, StoreConflict, StoreUnusable
 from nightkiln.core.model import BatchId, CatalogRow, Lease, LeaseEnd, LeaseId, Offer, Settled
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.plan_joins import are_there, attach, reused, reused_outputs
 from nightkiln.store.processes import Process
+from nightkiln.store.quotes import Quoted, Verdict, write_quote
 from nightkiln.store.records import (
     BatchEnd,
     BatchStart,
@@ -165,6 +167,145 @@ def test_a_batch_tells_of_its_latest_run_and_a_run_that_was_killed_has_no_end(st
         (1, True, None),
         (2, False, 1),
     ]
+
+
+QUOTE = Quoted(
+    verdict=Verdict.TAKEN,
+    made_s=900.0,
+    jobs=3,
+    budget_usd=Decimal(5),
+    deadline_s=5_000.0,
+    usd_p50=1.5,
+    usd_p90=2.25,
+    finish_s_p50=2_000.0,
+    finish_s_p90=3_000.0,
+    deadline_met_fraction=0.97,
+    machines_p50=2.0,
+    machines_p90=3.5,
+    nights=16,
+    jobs_per_lump=1,
+    basis="market file",
+    market="ordinary",
+    market_sha256="f" * 64,
+)
+
+
+def quoted_night(
+    store: Store,
+    epoch: int,
+    *,
+    usd: str,
+    last_s: float,
+    left: int = 0,
+    verdict: Verdict = Verdict.TAKEN,
+) -> None:
+    """A run that begins to rent at 1,000 s, commits its last job at ``last_s``, ends 10 s later."""
+    batch = replace(BATCH, epoch=epoch)
+    start = begin(store, batch)
+    write_quote(store.blobs, batch, replace(QUOTE, verdict=verdict), decided_s=1_000.0)
+    for half in range(2):
+        name = LeaseId(f"night-{epoch}-{half}")
+        lease = Lease(name, Offer("cloud", "4711", usd_per_hour=Decimal("0.4")))
+        end = LeaseEnd(lease, 1.0, 2.0, 3.0, "done", 2, 0, busy_s=6.0, usd=Decimal(usd) / 2)
+        write_lease_end(store.blobs, batch, end)
+    commit(store, [done(epoch, finished_s=last_s)], batch)
+    write_batch_end(store.blobs, start, BatchEnd(last_s + 10.0, 3 - left, 0, 0, 3 if left else 0))
+
+
+def test_every_quoted_night_is_held_against_its_quote(store: Store) -> None:
+    quoted_night(store, 1, usd="1.00", last_s=2_500.0)
+    quoted_night(store, 2, usd="2.25", last_s=4_000.0)  # on the line is inside
+    quoted_night(store, 3, usd="2.26", last_s=3_999.0)
+    quoted_night(store, 4, usd="1.00", last_s=4_001.0)
+
+    assert ask(
+        store,
+        "select epoch, usd, finish_s, inside_p90_usd, inside_p90_finish, deadline_met "
+        "from calibration order by 1",
+    ) == [
+        (1, Decimal("1.00"), 1_500.0, True, True, True),
+        (2, Decimal("2.25"), 3_000.0, True, True, True),
+        (3, Decimal("2.26"), 2_999.0, False, True, True),
+        (4, Decimal("1.00"), 3_001.0, True, False, True),
+    ]
+    [(begun, usd_p90, budget, deadline)] = ask(
+        store,
+        "select epoch(any_value(began_at)), any_value(usd_p90), any_value(budget_usd), "
+        "epoch(any_value(deadline_at)) from calibration",
+    )
+    assert (begun, usd_p90, budget, deadline) == (1_000.0, Decimal("2.25"), 5, 5_000.0)
+
+
+def test_a_night_that_ended_before_its_jobs_is_outside_or_tells_nothing(store: Store) -> None:
+    quoted_night(store, 1, usd="1.00", last_s=1_100.0, left=2)
+    quoted_night(store, 2, usd="3.00", last_s=1_100.0, left=2)
+    quoted_night(store, 3, usd="1.00", last_s=4_500.0, left=2)
+
+    assert ask(
+        store,
+        "select jobs_left, inside_p90_usd, inside_p90_finish, deadline_met "
+        "from calibration order by epoch",
+    ) == [(2, None, None, False), (2, False, None, False), (2, None, False, False)]
+    assert ask(
+        store,
+        "select count(*), count(inside_p90_usd), count(*) filter (inside_p90_usd) from calibration",
+    ) == [(3, 1, 0)]
+
+
+def test_what_was_not_begun_and_what_has_not_ended_is_no_calibration(store: Store) -> None:
+    quoted_night(store, 1, usd="0", last_s=1_100.0, verdict=Verdict.REFUSED)
+    quoted_night(store, 2, usd="0", last_s=1_100.0, verdict=Verdict.DECLINED)
+    begin(store, replace(BATCH, epoch=3))
+    write_quote(store.blobs, replace(BATCH, epoch=3), QUOTE, decided_s=1_000.0)
+    write_batch_end(
+        store.blobs, begin(store, replace(BATCH, epoch=4)), BatchEnd(2e3, 3, 0, 0, 0)
+    )  # on workers that cost nothing: never quoted
+
+    assert ask(store, "select verdict from quotes order by epoch") == [
+        ("refused",),
+        ("declined",),
+        ("taken",),
+    ]
+    assert ask(store, "select * from calibration") == []
+
+
+def test_a_night_without_a_deadline_has_none_to_meet(store: Store) -> None:
+    start = begin(store)
+    quote = replace(QUOTE, deadline_s=None, deadline_met_fraction=None)
+    write_quote(store.blobs, BATCH, quote, decided_s=1_000.0)
+    write_batch_end(store.blobs, start, BatchEnd(2_000.0, 3, 0, 0, 0))
+
+    assert ask(
+        store,
+        "select usd, finish_s, inside_p90_usd, deadline_at, deadline_met_fraction, deadline_met "
+        "from calibration",
+    ) == [(0, 1_000.0, True, None, None, None)]
+
+
+def test_a_store_of_before_has_quotes_with_its_first_one(store: Store) -> None:
+    shutil.rmtree(store.root / "quotes")
+    store = Store.open(str(store.root))
+    assert ask(store, "select count(*) from jobs") == [(0,)]
+
+    write_quote(store.blobs, BATCH, QUOTE, decided_s=1_000.0)
+
+    assert ask(store, "select verdict, usd_p90 from quotes") == [("taken", Decimal("2.25"))]
+
+
+def test_a_quote_is_written_once(store: Store) -> None:
+    write_quote(store.blobs, BATCH, QUOTE, decided_s=1_000.0)
+    write_quote(store.blobs, BATCH, QUOTE, decided_s=1_000.0)
+
+    with pytest.raises(StoreConflict):
+        write_quote(store.blobs, BATCH, replace(QUOTE, jobs=4), decided_s=1_000.0)
+
+
+def test_every_view_is_in_the_reference_and_in_the_help_of_query() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "store.md").read_text()
+    said = str(query.__doc__)
+
+    assert [view for view in VIEWS if f"| `{view}` |" not in page] == []
+    assert [view for view in VIEWS if view not in said] == []
 
 
 def test_a_catalogs_columns_and_bound_values_are_columns_of_jobs(store: Store) -> None:

@@ -18,13 +18,12 @@ from nightkiln.cli.demo_market import COLUMNS, market_demo, told
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import Kind
 from nightkiln.disk import OsDisk
-from nightkiln.market_night import BUDGET_USD, Watched, play
+from nightkiln.market_night import BUDGET_USD, JOBS, Watched, play, quote
 from nightkiln.market_receipt import Receipt, receipt_of
 from nightkiln.observers import JsonLines
 from nightkiln.store.store import Store
 from nightkiln.testing import hurried_time, virtual_time
 
-JOBS = 96
 CENT = 0.01
 MILLIONTH = 1e-6  # of a dollar
 FASTER = 1500.0  # x: the hour in some seconds; what the disk takes then counts for more
@@ -38,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def watched(store: str) -> Watched:
     """The demo's night, by a clock that does not wait: always the same one."""
-    return virtual_time.run(play(store, JsonLines(io.StringIO())))
+    return virtual_time.run(play(store, JsonLines(io.StringIO()), expected=quote()))
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +82,21 @@ def test_the_parts_of_a_receipt_add_up(receipt: Receipt) -> None:
     assert 0 < receipt.waste_fraction < 1
 
 
+def test_the_night_is_held_against_its_quote(receipt: Receipt, store: str) -> None:
+    said = receipt.quoted
+    assert said is not None
+    with Store.open(store, disk=OsDisk()).connect() as con:
+        [row] = con.execute(
+            "select jobs, usd, finish_s, inside_p90_usd, inside_p90_finish from calibration"
+        ).fetchall()
+
+    assert row[0] == said.jobs == JOBS
+    assert float(row[1]) == pytest.approx(float(receipt.ledger_usd), abs=CENT)
+    assert row[2] == pytest.approx(receipt.finish_s, abs=60.0)
+    assert 0 < said.usd_p50 <= said.usd_p90 <= float(BUDGET_USD)
+    assert receipt.is_inside_finish == (receipt.finish_s <= said.finish_s_p90)
+
+
 def test_a_receipt_fits_a_screen_of_100_columns(receipt: Receipt) -> None:
     file = io.StringIO()
     console = Console(file=file, width=COLUMNS)
@@ -119,6 +133,8 @@ def test_the_night_is_shown_and_ends_with_its_receipt(
     else:
         assert said.out.startswith("an hour on a simulated market")
         assert f"Receipt of {outcome.batch}" in said.out
+        assert "quote    p50 " in said.out
+        assert f"quote: {JOBS} jobs within 1h00m for {BUDGET_USD} USD: cost p50 " in said.err
         assert "is starting (market)" in said.err
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 import pytest
 
 from nightkiln.core.errors import BadInput
-from nightkiln.core.model import Kind, Need, Offer
 from nightkiln.core.story import Opening
+from nightkiln.gate import unquoted
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_lines
-from nightkiln.providers.local import LocalProvider
 from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.story import read_story
 from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 
@@ -33,26 +32,14 @@ class Quiet(JsonLines):
     async def event(self, name: str, fields: Mapping[str, Any]) -> None: ...
 
 
-class Rented(LocalProvider):
-    """Stand-ins for which money is asked."""
-
-    name = "cloud"
-    bills = True
-
-    async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
-        free = await super().offers(need, limit=limit)
-        price = Decimal("1.00")
-        return [replace(offer, usd_per_hour=price, kind=Kind.ON_DEMAND) for offer in free]
-
-
 async def night(tmp_path: Path, worker: StandIn, *, is_rented: bool, **flags: Any) -> Outcome:
     folder = tmp_path / "catalog"
     if not folder.exists():
         write_catalog(folder, 30)
     settings = load_settings(store=str(tmp_path / "store"), worker_urls=[worker.url], **flags)
-    rents_from = {"cloud": Rented([worker.url])} if is_rented else None
+    rents_from = {"cloud": PricedWorkers([worker.url])} if is_rented else None
     request = Request(chosen_catalog(folder), name="night")
-    return await run_batch(request, settings, Quiet(), rents_from=rents_from)
+    return await run_batch(request, settings, Quiet(), rents_from=rents_from, gate=unquoted)
 
 
 async def opening(tmp_path: Path) -> Opening:

@@ -20,6 +20,7 @@ from nightkiln.settings import Settings
 from nightkiln.store.store import Store
 from nightkiln.story import read_story
 from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from nightkiln.wiring import Request, chosen_catalog, run_batch
@@ -257,3 +258,35 @@ def test_the_form_has_one_plain_explained_field_for_everything() -> None:
 
     assert [fields[name]["position"] for name in fields] == list(range(len(fields)))
     assert all(field["description"] and "anyOf" not in field for field in fields.values())
+
+
+async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
+    tmp_path: Path,
+) -> None:
+    from prefect import flow
+    from prefect.client.schemas.objects import State
+
+    from tasks.batch import BatchParams, batch
+
+    folder, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"
+
+    @flow(name="renting", retries=0, persist_result=False)
+    async def renting(budget: float) -> State[None]:
+        params = BatchParams(catalog=folder, store=str(store), budget=budget, name="night")
+        rents_from = {"cloud": PricedWorkers([worker.url])}
+        return await batch(params, is_nightly=False, rents_from=rents_from)
+
+    running: Any = renting
+    async with StandIn() as worker:
+        refused = await running(0.001, return_state=True)
+        taken = await running(2.5, return_state=True)
+
+    assert refused.is_failed()
+    assert "--budget 0.001: is less than" in refused.message
+    assert "what would fit: --budget 0.0" in refused.message
+    assert taken.is_completed(), taken.message
+    left = await artifacts(taken)
+    assert "| quoted for this run | p50 0.0" in left["nightkiln-report"].data
+    with Store.open(str(store)).connect() as con:
+        verdicts = con.execute("select verdict from quotes order by epoch").fetchall()
+    assert verdicts == [("refused",), ("taken",)]

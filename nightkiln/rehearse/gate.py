@@ -1,0 +1,101 @@
+"""The gate of a real run: a short rehearsal, its figures shown, then somebody's word.
+
+Where the quote comes from is a function: today a market file, later what providers offer just then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nightkiln.core.errors import Problem
+from nightkiln.core.terms import DEADLINE_S_UNSAID, Late
+from nightkiln.gate import Ahead, Passage, Tell
+from nightkiln.rehearse.quoting import Quote, quoted
+from nightkiln.rehearse.script import Script, with_jobs
+from nightkiln.rehearse.telling import in_short, objection
+from nightkiln.store.quotes import Quoted, Verdict
+from nightkiln.testing.market import Market
+
+QUOTE_S_MAX = 20  # what people are told to wait at most
+DEADLINE_S_MIN = 60.0  # that can be played; the run itself knows how little is left
+
+Makes: TypeAlias = Callable[[Ahead], Quote]
+Consent: TypeAlias = Callable[[Quote], Awaitable[Problem | None]]  # None: yes
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteGate:
+    """Lets a run rent if its quote keeps within the budget and ``consent`` is given."""
+
+    makes: Makes  # blocking
+    consent: Consent
+
+    async def __call__(self, ahead: Ahead, tell: Tell) -> Passage:
+        await tell("quoting", {"jobs": ahead.jobs, "seconds_max": QUOTE_S_MAX})
+        quote = await asyncio.to_thread(self.makes, ahead)
+        has_deadline = ahead.goals.deadline_s is not None
+        said = "\n".join(in_short(quote, has_deadline=has_deadline))
+        await tell("quoted", {"told": said, **quote.as_object()})
+        problem, verdict = objection(quote), Verdict.REFUSED
+        if problem is None:
+            problem, verdict = await self.consent(quote), Verdict.DECLINED
+        if problem is None:
+            verdict = Verdict.TAKEN
+        return Passage(record_of(quote, ahead, verdict), problem)
+
+
+def in_market(market: Market) -> Makes:
+    """Quotes from a market file."""
+    return lambda ahead: quoted(script_ahead(market, ahead), ahead.budget)
+
+
+async def freely(quote: Quote) -> Problem | None:
+    """Who set the budget has said yes with it."""
+    del quote
+    return None
+
+
+def script_ahead(market: Market, ahead: Ahead) -> Script:
+    """What a run has before it, as it is played in ``market``: without the budget, to see its need.
+
+    What free workers will do of it is not known, so it is quoted as if all were rented.
+    """
+    goals = ahead.goals
+    has_deadline = goals.deadline_s is not None
+    left_s = goals.deadline_s - ahead.now_s if goals.deadline_s is not None else DEADLINE_S_UNSAID
+    return Script(
+        with_jobs(market, ahead.jobs),
+        max(DEADLINE_S_MIN, left_s),
+        leases_max=ahead.leases_max,
+        fallback=goals.fallback,
+        late=goals.late if has_deadline else Late.FINISH,
+    )
+
+
+def record_of(quote: Quote, ahead: Ahead, verdict: Verdict) -> Quoted:
+    """The row that is kept of a quote."""
+    summary, usd, finish_s = quote.summary, quote.usd, quote.finish_s
+    machines = summary.spread(lambda night: night.leases_most)
+    has_deadline = ahead.goals.deadline_s is not None
+    return Quoted(
+        verdict=verdict,
+        made_s=ahead.now_s,
+        jobs=ahead.jobs,
+        budget_usd=quote.budget,
+        deadline_s=ahead.goals.deadline_s,
+        usd_p50=usd.p50,
+        usd_p90=usd.p90,
+        finish_s_p50=finish_s.p50,
+        finish_s_p90=finish_s.p90,
+        deadline_met_fraction=summary.deadline_met_fraction if has_deadline else None,
+        machines_p50=machines.p50,
+        machines_p90=machines.p90,
+        nights=len(summary.nights),
+        jobs_per_lump=summary.script.lump,
+        basis=str(quote.as_object()["basis"]),
+        market=summary.script.market.name,
+        market_sha256=summary.script.market.sha256,
+    )
