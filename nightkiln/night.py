@@ -73,6 +73,7 @@ class Night:
     release_s_max: float
     goals: Goals = field(default_factory=Goals)
     opens: Callable[[Opening], Opening] = lambda usual: usual
+    leases_max: int = LEASES_MAX  # at once
     adopted: int = 0
     reused: int = 0
 
@@ -157,7 +158,7 @@ class Night:
             self.batch,
             goals=self.goals,
             jobs=jobs,
-            leases_max=LEASES_MAX,
+            leases_max=self.leases_max,
             providers=self.providers.values(),
             clock=self.clock,
             opens=self.opens,

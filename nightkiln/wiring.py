@@ -29,7 +29,7 @@ from nightkiln.core.story import Opening
 from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.goals import Goals
-from nightkiln.night import Night, Outcome, StopSwitch
+from nightkiln.night import LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
@@ -50,6 +50,7 @@ class Request:
     name: str | None = None  # of the batch; None: from the catalog, so that the same call resumes
     is_nightly: bool = False  # the default name carries the date instead of a digest
     is_fresh: bool = False  # render also what other batches of the store have done
+    leases_max: int = LEASES_MAX  # machines at once
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -233,6 +234,7 @@ async def run_batch(
             release_s_max=settings.release_s,
             goals=goals,
             opens=opens if opens is not None else _as_usual,
+            leases_max=request.leases_max,
         )
         outcome = await night.work()
         counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}
