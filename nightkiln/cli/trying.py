@@ -186,7 +186,7 @@ def _lines(tried: Tried, outcome: Outcome, folder: Path) -> Iterator[str]:
     yield from _measured_lines(trial)
     if trial.startup_s is not None:
         yield f"  start-up       {trial.startup_s:.1f} s until the worker answered"
-    yield f"  cost           {outcome.usd:.2f} USD"
+    yield f"  cost           {trial.usd:.2f} USD"
     for why, count in failures_by_reason(trial.failed)[:FAILURES_TOLD_MAX]:
         yield f"  failed         {count}: {why}"
     if trial.seconds:
