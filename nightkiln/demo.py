@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -12,16 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from PIL import Image
-
 from nightkiln.core.errors import StoreUnusable, WorkerLost
 from nightkiln.store.store import Store
+from nightkiln.trial import read_trial, sheet_of
 
 RENDER_S = 0.2
 # The second worker delivers one damaged image, raises one error and dies half-way.
 FAULTS: tuple[tuple[str, ...], ...] = ((), ("corrupt@2", "error@4", "die@7"))
 START_S_MAX = 30.0
-TILE_PX, COLUMNS = 128, 6
 QUERY = (
     "select batch, status, count(*) as jobs, sum(attempt_count) as attempts, "
     "round(sum(gpu_seconds), 1) as gpu_seconds from jobs group by all order by all"
@@ -91,24 +88,16 @@ async def _address(process: asyncio.subprocess.Process) -> str:
     return line.removeprefix("listening on ").strip()
 
 
-def contact_sheet(store: Store, batch: str, path: Path) -> int:
-    """Draw every finished image of ``batch`` into one picture at ``path``; how many there are.
+def contact_sheet(store: Store, batch: str) -> tuple[Path, int]:
+    """Draw every job of ``batch`` into one picture in the store; where it is, and how many.
 
     Raises:
         StoreUnusable: there is nothing to draw.
     """
-    with store.connect() as con:
-        rows = con.execute(
-            "select uri from outputs where batch = ? and width is not null order by uri", [batch]
-        ).fetchall()
-    if not rows:
+    trial = read_trial(store, batch)
+    if not trial.jobs:
         raise StoreUnusable(f"{store.root}: batch {batch!r} has no images yet")
-    lines = math.ceil(len(rows) / COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * TILE_PX, lines * TILE_PX), "#101014")
-    for at, (uri,) in enumerate(rows):
-        with Image.open(store.root / uri) as image:
-            tile = image.convert("RGB")
-        tile.thumbnail((TILE_PX - 6, TILE_PX - 6))
-        sheet.paste(tile, ((at % COLUMNS) * TILE_PX + 3, (at // COLUMNS) * TILE_PX + 3))
-    sheet.save(path)
-    return len(rows)
+    key = f"contact-sheet-{batch}.png"
+    below = f"{len(trial.rendered)} images on {' and '.join(trial.places)}"
+    store.blobs.put(key, sheet_of(trial, store, heading=batch, below=below))
+    return store.blobs.path(key), len(trial.jobs)

@@ -76,6 +76,7 @@ class Night:
     opens: Callable[[Opening], Opening] = lambda usual: usual
     gate: Gate | None = None  # before anything that bills
     quoted: Quoted | None = None
+    leases_max: int = LEASES_MAX  # at once
     adopted: int = 0
     reused: int = 0
 
@@ -139,7 +140,7 @@ class Night:
         if not left or not any(provider.bills for provider in self.providers.values()):
             return
         assert self.gate is not None, "what bills is rented behind a gate"
-        ahead = Ahead(left, self.goals, LEASES_MAX, self.clock())
+        ahead = Ahead(left, self.goals, self.leases_max, self.clock())
         say, blobs = partial(tell, self.observer), self.store.blobs
         try:
             self.quoted = await admitted(
@@ -165,7 +166,7 @@ class Night:
             self.batch,
             goals=self.goals,
             jobs=jobs,
-            leases_max=LEASES_MAX,
+            leases_max=self.leases_max,
             providers=self.providers.values(),
             clock=self.clock,
             opens=self.opens,

@@ -30,14 +30,15 @@ from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.gate import Gate
 from nightkiln.goals import Goals
-from nightkiln.night import BAD_INPUT, Night, Outcome, StopSwitch
+from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.providers.local import LocalProvider
 from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
-from nightkiln.store.store import Store, check_batch_name
+from nightkiln.store.scores import Remembered, read_scores
+from nightkiln.store.store import Store, check_batch_name, is_store
 
 NAME_DIGITS = 8  # hex digits of a digest in a batch's name
 
@@ -51,6 +52,7 @@ class Request:
     name: str | None = None  # of the batch; None: from the catalog, so that the same call resumes
     is_nightly: bool = False  # the default name carries the date instead of a digest
     is_fresh: bool = False  # render also what other batches of the store have done
+    leases_max: int = LEASES_MAX  # machines at once
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -174,6 +176,13 @@ def goals_of(settings: Settings, *, now_s: float) -> Goals:
     )
 
 
+def remembered_of(catalog: Catalog, settings: Settings) -> Remembered:
+    """What earlier runs have learned of the catalog's workflow."""
+    if not is_store(settings.store):
+        return Remembered()  # it will be made by the first run
+    return read_scores(open_store(settings).blobs, catalog.template.digest, now_s=time.time())
+
+
 async def run_batch(
     request: Request,
     settings: Settings,
@@ -239,6 +248,7 @@ async def run_batch(
             goals=goals,
             opens=opens if opens is not None else _as_usual,
             gate=gate,
+            leases_max=request.leases_max,
         )
         try:
             outcome = await night.work()

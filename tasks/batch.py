@@ -22,7 +22,7 @@ from nightkiln.rehearse.gate import QuoteGate, freely, in_market
 from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
-from nightkiln.wiring import Request, chosen_catalog, run_batch
+from nightkiln.wiring import Request, chosen_catalog, remembered_of, run_batch
 from tasks.observer import PrefectObserver
 from tasks.report import report
 
@@ -181,7 +181,8 @@ async def render(
     chosen = await asyncio.to_thread(
         chosen_catalog, params.catalog, overrides=params.overrides, limit=limit
     )
-    gate = QuoteGate(in_market(market_of(settings.market)), freely)
+    makes = in_market(market_of(settings.market), lambda: remembered_of(chosen, settings))
+    gate = QuoteGate(makes, freely)
     name = params.name or None
     request = Request(chosen, name=name, is_nightly=is_nightly, is_fresh=params.fresh)
     async with PrefectObserver(get_run_logger()) as shown:

@@ -10,6 +10,7 @@ from nightkiln.catalog.identity import catalog_digest
 from nightkiln.catalog.jobs import stream_jobs
 from nightkiln.catalog.reading import load_catalog, read_catalog
 from nightkiln.catalog.rows import count_rows, load_rows, scratch
+from nightkiln.catalog.spread import spread
 
 __all__ = [
     "Catalog",
@@ -28,5 +29,6 @@ __all__ = [
     "plan_jobs",
     "read_catalog",
     "scratch",
+    "spread",
     "stream_jobs",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import isfinite
@@ -86,6 +86,7 @@ class Catalog:
     blank: str = "fault"  # fault | allow
     decode: str = "all"  # all | sample
     limit: int | None = None  # only the first rows
+    rows: tuple[int, ...] | None = None  # of those only these, by number; each is there
 
     @property
     def seed(self) -> CatalogInput | None:
@@ -97,6 +98,10 @@ class Catalog:
     def with_limit(self, limit: int | None) -> Catalog:
         """The same catalog, of which only the first ``limit`` rows count."""
         return replace(self, limit=limit)
+
+    def with_rows(self, rows: Sequence[int]) -> Catalog:
+        """The same catalog, of which only the rows of these numbers count."""
+        return replace(self, rows=tuple(rows))
 
     def with_overrides(self, overrides: Mapping[str, Value]) -> Catalog:
         """The same catalog with some inputs held constant for every row, whatever columns say.

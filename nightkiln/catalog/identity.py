@@ -27,6 +27,7 @@ def catalog_digest(catalog: Catalog) -> str:
     Raises:
         BadInput: the prompts cannot be read.
     """
+    rows = {} if catalog.rows is None else {"rows": list(catalog.rows)}
     return digest_of(
         {
             "name": catalog.name,
@@ -39,6 +40,7 @@ def catalog_digest(catalog: Catalog) -> str:
             "variants": catalog.variants,
             "limit": catalog.limit,
             "prompts": _prompts(catalog),
+            **rows,
         }
     )
 

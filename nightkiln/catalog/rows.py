@@ -46,7 +46,7 @@ def load_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Mapping[str, 
     Raises:
         BadInput: the prompts cannot be read, or there are none.
     """
-    key = repr((catalog.folder, catalog.prompts, catalog.limit))
+    key = repr((catalog.folder, catalog.prompts, catalog.limit, catalog.rows))
     if not _is_loaded(con, key):
         _load(con, catalog)
         con.execute("CREATE OR REPLACE TABLE catalog_source AS SELECT ? AS key", [key])
@@ -60,6 +60,8 @@ def count_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> int:
     Raises:
         BadInput: as ``load_rows``.
     """
+    if catalog.rows is not None:
+        return len(catalog.rows)
     try:
         con.execute("SET file_search_path = ?", [str(catalog.folder)])
         source, parameters = _source(con, catalog)
@@ -101,8 +103,9 @@ def _load(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         source, parameters = _source(con, catalog)
         con.execute(
             f"CREATE OR REPLACE TABLE {ROWS} AS "  # noqa: S608 - the user's own query
-            f"SELECT row_number() OVER () - 1 AS {ROW}, * FROM {source}{limit}",
-            parameters,
+            f"FROM (SELECT row_number() OVER () - 1 AS {ROW}, * FROM {source}{limit})"
+            + ("" if catalog.rows is None else f" WHERE {ROW} IN (SELECT unnest(?::BIGINT[]))"),
+            [*parameters, *([] if catalog.rows is None else [list(catalog.rows)])],
         )
         ((rows,),) = con.execute(f"SELECT count(*) FROM {ROWS}").fetchall()  # noqa: S608
     except remote_errors() as error:

@@ -24,6 +24,7 @@ from nightkiln.cli import (
     schema,
     status,
     stop,
+    trying,
     why,
 )
 from nightkiln.core.errors import BadInput, ClaimHeld, NightkilnError
@@ -39,6 +40,7 @@ app = typer.Typer(
         "store that plain DuckDB can query.\n\n"
         "First steps:  [bold]nightkiln demo[/bold]  shows a whole night without a GPU;  "
         "[bold]nightkiln init[/bold]  makes a catalog from a workflow and a list of prompts;  "
+        "[bold]nightkiln try[/bold]  renders and measures a few rows;  "
         "[bold]nightkiln run[/bold]  renders it;  [bold]nightkiln query[/bold]  asks what came out."
         "\n\n"
         "Settings: flags, else NIGHTKILN_STORE, NIGHTKILN_WORKER_URLS, NIGHTKILN_TIMEZONE, "
@@ -50,6 +52,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("check")(check.check)
+app.command("try")(trying.try_rows)
 app.command("quote")(quote.quote)
 app.command("rehearse")(rehearse.rehearse)
 app.command("run")(run.run)

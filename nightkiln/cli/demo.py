@@ -103,7 +103,6 @@ def tell(outcome: Outcome, console: Console) -> None:
     store = open_store(load_settings(store=outcome.store))
     console.print(f'\n$ nightkiln query "{QUERY}" --store {store.root}', markup=False)
     show(store, QUERY, console)
-    sheet = store.root / f"contact-sheet-{outcome.batch}.png"
-    count = contact_sheet(store, outcome.batch, sheet)
+    sheet, count = contact_sheet(store, outcome.batch)
     console.print(f"images: {store.root / 'images' / outcome.batch}", markup=False)
     console.print(f"contact sheet of all {count}: {sheet}", markup=False)

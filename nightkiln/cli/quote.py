@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from nightkiln.cli.basis import basis_lines
 from nightkiln.cli.options import (
     CatalogArgument,
     JsonOption,
@@ -41,8 +42,9 @@ def quote(
 ) -> None:
     """Say what a batch will cost and when it will be done; 20 seconds at most, for any size.
 
-    A short rehearsal: few nights, and many jobs played as one. The figures are those of a market
-    file, not of today's offers. Nothing is rented.
+    A short rehearsal: few nights, and many jobs played as one. Prices and machines are those of a
+    market file, not of today's offers; how long a job takes, too, until a run or `nightkiln try`
+    has measured this workflow in the same store. Nothing is rented.
 
     Example: nightkiln quote catalogs/parti --by 07:00 --budget 12
 
@@ -81,12 +83,17 @@ def _lines(found: Quote, jobs: Jobs, settings: Settings) -> Iterator[str]:
     gb_in = summary.mean(lambda night: night.gb_in)
     yield f"  network   {gb_in:.0f} GB into machines, {found.results_gb:.1f} GB of results out"
     yield from _here(found, settings)
-    yield (
-        f"  basis     {len(summary.nights)} nights of market file {market.name} "
-        f"({market.digest}), {summary.script.lump} jobs played as one; live offers come with the "
-        "cloud providers"
-    )
+    for number, line in enumerate((*basis_lines(summary.script), _nights(found))):
+        yield f"  {'' if number else 'basis':9} {line}"
     yield from _advice(found)
+
+
+def _nights(found: Quote) -> str:
+    summary, market = found.summary, found.summary.script.market
+    return (
+        f"{len(summary.nights)} nights of market file {market.name} ({market.digest}), "
+        f"{summary.script.lump} jobs played as one; live offers come with the cloud providers"
+    )
 
 
 def _here(found: Quote, settings: Settings) -> Iterator[str]:

@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nightkiln.cli.basis import basis_lines
 from nightkiln.cli.options import (
     CatalogArgument,
     JsonOption,
     LimitOption,
     SetOption,
+    StoreOption,
     parsed_overrides,
 )
 from nightkiln.cli.rehearsing import (
@@ -79,6 +81,7 @@ def rehearse(
         Path | None,
         typer.Option("--chart", metavar="FILE", help="Draw cost and finish, as .png or .svg."),
     ] = None,
+    store: StoreOption = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -87,7 +90,8 @@ def rehearse(
 
     What decides and what carries it out are those of a real run; only the machines, and the time,
     are simulated, from a market file whose numbers are mostly guesses (docs/reference/market.md).
-    How many jobs there are comes from the catalog; how long one takes, from the market file.
+    How many jobs there are comes from the catalog; how long one takes, from what runs or
+    `nightkiln try` have measured of this workflow in the store, else from the market file.
 
     Example: nightkiln rehearse catalogs/parti --by 07:00 --budget 12 --nights 20
 
@@ -95,7 +99,8 @@ def rehearse(
     """
     _check_chart(chart_file)
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
-    script, jobs = script_of(chosen, load_settings(), by=by, budget=budget, market=market)
+    settings = load_settings(store=store)
+    script, jobs = script_of(chosen, settings, by=by, budget=budget, market=market)
     size = _lump(lump, lump_for(script.market, script.deadline_s))
     script = replace(script, lump=min(size, jobs.count), fallback=fallback, late=late)
     played = Counter("nights", nights).over(rehearsed(script, range(nights)))
@@ -173,6 +178,7 @@ def _head(summary: Summary, jobs: Jobs) -> Iterator[str]:
     reasons = sorted({night.stop_reason for night in summary.nights if night.stop_reason})
     if reasons:
         yield f"stopped early, such as: {reasons[0]}"
+    yield from basis_lines(script)
     yield ""
 
 

@@ -18,10 +18,12 @@ from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import Usd
 from nightkiln.deadline import seconds_until
 from nightkiln.night import LEASES_MAX
-from nightkiln.rehearse import Script, with_jobs
+from nightkiln.priors import shipped_priors
+from nightkiln.rehearse import Script, measured_in, with_jobs
 from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings
 from nightkiln.testing.market import SHIPPED
+from nightkiln.wiring import remembered_of
 
 EXACT_ROWS_MAX = 100_000  # of so many it is found out which are equal, and so one job
 JOBS_MAX = 100_000_000
@@ -66,6 +68,8 @@ def script_of(
 ) -> tuple[Script, Jobs]:
     """A batch as it is played: its size from the catalog, all else from the market.
 
+    Where the store of the settings knows how long this workflow takes, that is from there.
+
     Raises:
         BadInput: a value makes no sense, or the catalog cannot be read.
     """
@@ -73,7 +77,8 @@ def script_of(
     usd, chosen = parsed_usd(budget), market_of(market)
     jobs = jobs_of(catalog)
     script = Script(with_jobs(chosen, jobs.count), deadline_s, budget=usd, leases_max=LEASES_MAX)
-    return script, jobs
+    found = measured_in(chosen, remembered_of(catalog, settings), shipped_priors())
+    return script.with_measured(found), jobs
 
 
 def parsed_usd(text: str) -> Usd:

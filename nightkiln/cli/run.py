@@ -29,6 +29,7 @@ from nightkiln.cli.options import (
     WorkerUrlOption,
     parsed_overrides,
 )
+from nightkiln.gate import unquoted
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines, PlainLines, Terminal
 from nightkiln.observers.sentences import outcome_lines
@@ -39,7 +40,7 @@ from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
 from nightkiln.testing.market import SHIPPED
-from nightkiln.wiring import Request, chosen_catalog, run_batch
+from nightkiln.wiring import Request, chosen_catalog, remembered_of, run_batch
 
 
 def run(
@@ -138,13 +139,15 @@ async def watch(
     *,
     as_json: bool,
     may_spend: bool = False,
+    is_quoted: bool = True,
     rents_from: Mapping[str, Provider] | None = None,
 ) -> Outcome:
     """Run a batch with whatever display suits the output; signals end it in order.
 
-    ``may_spend``: up to the budget, without being asked. ``rents_from``: as of ``run_batch``.
+    ``may_spend``: up to the budget, without being asked. ``is_quoted``: else it is so small that
+    its budget says it all. ``rents_from``: as of ``run_batch``.
     """
-    makes = in_market(market_of(settings.market))
+    makes = in_market(market_of(settings.market), lambda: remembered_of(request.catalog, settings))
     with watching(as_json=as_json) as (observer, switch):
         agrees = consent(
             is_given=may_spend,
@@ -153,7 +156,7 @@ async def watch(
             screen=sys.stderr,
             switch=switch,
         )
-        gate = QuoteGate(makes, agrees)
+        gate = QuoteGate(makes, agrees) if is_quoted else unquoted
         return await run_batch(
             request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
         )

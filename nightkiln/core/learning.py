@@ -101,11 +101,19 @@ class Knowledge:
     def pace(self, offer: Offer) -> tuple[float, float]:
         """Seconds per job, and its relative standard deviation."""
         gpu = gpu_class(offer.gpu)
-        base = log(self.priors.seconds_per_job.get(gpu, self.priors.seconds_unknown))
         effect, variance = self._effect(gpu)
         own = self._own(offer, effect)
         sigma = self._machine_sigma(offer)
-        return exp(base + effect + own[0]), (variance * own[1] + sigma**2 * own[1]) ** 0.5
+        seconds = self._prior_s(gpu) * exp(effect + own[0])
+        return seconds, (variance * own[1] + sigma**2 * own[1]) ** 0.5
+
+    def class_pace(self, gpu: str) -> tuple[float, float]:
+        """Seconds per job of a class, and its relative standard deviation, machines' luck apart."""
+        effect, variance = self._effect(gpu)
+        return self._prior_s(gpu) * exp(effect), variance**0.5
+
+    def _prior_s(self, gpu: str) -> float:
+        return self.priors.seconds_per_job.get(gpu, self.priors.seconds_unknown)
 
     def _machine_sigma(self, offer: Offer) -> float:
         return SERVERLESS_SIGMA if offer.kind is Kind.SERVERLESS else self.priors.machine_sigma
@@ -131,8 +139,11 @@ class Knowledge:
     def _work_out_effect(self, gpu: str) -> tuple[float, float]:
         priors = self.priors
         spread = priors.class_sigma**2 + priors.machine_sigma**2
-        count = sum(machines for machines, _ in self._sums.values())
-        total = sum(value for _, value in self._sums.values())
+        # A class that no table knows, a CPU for one, says how fast it is, and nothing of others.
+        compared = priors.seconds_per_job.keys() | {gpu}
+        told = [sums for each, sums in self._sums.items() if each in compared]
+        count = sum(machines for machines, _ in told)
+        total = sum(value for _, value in told)
         weight = 1 / priors.workflow_sigma**2
         workflow = total / spread / (weight + count / spread)
         workflow_var = 1 / (weight + count / spread)
@@ -148,14 +159,13 @@ class Knowledge:
         if not self.learns or seconds <= 0:
             return
         gpu, key = gpu_class(offer.gpu), offer.host_key
-        base = self.priors.seconds_per_job.get(gpu, self.priors.seconds_unknown)
         seen = self.scores.machines.setdefault(key, Pace(gpu))
         machines, total = self._sums.get(gpu, (0, 0.0))
         if seen.jobs:
             machines, total = machines - 1, total - seen.log_s
         seen.jobs += 1
         self._effects.clear()
-        value = log(seconds / base)
+        value = log(seconds / self._prior_s(gpu))
         off = value - seen.log_s
         seen.log_s += off / seen.jobs
         self._sums[gpu] = (machines + 1, total + seen.log_s)

@@ -13,10 +13,13 @@ from typing import TypeAlias
 from nightkiln.core.errors import Problem
 from nightkiln.core.terms import DEADLINE_S_UNSAID, Late
 from nightkiln.gate import Ahead, Passage, Tell
+from nightkiln.priors import shipped_priors
+from nightkiln.rehearse.measured import measured_in
 from nightkiln.rehearse.quoting import Quote, quoted
 from nightkiln.rehearse.script import Script, with_jobs
 from nightkiln.rehearse.telling import in_short, objection
 from nightkiln.store.quotes import Quoted, Verdict
+from nightkiln.store.scores import Remembered
 from nightkiln.testing.market import Market
 
 QUOTE_S_MAX = 20  # what people are told to wait at most
@@ -47,9 +50,14 @@ class QuoteGate:
         return Passage(record_of(quote, ahead, verdict), problem)
 
 
-def in_market(market: Market) -> Makes:
-    """Quotes from a market file."""
-    return lambda ahead: quoted(script_ahead(market, ahead), ahead.budget)
+def in_market(market: Market, remembered: Callable[[], Remembered] = Remembered) -> Makes:
+    """Quotes from a market file, and from what is remembered of the workflow by then."""
+
+    def makes(ahead: Ahead) -> Quote:
+        measured = measured_in(market, remembered(), shipped_priors())
+        return quoted(script_ahead(market, ahead).with_measured(measured), ahead.budget)
+
+    return makes
 
 
 async def freely(quote: Quote) -> Problem | None:

@@ -82,6 +82,6 @@ def _one(arguments: tuple[Script, int, bool]) -> Rehearsed:
     script, seed, compares = arguments
     others = None
     if compares:
-        night = drawn(script.market, seed, script.deadline_s)
+        night = drawn(script.night_market(seed), seed, script.deadline_s)
         others = night_baselines(night, script.deadline_s)
     return Rehearsed(play(script, seed), others)

@@ -52,7 +52,6 @@ class Quote:
         batch = self.summary.script.market.batch
         found = self.summary.as_object()
         return found | {
-            "basis": "market file",
             "budget_usd": float(self.budget),
             "fits": self.is_within,
             "jobs_that_fit": self.jobs_that_fit,

@@ -9,6 +9,7 @@ from nightkiln.core.learning import Scores
 from nightkiln.core.model import Kind, Usd
 from nightkiln.core.priors import Priors, gpu_class
 from nightkiln.core.terms import Fallback, Late, Load, Rules, Terms
+from nightkiln.rehearse.measured import Measured
 from nightkiln.testing.market import Market, Night
 from nightkiln.testing.market.dice import throw
 from nightkiln.testing.market.night import HORIZON_DEADLINES
@@ -39,6 +40,7 @@ class Script:
     rules: Rules = field(default_factory=Rules)
     is_proven: bool = True  # the workflow has been rendered before, so that no canary is needed
     known_share: float = 0.0  # of the machines whose luck earlier nights have shown
+    measured: Measured | None = None  # of the workflow; the market is already as measured
 
     def __post_init__(self) -> None:
         assert self.deadline_s > 0
@@ -56,7 +58,30 @@ class Script:
     def night(self, seed: int) -> Night:
         """The night of ``seed``; the same one, as far as they go, that baselines are played on."""
         horizon_s = HORIZON_DEADLINES * self.deadline_s
-        return Night(self.market, seed=seed, horizon_s=horizon_s, deadline_s=self.deadline_s)
+        market = self.night_market(seed)
+        return Night(market, seed=seed, horizon_s=horizon_s, deadline_s=self.deadline_s)
+
+    def night_market(self, seed: int) -> Market:
+        """The market of one night: measured seconds may be off, and each night says how far."""
+        if self.measured is None or not self.measured.is_used:
+            return self.market
+        return self.measured.night_market(self.market, seed)
+
+    def with_measured(self, measured: Measured | None) -> Script:
+        """The same with what is known of the workflow, where that says anything."""
+        if measured is None or not measured.is_used:
+            return replace(self, measured=measured)
+        return replace(self, market=measured.market(self.market), measured=measured)
+
+    @property
+    def basis(self) -> str:
+        """Where seconds per job are from: market file, measured, or measured elsewhere.
+
+        Elsewhere: only on what nobody can compare with anything that is for rent.
+        """
+        if self.measured is None:
+            return "market file"
+        return "measured" if self.measured.is_used else "measured elsewhere"
 
     @property
     def terms(self) -> Terms:
@@ -85,6 +110,8 @@ class Script:
 
         Where true paces differ from what one would expect, the file says that, too.
         """
+        if self.measured is not None and self.measured.is_used:
+            return self._measured_priors(self.measured.priors)
         market, fallback = self.market, self.market.fallback
         seconds = {gpu_class(fallback.gpu): fallback.seconds_per_job}
         for name, facts in market.classes.items():
@@ -97,9 +124,20 @@ class Script:
             workflow_sigma=WORKFLOW_SIGMA,
         )
 
+    def _measured_priors(self, table: Priors) -> Priors:
+        """Those that the measured seconds are told against: a run starts from the same."""
+        return replace(
+            table,
+            seconds_per_job={gpu: each * self.lump for gpu, each in table.seconds_per_job.items()},
+            seconds_unknown=table.seconds_unknown * self.lump,
+            job_sigma=max(self.market.batch.job_sigma, 0.01) / self.lump**0.5,
+        )
+
     def scores(self, night: Night) -> Scores:
-        """What earlier nights have left: nothing, or the luck of some machines."""
+        """What earlier nights have left: seconds of this workflow, the luck of some machines."""
         scores = Scores(workflow_jobs=int(self.is_proven))
+        if self.measured is not None and self.measured.is_used:
+            scores.machines |= {host: replace(it) for host, it in self.measured.machines.items()}
         for machine in night.machines:
             known, *_ = throw(f"known-1/{night.seed}/{machine.name}")
             if known < self.known_share:

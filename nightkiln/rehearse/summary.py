@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
@@ -83,6 +84,11 @@ class Summary:
         return {
             "market": script.market.name,
             "market_sha256": script.market.sha256,
+            "basis": script.basis,
+            "measured": _measured(script),
+            "seconds_per_job_by_gpu": {
+                name: facts.seconds_per_job for name, facts in script.market.classes.items()
+            },
             "jobs": script.market.batch.jobs,
             "jobs_per_lump": script.lump,
             "deadline_s": script.deadline_s,
@@ -126,6 +132,24 @@ def percentile(values: Sequence[float], share: float) -> float:
     low = math.floor(at)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (at - low) * (ordered[high] - ordered[low])
+
+
+def _measured(script: Script) -> list[dict[str, Any]]:
+    """What the workflow took by GPU class, and where each of these figures can be used."""
+    if script.measured is None:
+        return []
+    return [
+        {
+            "gpu": one.gpu,
+            "jobs": one.jobs,
+            "machines": one.machines,
+            "seconds_per_job": one.seconds_per_job,
+            "measured_at": datetime.fromtimestamp(one.seen_s, UTC).isoformat(timespec="seconds"),
+            "is_for_rent": one.is_for_rent,
+            "is_used": one.is_compared,
+        }
+        for one in script.measured.classes
+    ]
 
 
 def _part(name: str) -> Callable[[Played], float]:

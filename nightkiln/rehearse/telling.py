@@ -25,9 +25,10 @@ def in_short(quote: Quote, *, has_deadline: bool) -> Iterator[str]:
         f"cost p50 {amount(usd.p50)}, p90 {amount(usd.p90)} USD; "
         f"finish p50 {duration(finish_s.p50)}, p90 {duration(finish_s.p90)}"
     )
+    seconds = ", seconds a job as measured" if script.basis == "measured" else ""
     yield (
         f"  on {len(summary.nights)} simulated nights of market file {script.market.name} "
-        f"({script.market.digest}), not on today's offers; "
+        f"({script.market.digest}){seconds}, not on today's offers; "
         f"machines at once p50 {machines.p50:.0f}, p90 {machines.p90:.0f}"
     )
     if has_deadline and summary.deadline_met_fraction < SURE:

@@ -52,6 +52,15 @@ def check_batch_name(name: str) -> str:
     raise BadInput([Problem("--name", what, fix)])
 
 
+def is_store(uri: str) -> bool:
+    """Whether there is a store already that could be opened.
+
+    Raises:
+        BadInput: such a place cannot be a store (yet).
+    """
+    return (_folder(uri) / MARKER).is_file()
+
+
 class Store:
     """One store, open. Made by ``Store.open``."""
 

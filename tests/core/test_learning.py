@@ -63,6 +63,26 @@ def test_what_one_machine_shows_is_expected_of_its_class_and_less_of_others() ->
     assert 1.3 < older < same
 
 
+def test_a_class_that_no_table_knows_says_nothing_of_the_others() -> None:
+    known, processor = knowledge(), replace(machine("mine"), gpu="cpu")
+    for _ in range(50):
+        known.rendered(processor, 600.0)
+
+    assert known.pace(processor)[0] == pytest.approx(600.0, rel=0.05)
+    assert known.pace(ONE)[0] == pytest.approx(6.0)
+
+
+def test_the_pace_of_a_class_is_that_of_a_machine_without_luck() -> None:
+    known = knowledge()
+    for number in range(8):
+        known.rendered(machine(f"gpu-{number}"), 12.0)
+
+    seconds, doubt = known.class_pace(gpu_class(OTHER.gpu))
+
+    assert seconds == pytest.approx(known.pace(OTHER)[0])
+    assert doubt < known.pace(OTHER)[1]
+
+
 def test_doubt_shrinks_with_every_machine_and_every_job() -> None:
     known, doubts = knowledge(), []
     for number in range(6):
