@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import Usd
+from nightkiln.core.outbid import DAY_S
 from nightkiln.core.terms import AtCap, Fallback, Late, Terms
 from nightkiln.ports.provider import Provider
 
@@ -35,6 +36,7 @@ class Goals:
             late=self.late,
             fallback=self.fallback,
             at_cap=self.at_cap,
+            midnight_s=clock_s - now_s % DAY_S,
         )
 
     def check(self, providers: Iterable[Provider]) -> None:

@@ -128,7 +128,7 @@ def _lost(state: State, event: Lost) -> Iterator[Command]:
     state.suspects.add(held.id)
     if was_ready:
         is_lost = event.loss in {Loss.LOST, Loss.MARKET}
-        state.knowledge.held(held.offer, _hours(state, held), was_lost=is_lost)
+        _learn_life(state, held, was_lost=is_lost)
     yield from _judge_loss(state, held, event)
 
 
@@ -177,7 +177,7 @@ def _released(state: State, event: Released) -> Iterator[Command]:
         return
     yield from attempts.take_back(state, held, "the lease was released", is_dead=False)
     if held.phase is not Phase.ASKED and not held.is_bad and held.ready_s:
-        state.knowledge.held(held.offer, _hours(state, held), was_lost=False)
+        _learn_life(state, held, was_lost=False)
     state.ledger.settle(held.id, event.usd, now_s=state.now_s)
     del state.leases[held.id]
     state.is_fleet_dirty = True
@@ -190,5 +190,6 @@ def _owned(state: State, event: Owned) -> Iterator[Command]:
             yield Release(lease_id, "it is billed to us, and no run holds it")
 
 
-def _hours(state: State, held: Held) -> float:
-    return max(0.0, state.now_s - held.ready_s) / 3600
+def _learn_life(state: State, held: Held, *, was_lost: bool) -> None:
+    hours = max(0.0, state.now_s - held.ready_s) / 3600
+    state.knowledge.held(held.offer, hours, was_lost=was_lost, until_s=state.now_s)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightkiln.core.learning import OUTBID_HALF_LIFE_H, STARTUP_RATIO_MAX, Knowledge, Scores
+from nightkiln.core.learning import STARTUP_RATIO_MAX, Knowledge, Scores
 from nightkiln.core.model import Kind
+from nightkiln.core.outbid import HALF_LIFE_H
 from nightkiln.core.priors import Priors, gpu_class
 from nightkiln.core.terms import Load
 from tests.core.table import FAR, NEAR, function, machine
@@ -233,7 +234,7 @@ def test_old_experience_of_the_market_fades() -> None:
     for _ in range(10):
         known.held(RISKY, 0.5, was_lost=True)
 
-    known.fade(OUTBID_HALF_LIFE_H * 3600)
+    known.fade(HALF_LIFE_H * 3600)
 
     assert known.scores.outbid[""].events == pytest.approx(5.0)
     assert known.scores.outbid[""].hours == pytest.approx(2.5)
@@ -255,5 +256,5 @@ def test_an_outlook_is_kept_for_one_look_at_the_fleet() -> None:
         known.rendered(ONE, 20.0)
 
     assert known.outlook(ONE) is before
-    known.look_again()
+    known.look_again(0.0, 3600.0)
     assert known.outlook(ONE).seconds_per_job > before.seconds_per_job

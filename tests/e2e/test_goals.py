@@ -12,7 +12,9 @@ import pytest
 
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import Kind, Need, Offer
+from nightkiln.core.outbid import DAY_S
 from nightkiln.core.story import Opening
+from nightkiln.goals import Goals
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_lines
@@ -151,3 +153,9 @@ async def test_a_goal_that_makes_no_sense_is_refused_before_anything_starts(
 
     assert said in str(found.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_the_scheduler_is_told_the_time_of_day_on_its_own_clock() -> None:
+    terms = Goals().terms("night-1", 4, jobs=1, now_s=3 * DAY_S + 7200.0, clock_s=500.0)
+
+    assert terms.midnight_s == 500.0 - 7200.0
