@@ -63,6 +63,7 @@ class Rented:
     """The lease is up and renders."""
 
     lease: Lease
+    loading_s: float = 0.0  # of its start, before the GPU was fully billed; 0: nobody says
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def _rented(state: State, event: Rented) -> Iterator[Command]:
         state.knowledge.started(held.offer, state.now_s - held.asked_s)
         held.phase, held.ready_s, held.offer = Phase.READY, state.now_s, lease.offer
         held.last_end_s = state.now_s
+        state.ledger.came_up(held.id, event.loading_s, now_s=state.now_s)
         if not state.came_up:
             state.came_up = True
             state.alike.clear()  # starts that failed alike were the machines' own fault, then

@@ -65,6 +65,7 @@ class LeaseLife:
     lease: Lease | None = None
     worker: Worker | None = None
     ready_s: float | None = None
+    loading_s: float = 0.0  # of its start, before the GPU was fully billed
     reason: str = ""
     is_lost: bool = False
     renders: dict[AttemptId, Render] = field(default_factory=dict)
@@ -133,9 +134,10 @@ class LeaseLife:
         async with self._connected(shell, provider) as worker:
             self._connecting = None
             self.worker, self.ready_s = worker, shell.now_s()
+            self.loading_s = max(0.0, min(worker.loading_s, self.ready_s - self.rented_s))
             assert self.lease is not None
             shell.tally.worker(self.id, state="ready", gpu=self.lease.offer.gpu)
-            shell.events.put_nowait(Rented(self.lease))
+            shell.events.put_nowait(Rented(self.lease, self.loading_s))
             await shell.tell("lease_ready", {"lease_id": self.id, "host": self.host})
             await self._release_asked.wait()
             await self.wind_down()
@@ -173,9 +175,8 @@ class LeaseLife:
         if self.lease is None:
             return Usd(0)  # it never was ours
         life_s = max(0.0, shell.now_s() - self.rented_s)
-        return rent_usd(self.offer, life_s) + traffic_usd(
-            self.offer, shell.work.load, self.jobs_done
-        )
+        rent = rent_usd(self.offer, life_s, loading_s=self.loading_s)
+        return rent + traffic_usd(self.offer, shell.work.load, self.jobs_done)
 
     async def _release(self, shell: Shell, provider: Provider) -> None:
         error = await self._stop_paying(shell, provider)

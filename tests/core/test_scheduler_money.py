@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from nightkiln.core.budget import rent_usd, traffic_usd
-from nightkiln.core.events import Extend, Lost, Offered, Release, Released, Rent, Stop, Submit
+from nightkiln.core.events import (
+    Extend,
+    Lost,
+    Offered,
+    Release,
+    Released,
+    Rent,
+    Rented,
+    Stop,
+    Submit,
+)
 from nightkiln.core.model import Loss
 from nightkiln.core.renting import RELEASE_AHEAD_S
 from nightkiln.core.terms import AtCap, Load, Terms
@@ -57,6 +68,17 @@ def test_without_a_bill_what_the_clock_says_is_spent() -> None:
     run.on(Released(rent.lease_id))
 
     assert run.scheduler.state.ledger.spent >= rent_usd(CHEAP, 1200.0)
+
+
+def test_what_loading_did_not_cost_buys_more_once_the_machine_is_up() -> None:
+    run = run_with("5.00")
+    [rent] = run.offered(replace(CHEAP, loading_billed=0.0))
+    run.wait(600)
+    before = reserved(run)
+
+    run.on(Rented(run.leases[rent.lease_id], loading_s=480.0))
+
+    assert before - reserved(run) == rent_usd(CHEAP, 480.0) == Decimal("0.04")
 
 
 def test_a_release_that_takes_long_goes_on_costing() -> None:

@@ -116,6 +116,7 @@ class SimulatedMarket(SimulatedService):
             detect_s=night.market.hazard.detect_s,
             offline=night.offline(stretch, now_s),
             truth=partial(self._truth, stretch),
+            loading_s=stretch.pull_s,
         )
 
     def _truth(self, stretch: Stretch, job_id: JobId, number: int) -> AttemptTruth:
