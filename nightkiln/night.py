@@ -15,7 +15,7 @@ from itertools import islice
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import NightkilnError, most_telling
-from nightkiln.core.model import BatchId, LeaseEnd, Settled
+from nightkiln.core.model import BatchId, LeaseEnd, Settled, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
 from nightkiln.decisions import Decisions
@@ -259,7 +259,7 @@ class Night:
     def _outcome(
         self, tally: Tally, scheduler: Scheduler, landing: Landing, elapsed_s: float
     ) -> Outcome:
-        left = tally.total - tally.done - tally.reused - tally.failed
+        left, ledger = tally.left, scheduler.state.ledger
         is_cut_short = left > 0 or bool(tally.not_released)
         exit_code = STOPPED_EARLY if is_cut_short else SOME_FAILED if tally.failed else ALL_DONE
         return Outcome(
@@ -278,5 +278,6 @@ class Night:
             not_released=tuple(tally.not_released),
             stop_reason=scheduler.stop_reason if left else None,
             stage_s=dict(landing.times.seconds),
-            usd=scheduler.state.ledger.spent,
+            usd=ledger.spent,
+            usd_open=ledger.reserved(scheduler.state.now_s) if tally.not_released else Usd(0),
         )

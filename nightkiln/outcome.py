@@ -31,3 +31,4 @@ class Outcome:
     stop_reason: str | None = None
     stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
     usd: Usd = Decimal(0)  # spent by this run, as far as it is known
+    usd_open: Usd = Decimal(0)  # what leases that are not released may come to, on top of it

@@ -112,7 +112,7 @@ class Teller:
                 yield f"  {self._when(each)} {_lease_words(lease, each)}"
         if extensions:
             yield f"  extended {times(len(extensions))}, while there was work and money for it"
-        if lease.released_s is None:
+        if lease.released_s is None and not any(each.what == "given up" for each in lease.entries):
             yield "  the story ends while it was rented; the view `leases` may know more"
 
     # A job.
@@ -153,6 +153,8 @@ def _lease_words(lease: LeaseTale, entry: Entry) -> str:
         case "gone":
             bill = f", {lease.usd:.4f} USD" if lease.usd is not None else ""
             return f"gone: {lease.done} jobs done, {lease.failed} failed tries{bill}"
+        case "given up":
+            return "given up: nobody confirmed that it ended, so it may still cost money"
         case "blamed":
             cause, _, ttl_s = entry.why.partition("|")
             return f"not to be rented again for {float(ttl_s) / DAY_S:g} days: {cause}"

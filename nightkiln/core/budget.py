@@ -4,7 +4,8 @@ A lease is reserved for its whole life before it is asked for; only ``settle`` r
 reservation by the bill. How long it will load (the image, while many providers bill no GPU) nobody
 knows beforehand, so all of its life is reserved at the full price; what loading did not cost is
 free again once the lease is up and its provider has said how long that took. A start that fails is
-counted at the full price, unless there is a bill.
+counted at the full price, unless there is a bill. A lease that nobody confirms to be released is
+never settled: it may run to the end of its life, so its reservation stays.
 
 A lease that lives longer than its reservation (a release takes a while) counts by the clock, which
 is the one way in which the total can pass the budget.

@@ -95,10 +95,15 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Nothing is paid for this lease any more; ``usd`` is its bill, where it is known."""
+    """Nothing is paid for this lease any more; ``usd`` is its bill, where it is known.
+
+    Not ``is_confirmed``: we have given it up, but nobody says that it ended, so it may still cost
+    money; what was reserved for it stays reserved.
+    """
 
     lease_id: LeaseId
     usd: Usd | None = None
+    is_confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

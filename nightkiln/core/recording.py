@@ -173,13 +173,14 @@ def avoid(state: State, held: Held, cause: str) -> Iterator[Command]:
 
 
 def _released(state: State, event: Released) -> Iterator[Command]:
+    if event.is_confirmed:
+        state.ledger.settle(event.lease_id, event.usd, now_s=state.now_s)
     held = state.leases.get(event.lease_id)
     if held is None:
         return
     yield from attempts.take_back(state, held, "the lease was released", is_dead=False)
     if held.phase is not Phase.ASKED and not held.is_bad and held.ready_s:
         _learn_life(state, held, was_lost=False)
-    state.ledger.settle(held.id, event.usd, now_s=state.now_s)
     del state.leases[held.id]
     state.is_fleet_dirty = True
 

@@ -68,6 +68,7 @@ class LeaseLife:
     loading_s: float = 0.0  # of its start, before the GPU was fully billed
     reason: str = ""
     is_lost: bool = False
+    may_bill: bool = False  # asked for, and nobody says that it never was ours
     renders: dict[AttemptId, Render] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     jobs_done: int = 0
@@ -149,9 +150,14 @@ class LeaseLife:
 
     @asynccontextmanager
     async def _connected(self, shell: Shell, provider: Provider) -> AsyncIterator[Worker]:
-        lease = self.lease = await provider.rent(
-            self.offer, self.id, shell.work.need, expires_at_s=self.expires_s
-        )
+        self.may_bill = True  # from now on: an answer that is lost may have been a yes
+        try:
+            lease = self.lease = await provider.rent(
+                self.offer, self.id, shell.work.need, expires_at_s=self.expires_s
+            )
+        except OfferGone:
+            self.may_bill = False
+            raise
         shell.tally.add_worker(lease)
         async with shell.watched(lease), provider.connect(lease) as worker:
             gpu = worker.gpu if self.offer.gpu == "unknown" else self.offer.gpu
@@ -163,34 +169,36 @@ class LeaseLife:
         self._connecting = None
         releasing = asyncio.ensure_future(self._release(shell, provider))
         try:
-            await asyncio.shield(releasing)
+            is_confirmed = await asyncio.shield(releasing)
         except asyncio.CancelledError:
             await releasing
             raise
         # Also when nobody confirmed it: a run that waits for that would never end.
-        shell.events.put_nowait(Released(self.id, self._usd(shell)))
+        shell.events.put_nowait(Released(self.id, self._usd(shell), is_confirmed))
 
     def _usd(self, shell: Shell) -> Usd:
         """What this lease has come to by our own count: its bill may be lower, never dearer."""
-        if self.lease is None:
+        if not self.may_bill:
             return Usd(0)  # it never was ours
         life_s = max(0.0, shell.now_s() - self.rented_s)
         rent = rent_usd(self.offer, life_s, loading_s=self.loading_s)
         return rent + traffic_usd(self.offer, shell.work.load, self.jobs_done)
 
-    async def _release(self, shell: Shell, provider: Provider) -> None:
+    async def _release(self, shell: Shell, provider: Provider) -> bool:
+        """Whether it is confirmed that it ended."""
         error = await self._stop_paying(shell, provider)
         if error is None:
             await shell.work.lease_log(self._end(shell, shell.now_s(), self.reason))
             shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
             if not self.is_lost:  # else people have been told already why it went
                 await shell.tell("lease_released", {**self._facts(), "reason": self.reason})
-            return
+            return True
         shell.tally.not_released.append(self.id)
         shell.tally.worker(self.id, state="not released")
         await self._tell_not_released(shell, provider, error)
         said = f"not confirmed released ({error}); {self.reason}"
         await shell.work.lease_log(self._end(shell, None, said))
+        return False
 
     async def _stop_paying(self, shell: Shell, provider: Provider) -> str | None:
         """Release, again and again for a bounded time; None, or what went wrong the last time."""

@@ -61,7 +61,10 @@ def outcome_facts(outcome: Outcome) -> list[str]:
         facts.append(f"stopped early: {outcome.stop_reason}")
     if outcome.not_released:
         leases = ", ".join(outcome.not_released)
-        facts.append(f"NOT RELEASED, as far as was confirmed: {leases}; see what is still billed")
+        more = f", up to {outcome.usd_open:.2f} USD more" if outcome.usd_open else ""
+        facts.append(
+            f"NOT RELEASED, as far as was confirmed: {leases}; see what is still billed{more}"
+        )
     return facts
 
 

@@ -42,6 +42,7 @@ class Truth:
     is_told_lost: bool = False
     is_told_released: bool = False
     is_release_ordered: bool = False
+    is_left_open: bool = False  # nobody confirmed its release: it runs to the end of its life
     is_zombie: bool = False  # came up after it was over
     loading_s: float = 0.0  # with the GPU hardly billed
     running: set[AttemptId] = field(default_factory=set)

@@ -123,6 +123,35 @@ def test_what_cannot_be_paid_does_not_keep_a_machine_for_free_from_working() -> 
     assert of(Stop, run.log) == []
 
 
+def test_what_nobody_confirms_to_be_released_stays_reserved_and_the_run_goes_on() -> None:
+    run = run_with("5.00")
+    [rent] = run.offered(CHEAP)
+    run.on(Lost(rent.lease_id, "dead", Loss.LOST))
+    before = reserved(run)
+
+    run.on(Released(rent.lease_id, Decimal("0.07"), is_confirmed=False))
+
+    ledger = run.scheduler.state.ledger
+    assert run.scheduler.state.leases == {}
+    assert (ledger.spent, reserved(run)) == (Decimal(0), before)
+    run.on(Released(rent.lease_id, Decimal("0.07")))  # somebody has ended it by hand
+    assert (ledger.spent, reserved(run)) == (Decimal("0.07"), Decimal(0))
+
+
+def test_money_kept_for_what_is_not_released_buys_nothing_else_and_is_told() -> None:
+    run = run_with("0.60")
+    [rent] = run.offered(CHEAP)
+    run.on(Lost(rent.lease_id, "dead", Loss.LOST))
+
+    run.on(Released(rent.lease_id, None, is_confirmed=False))
+    commands = run.on(Offered("cloud", (DEAR,)))
+
+    assert of(Rent, commands) == []
+    [stop] = of(Stop, run.log)
+    assert "0.00 of 0.60 USD are spent" in stop.reason
+    assert "kept for machines not confirmed released" in stop.reason
+
+
 def play_to_the_cap(run: Run) -> None:
     """Render, 6 seconds a job, until nothing is rented any more."""
     while run.scheduler.state.leases and run.now_s < 40_000:

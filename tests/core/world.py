@@ -248,12 +248,14 @@ class World:
         assert not truth.is_told_released
         assert not truth.is_release_ordered, "released twice"
         truth.is_release_ordered = True
-        life_s = self.now_s - truth.asked_s
+        truth.is_left_open = not self.is_fair and self.dice.random() < 0.1
+        ends_s = max(self.now_s, truth.expires_s) if truth.is_left_open else self.now_s
+        life_s = ends_s - truth.asked_s
         rent = rent_usd(truth.offer, life_s, loading_s=truth.loading_s)
         usd = rent + traffic_usd(truth.offer, LOAD, truth.rendered)
         self.bills_usd += usd
         is_billed = self.dice.random() < 0.8  # else the scheduler counts by its own clock
-        released = Released(lease_id, usd if is_billed else None)
+        released = Released(lease_id, usd if is_billed else None, not truth.is_left_open)
         if not is_billed:
             self.late_usd += rent_usd(truth.offer, self.now_s - self.run.state.now_s)
         is_late = not self.is_fair and self.dice.random() < 0.1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from nightkiln import cli
 from nightkiln.core.errors import ProviderError
-from nightkiln.core.model import LeaseId
+from nightkiln.core.model import Kind, LeaseId, Need, Offer
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_facts, sentence
@@ -38,6 +42,17 @@ class Stubborn(LocalProvider):
         await super().release(lease_ids)
 
 
+class Rented(Stubborn):
+    """The same, for money."""
+
+    bills = True
+
+    async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
+        free = await super().offers(need, limit=limit)
+        price = Decimal("1.00")
+        return [replace(offer, usd_per_hour=price, kind=Kind.ON_DEMAND) for offer in free]
+
+
 class Ears(JsonLines):
     """Remembers what it is told instead of writing it."""
 
@@ -50,7 +65,12 @@ class Ears(JsonLines):
 
 async def night(folder: Path, server: StandIn, provider: Stubborn, ears: Ears) -> Outcome:
     catalog = write_catalog(folder / "catalog", 3)
-    settings = Settings(store=str(folder / "store"), worker_urls=(server.url,), release_s=0.3)
+    settings = Settings(
+        store=str(folder / "store"),
+        worker_urls=(server.url,),
+        release_s=0.3,
+        budget=Decimal("2.00") if provider.bills else None,
+    )
     request = Request(chosen_catalog(catalog), name="night")
     return await run_batch(request, settings, ears, rents_from={"local": provider})
 
@@ -102,3 +122,28 @@ async def test_a_lease_that_is_not_released_is_told_and_the_night_goes_on(
     [(jobs_done, is_open, reason)] = leases(tmp_path)
     assert (jobs_done, is_open) == (3, True)
     assert reason.startswith("not confirmed released")
+
+
+async def test_what_a_lease_may_come_to_that_is_not_released_is_told(tmp_path: Path) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        provider = Rented(server.url, TimeoutError(), failures=ALWAYS)
+        outcome = await night(tmp_path, server, provider, ears)
+
+    assert (outcome.done, outcome.exit_code, outcome.usd) == (3, 3, Decimal(0))
+    assert 0 < outcome.usd_open <= Decimal("2.00")
+    assert f"up to {outcome.usd_open:.2f} USD more" in " ".join(outcome_facts(outcome))
+    told = CliRunner().invoke(cli.app, ["why", "night", "--store", str(tmp_path / "store")]).stdout
+    assert "given up: nobody confirmed that it ended" in told
+    assert "gone:" not in told
+
+
+async def test_nothing_is_kept_for_a_lease_that_is_released(tmp_path: Path) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        provider = Rented(server.url, TimeoutError(), failures=1)
+        outcome = await night(tmp_path, server, provider, ears)
+
+    assert outcome.exit_code == 0
+    assert outcome.usd > 0
+    assert outcome.usd_open == 0
