@@ -145,8 +145,10 @@ class LeaseLife:
 
     @property
     def host(self) -> str:
-        """The machine's name for people."""
-        return self.lease.host if self.lease is not None else "unknown"
+        """The machine's name for people; before it is ours, what its provider calls it."""
+        if self.lease is not None:
+            return self.lease.host
+        return self.offer.machine or self.offer.ref
 
     @asynccontextmanager
     async def _connected(self, shell: Shell, provider: Provider) -> AsyncIterator[Worker]:
@@ -191,7 +193,8 @@ class LeaseLife:
             await shell.work.lease_log(self._end(shell, shell.now_s(), self.reason))
             shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
             if not self.is_lost:  # else people have been told already why it went
-                await shell.tell("lease_released", {**self._facts(), "reason": self.reason})
+                name = "lease_released" if self.ready_s is not None else "lease_called_off"
+                await shell.tell(name, {**self._facts(), "reason": self.reason})
             return True
         shell.tally.not_released.append(self.id)
         shell.tally.worker(self.id, state="not released")
@@ -228,7 +231,7 @@ class LeaseLife:
 
     def _end(self, shell: Shell, released_s: float | None, reason: str) -> LeaseEnd:
         return LeaseEnd(
-            lease=self.lease if self.lease is not None else Lease(self.id, self.offer),
+            lease=self.lease if self.lease is not None else Lease(self.id, self.offer, self.host),
             rented_s=self.rented_s,
             ready_s=self.ready_s,
             released_s=released_s,

@@ -14,6 +14,7 @@ _SENTENCES = {
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",
+    "lease_called_off": "{host} is called off before it is ready: {reason}",
     "lease_not_released": "{host}: NOT RELEASED, as far as {provider} confirmed ({error}); "
     "{what_to_do} (lease {lease_id})",
     "attempt_failed": "{host} failed job {job_id:.12} ({fault}, {kind}): {error}",

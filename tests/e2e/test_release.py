@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from nightkiln import cli
 from nightkiln.core.errors import ProviderError
-from nightkiln.core.model import Kind, LeaseId, Need, Offer
+from nightkiln.core.model import Kind, Lease, LeaseId, Need, Offer
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_facts, sentence
@@ -25,6 +26,7 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 ALWAYS = 1 << 30
+ASLEEP = "http://127.0.0.1:9"
 
 
 class Stubborn(LocalProvider):
@@ -53,6 +55,17 @@ class Rented(Stubborn):
         return [replace(offer, usd_per_hour=price, kind=Kind.ON_DEMAND) for offer in free]
 
 
+class HalfAsleep(LocalProvider):
+    """Never answers to whoever rents its second machine."""
+
+    async def rent(
+        self, offer: Offer, lease_id: LeaseId, need: Need, *, expires_at_s: float
+    ) -> Lease:
+        if offer.ref == ASLEEP:
+            await asyncio.Event().wait()
+        return await super().rent(offer, lease_id, need, expires_at_s=expires_at_s)
+
+
 class Ears(JsonLines):
     """Remembers what it is told instead of writing it."""
 
@@ -63,7 +76,7 @@ class Ears(JsonLines):
         self.events[name] = fields
 
 
-async def night(folder: Path, server: StandIn, provider: Stubborn, ears: Ears) -> Outcome:
+async def night(folder: Path, server: StandIn, provider: LocalProvider, ears: Ears) -> Outcome:
     catalog = write_catalog(folder / "catalog", 3)
     settings = Settings(
         store=str(folder / "store"),
@@ -147,3 +160,18 @@ async def test_nothing_is_kept_for_a_lease_that_is_released(tmp_path: Path) -> N
     assert outcome.exit_code == 0
     assert outcome.usd > 0
     assert outcome.usd_open == 0
+
+
+async def test_a_machine_called_off_before_it_is_ours_is_told_by_its_name(tmp_path: Path) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        outcome = await night(tmp_path, server, HalfAsleep([server.url, ASLEEP]), ears)
+
+    assert (outcome.exit_code, outcome.done) == (0, 3)
+    told = sentence("lease_called_off", ears.events["lease_called_off"])
+    assert told == f"{ASLEEP} is called off before it is ready: no work left"
+    said = CliRunner().invoke(cli.app, ["why", "night", "--store", str(tmp_path / "store")]).stdout
+    assert "gone before it was up" in said
+    with Store.open(str(tmp_path / "store")).connect() as con:
+        hosts = con.execute("select host from leases where jobs_done = 0").fetchall()
+    assert hosts == [(ASLEEP,)]
