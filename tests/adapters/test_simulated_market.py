@@ -83,6 +83,34 @@ def test_an_offer_that_left_the_market_cannot_be_rented() -> None:
     virtual_time.run(main())
 
 
+def test_a_stretch_is_rented_once_and_its_machine_again_when_it_is_listed_anew() -> None:
+    """Else a machine that dies could be had again, alive, and cheaper than the bound allows."""
+
+    async def main() -> None:
+        the_night = night()
+        async with SimulatedMarket(the_night) as market:
+            offers = await market.offers(NEED, limit=1000)
+            anew = next(
+                one
+                for one in the_night.stretches
+                if one.listed_s > 0 and one.machine in {offer.machine for offer in offers}
+            )
+            offer, other_kind = (one for one in offers if one.machine == anew.machine)
+            await rent(market, offer)
+            await market.release([LEASE])
+
+            listed = {one.machine for one in await market.offers(NEED, limit=1000)}
+            assert offer.machine not in listed
+            for again in (offer, other_kind):
+                with pytest.raises(OfferGone, match="somebody has it"):
+                    await rent(market, again, LeaseId("again"))
+            await asyncio.sleep(anew.listed_s - now_s())
+            listed = {one.machine for one in await market.offers(NEED, limit=1000)}
+            assert offer.machine in listed
+
+    virtual_time.run(main())
+
+
 def test_an_early_failure_is_told_when_it_shows_and_bills_no_gpu() -> None:
     async def main() -> None:
         async with SimulatedMarket(night(starting_with(CALM, Boot.EARLY))) as market:
