@@ -18,6 +18,7 @@ from nightkiln.core.errors import NightkilnError, most_telling
 from nightkiln.core.model import BatchId, LeaseEnd, Settled, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
+from nightkiln.core.terms import Load
 from nightkiln.decisions import Decisions
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
 from nightkiln.goals import Goals
@@ -72,6 +73,7 @@ class Night:
     shard_rows: int
     release_s_max: float
     goals: Goals = field(default_factory=Goals)
+    load: Load = field(default_factory=Load)  # what goes over the wire, where that is billed
     opens: Callable[[Opening], Opening] = lambda usual: usual
     adopted: int = 0
     reused: int = 0
@@ -162,6 +164,7 @@ class Night:
             clock=self.clock,
             opens=self.opens,
             warn=self._warn,
+            load=self.load,
         )
 
     async def _warn(self, message: str) -> None:

@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     at_cap: AtCap = Field(
         AtCap.FINISH, description="When the budget is spent: finish what is in flight, or cancel."
     )
+    image_gb: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="GB of the container image that a rented machine pulls; else a usual one.",
+    )
     disk: str = Field("", description="For tests: a disk that fails (nightkiln.testing.disk).")
 
     @field_validator("worker_urls", mode="before")
