@@ -151,3 +151,15 @@ def test_the_disk_is_billed_while_the_machine_loads() -> None:
 
     assert rent_usd(offer, 3600.0, loading_s=3600.0) == Decimal(1)
     assert rent_usd(offer, 3600.0, loading_s=7200.0) == Decimal(1)
+
+
+def test_an_extension_pays_for_the_results_that_it_will_send() -> None:
+    """Of 0.70 USD a thousand results of 2 MB take 0.10, and what is left gives half an hour."""
+    offer = Offer("cloud", "gpu", usd_per_hour=Decimal(1), usd_per_gb_out=Decimal("0.05"))
+    ledger = Ledger(Decimal("0.70"), LOAD)
+    ledger.reserve(LeaseId("a"), offer, now_s=0.0, until_s=360.0, jobs=0)
+
+    added_s = ledger.extension_s(LeaseId("a"), 3600.0, jobs=1000, now_s=0.0)
+
+    assert added_s == pytest.approx(1800.0, abs=0.1)
+    assert ledger.left(0.0) == pytest.approx(Decimal(0), abs=Decimal("0.0001"))

@@ -16,6 +16,7 @@ from nightkiln.core.events import (
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import Kind
 from nightkiln.core.priors import Priors
+from nightkiln.core.state import Phase
 from nightkiln.core.terms import Fallback, Rules, Terms
 from tests.core.table import (
     CHEAP,
@@ -173,6 +174,20 @@ def test_a_shortfall_of_more_than_its_share_of_the_fallback_starts_it(
     rents = slots_beside_a_canary(just + 1, slots, rules)
     assert len(rents) == slots
     assert all(said in rent.reason for rent in rents)
+
+
+def test_a_slot_that_came_for_machines_not_up_yet_stays_until_they_are() -> None:
+    rules = Rules(fallback_share=0.01, no_return_share=0.8, swaps=False)
+    terms = Terms("night-1", 20, jobs=3000, deadline_s=STARTS_S + SLOT_JOBS, rules=rules)
+    run = started(terms, CLOUD, FALLBACK, count=3000, priors=Priors(seconds_unknown=1.0))
+    run.on(Offered("functions", (function("slot-0", "90.00"),)))
+    run.offered(*stock(8))
+    [slot] = serverless(run)
+    run.up(slot)
+
+    run.wait(3 * rules.plan_every_s, step_s=rules.plan_every_s)
+
+    assert run.scheduler.state.leases[slot.lease_id].phase is Phase.READY
 
 
 def test_machines_that_still_start_count_for_the_first_trigger_and_not_for_the_last() -> None:
