@@ -41,7 +41,7 @@ class Entry:
     """Something that happened, at a time on the clock of ``Tick``."""
 
     at_s: float
-    what: str  # rented | up | extended | lost | blamed | released | gone, or of a run: stop ...
+    what: str  # rented | up | extended | lost | blamed | released | gone | given up; a run's: stop
     why: str = ""
 
 
@@ -183,9 +183,10 @@ class Chronicle:
                 lease.loss = lease.loss if lease.loss is not None else loss
                 lease.entries.append(Entry(self.now_s, "lost", error))
                 self._lose_all(lease_id, error)
-            case Released(_, usd):
-                lease.released_s, lease.usd = self.now_s, usd
-                lease.entries.append(Entry(self.now_s, "gone"))
+            case Released(_, usd, is_confirmed):
+                lease.usd = usd
+                lease.released_s = self.now_s if is_confirmed else None
+                lease.entries.append(Entry(self.now_s, "gone" if is_confirmed else "given up"))
                 self._lose_all(lease_id, "the lease was released")
 
     def _lose_all(self, lease_id: LeaseId, error: str) -> None:

@@ -65,9 +65,10 @@ class ComfyWorker:
         gpu: str = "unknown",
         stall_s: float = STALL_S,
         clock: Callable[[], float] = time.time,
+        loading_s: float = 0.0,
     ) -> None:
         self._server, self._gpu, self._clock = ComfyServer(wire), gpu, clock
-        self._stall_s = stall_s
+        self._stall_s, self._loading_s = stall_s, loading_s
         self._outstanding: dict[Ticket, _Outstanding] = {}
         self._uploaded: dict[str, str] = {}
         self._to_forget: list[str] = []
@@ -79,6 +80,10 @@ class ComfyWorker:
     @property
     def gpu(self) -> str:
         return self._gpu
+
+    @property
+    def loading_s(self) -> float:
+        return self._loading_s
 
     async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
         ticket = Ticket(str(uuid.uuid5(_PROMPTS, attempt_id)))

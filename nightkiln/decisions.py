@@ -55,6 +55,7 @@ class Decisions:
         clock: Callable[[], float],
         opens: Callable[[Opening], Opening],
         warn: Callable[[str], Awaitable[None]],
+        load: Load,
     ) -> Self:
         """A scheduler for ``jobs`` jobs, with what earlier runs have learned.
 
@@ -70,13 +71,14 @@ class Decisions:
             await warn(f"damaged or from another nightkiln, not used: {', '.join(memory.left_out)}")
         now_s, clock_s = clock(), asyncio.get_running_loop().time()
         label = f"{batch.batch}-{batch.epoch}"
+        terms = goals.terms(label, leases_max, jobs=jobs, now_s=now_s, clock_s=clock_s, load=load)
         opening = Opening(
             batch=batch.batch,
             epoch=batch.epoch,
             nightkiln=__version__,
             began_s=now_s,
             clock_s=clock_s,
-            terms=goals.terms(label, leases_max, jobs=jobs, now_s=now_s, clock_s=clock_s),
+            terms=terms,
             priors=shipped_priors(),
             scores=memory.scores,
             blocked=memory.blocked(clock_s=clock_s),

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import Usd
-from nightkiln.core.terms import AtCap, Fallback, Late, Terms
+from nightkiln.core.outbid import DAY_S
+from nightkiln.core.terms import AtCap, Fallback, Late, Load, Terms
 from nightkiln.ports.provider import Provider
+
+NOTHING = Load()  # goes over the wire, as far as money is concerned
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,14 @@ class Goals:
     at_cap: AtCap = AtCap.FINISH
 
     def terms(
-        self, run_label: str, leases_max: int, *, jobs: int, now_s: float, clock_s: float
+        self,
+        run_label: str,
+        leases_max: int,
+        *,
+        jobs: int,
+        now_s: float,
+        clock_s: float,
+        load: Load = NOTHING,
     ) -> Terms:
         """The same for a scheduler whose clock shows ``clock_s`` at ``now_s`` (epoch seconds)."""
         until_s = self.deadline_s
@@ -35,6 +45,8 @@ class Goals:
             late=self.late,
             fallback=self.fallback,
             at_cap=self.at_cap,
+            load=load,
+            midnight_s=clock_s - now_s % DAY_S,
         )
 
     def check(self, providers: Iterable[Provider]) -> None:

@@ -15,9 +15,10 @@ from functools import partial
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, NightkilnError, most_telling
-from nightkiln.core.model import BatchId, LeaseEnd
+from nightkiln.core.model import BatchId, LeaseEnd, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
+from nightkiln.core.terms import Load
 from nightkiln.decisions import Decisions
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
 from nightkiln.gate import Ahead, Gate, admitted
@@ -73,6 +74,7 @@ class Night:
     shard_rows: int
     release_s_max: float
     goals: Goals = field(default_factory=Goals)
+    load: Load = field(default_factory=Load)  # what goes over the wire, where that is billed
     opens: Callable[[Opening], Opening] = lambda usual: usual
     gate: Gate | None = None  # before anything that bills
     quoted: Quoted | None = None
@@ -171,6 +173,7 @@ class Night:
             clock=self.clock,
             opens=self.opens,
             warn=self._warn,
+            load=self.load,
         )
 
     async def _warn(self, message: str) -> None:
@@ -268,7 +271,7 @@ class Night:
     def _outcome(
         self, tally: Tally, scheduler: Scheduler, landing: Landing, elapsed_s: float
     ) -> Outcome:
-        left = tally.total - tally.done - tally.reused - tally.failed
+        left, ledger = tally.left, scheduler.state.ledger
         is_cut_short = left > 0 or bool(tally.not_released)
         exit_code = STOPPED_EARLY if is_cut_short else SOME_FAILED if tally.failed else ALL_DONE
         return Outcome(
@@ -287,6 +290,7 @@ class Night:
             not_released=tuple(tally.not_released),
             stop_reason=scheduler.stop_reason if left else None,
             stage_s=dict(landing.times.seconds),
-            usd=scheduler.state.ledger.spent,
+            usd=ledger.spent,
+            usd_open=ledger.reserved(scheduler.state.now_s) if tally.not_released else Usd(0),
             quoted=self.quoted,
         )

@@ -33,3 +33,4 @@ class Outcome:
     stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds per stage, of this run
     usd: Usd = Decimal(0)  # spent by this run, as far as it is known
     quoted: Quoted | None = None  # what it would cost, if something could bill
+    usd_open: Usd = Decimal(0)  # what leases that are not released may come to, on top of it

@@ -18,8 +18,9 @@ PRIORS_BYTES_MAX = 1_000_000
 PROVENANCES = frozenset({"measured", "published", "derived", "guess"})
 VALUE_MAX = 1e6
 _FIGURE = {"value", "unit", "provenance", "date"}
-_TABLES = {"meta", "names", "seconds_per_image", "beliefs"}
+_TABLES = {"meta", "names", "seconds_per_image", "beliefs", "traffic"}
 _BELIEFS = frozenset(each.name for each in fields(Priors)) - {"seconds_per_job"}
+_TRAFFIC = frozenset({"image_gb", "checkpoint_gb", "model_gb", "result_gb"})
 _SHARES = frozenset(
     {
         "bandwidth_share",
@@ -40,6 +41,7 @@ class PriorsFile:
     default: str  # the family of workflows that stands for one of which nothing is known
     seconds: Mapping[str, Mapping[str, float]]  # family -> GPU class -> seconds per image
     beliefs: Mapping[str, float]
+    traffic: Mapping[str, float]  # GB
 
     def priors(self, family: str | None = None) -> Priors:
         """What a run starts from.
@@ -56,8 +58,17 @@ class PriorsFile:
 
 def shipped_priors(family: str | None = None) -> Priors:
     """The priors that nightkiln comes with."""
+    return _shipped().priors(family)
+
+
+def shipped_traffic() -> Mapping[str, float]:
+    """GB of an image, of a model and of a result of which nothing is known."""
+    return _shipped().traffic
+
+
+def _shipped() -> PriorsFile:
     text = resources.files("nightkiln").joinpath("data/priors.toml").read_text(encoding="utf-8")
-    return parse_priors(text, where="data/priors.toml").priors(family)
+    return parse_priors(text, where="data/priors.toml")
 
 
 def parse_priors(text: str, *, where: str) -> PriorsFile:
@@ -80,8 +91,13 @@ def parse_priors(text: str, *, where: str) -> PriorsFile:
             family: _by_class(figures, tables["names"])
             for family, figures in tables["seconds_per_image"].items()
         },
-        beliefs={name: float(figure["value"]) for name, figure in tables["beliefs"].items()},
+        beliefs=_values(tables["beliefs"]),
+        traffic=_values(tables["traffic"]),
     )
+
+
+def _values(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(figure["value"]) for name, figure in figures.items()}
 
 
 def _by_class(figures: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, float]:
@@ -108,11 +124,12 @@ def _problems(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"names.{gpu}", "is no list of names"
     for family, figures in families.items():
         yield from _family_problems(family, figures)
-    for name in sorted(_BELIEFS ^ tables["beliefs"].keys()):
-        yield f"beliefs.{name}", "missing" if name in _BELIEFS else "nobody knows what this is"
-    for name, figure in tables["beliefs"].items():
-        maximum = 1.0 if name in _SHARES else VALUE_MAX
-        yield from _figure_problems(f"beliefs.{name}", figure, maximum)
+    for table, known in (("beliefs", _BELIEFS), ("traffic", _TRAFFIC)):
+        for name in sorted(known ^ tables[table].keys()):
+            yield f"{table}.{name}", "missing" if name in known else "nobody knows what this is"
+        for name, figure in tables[table].items():
+            maximum = 1.0 if name in _SHARES else VALUE_MAX
+            yield from _figure_problems(f"{table}.{name}", figure, maximum)
 
 
 def _family_problems(family: str, figures: Any) -> Iterator[tuple[str, str]]:

@@ -77,8 +77,9 @@ def _head(outcome: Outcome, leases: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"**Stopped early:** {cell(outcome.stop_reason)}")
     if outcome.not_released:
         open_leases = cell(", ".join(outcome.not_released))
+        more = f", up to {outcome.usd_open:.2f} USD more" if outcome.usd_open else ""
         lines.append(
-            f"**Not released**, as far as was confirmed: {open_leases}. See what is billed."
+            f"**Not released**, as far as was confirmed: {open_leases}. See what is billed{more}."
         )
     lines.append(_table(rows[0], rows[1:]))
     return "\n\n".join(lines)

@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     market: str = Field(
         "ordinary", description="Market, or market file, that a run is quoted in before it rents."
     )
+    image_gb: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="GB of the container image that a rented machine pulls; else a usual one.",
+    )
     disk: str = Field("", description="For tests: a disk that fails (nightkiln.testing.disk).")
 
     @field_validator("worker_urls", mode="before")

@@ -140,7 +140,7 @@ def _texts(file: IO[bytes]) -> Iterator[bytes]:
         while text.endswith(b"\n") or len(text) == LINE_BYTES_MAX:
             yield text
             text = file.readline(LINE_BYTES_MAX)
-    except (EOFError, zlib.error):
+    except (EOFError, zlib.error, gzip.BadGzipFile):
         return  # the piece that was being written when the run was killed
 
 

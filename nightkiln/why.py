@@ -112,7 +112,7 @@ class Teller:
                 yield f"  {self._when(each)} {_lease_words(lease, each)}"
         if extensions:
             yield f"  extended {times(len(extensions))}, while there was work and money for it"
-        if lease.released_s is None:
+        if lease.released_s is None and not any(each.what == "given up" for each in lease.entries):
             yield "  the story ends while it was rented; the view `leases` may know more"
 
     # A job.
@@ -151,8 +151,9 @@ def _lease_words(lease: LeaseTale, entry: Entry) -> str:
         case "up":
             return f"up after {entry.at_s - lease.asked_s:.0f} s"
         case "gone":
-            bill = f", {lease.usd:.4f} USD" if lease.usd is not None else ""
-            return f"gone: {lease.done} jobs done, {lease.failed} failed tries{bill}"
+            return _gone_words(lease)
+        case "given up":
+            return "given up: nobody confirmed that it ended, so it may still cost money"
         case "blamed":
             cause, _, ttl_s = entry.why.partition("|")
             return f"not to be rented again for {float(ttl_s) / DAY_S:g} days: {cause}"
@@ -160,6 +161,13 @@ def _lease_words(lease: LeaseTale, entry: Entry) -> str:
             loss = f" ({lease.loss.value})" if lease.loss is not None else ""
             return f"lost{loss}: {line(entry.why)}"
     return f"{entry.what}: {line(entry.why)}"
+
+
+def _gone_words(lease: LeaseTale) -> str:
+    bill = f", {lease.usd:.4f} USD" if lease.usd is not None else ""
+    if lease.ready_s is None:
+        return f"gone before it was up{bill}"
+    return f"gone: {lease.done} jobs done, {lease.failed} failed tries{bill}"
 
 
 def _reason(each: Try) -> str:

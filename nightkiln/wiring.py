@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import BatchId
 from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
+from nightkiln.core.terms import Load
 from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.gate import Gate
@@ -39,6 +40,7 @@ from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
 from nightkiln.store.scores import Remembered, read_scores
 from nightkiln.store.store import Store, check_batch_name, is_store
+from nightkiln.traffic import expected_load
 
 NAME_DIGITS = 8  # hex digits of a digest in a batch's name
 
@@ -183,6 +185,15 @@ def remembered_of(catalog: Catalog, settings: Settings) -> Remembered:
     return read_scores(open_store(settings).blobs, catalog.template.digest, now_s=time.time())
 
 
+async def _load(
+    catalog: Catalog, store: Store, settings: Settings, providers: Iterable[Provider]
+) -> Load:
+    """What goes over the wire; nobody asks where nothing is billed."""
+    if not any(provider.bills for provider in providers):
+        return Load()
+    return await asyncio.to_thread(expected_load, catalog, store, image_gb=settings.image_gb)
+
+
 async def run_batch(
     request: Request,
     settings: Settings,
@@ -246,6 +257,7 @@ async def run_batch(
             shard_rows=settings.shard_rows,
             release_s_max=settings.release_s,
             goals=goals,
+            load=await _load(catalog, store, settings, found.values()),
             opens=opens if opens is not None else _as_usual,
             gate=gate,
             leases_max=request.leases_max,

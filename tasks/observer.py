@@ -34,7 +34,7 @@ LEASES_SHOWN_MAX = 1000  # the graph of a run asks before it draws more than 2,0
 LINES_MAX = 2000  # each is a row in Prefect's database; the store has every failure anyway
 PROGRESS_KEY = "nightkiln-progress"
 
-_LEASE_ENDS = frozenset({"lease_released", "lease_not_released", "lease_lost"})
+_LEASE_ENDS = frozenset({"lease_released", "lease_called_off", "lease_not_released", "lease_lost"})
 _WARNINGS = frozenset(
     {"job_failed", "lease_lost", "lease_not_released", "provider_failed", "stopping", "warning"}
 )

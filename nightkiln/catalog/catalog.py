@@ -38,6 +38,7 @@ class ModelFile:
     path: str
     url: str | None = None
     sha256: str | None = None
+    gb: float | None = None  # to download; None: the catalog does not say
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,9 @@ def _environment(entry: EnvironmentEntry) -> Environment:
     return Environment(
         comfyui=entry.comfyui,
         custom_nodes=tuple((node.repo, node.ref) for node in entry.custom_nodes),
-        models=tuple(ModelFile(model.path, model.url, model.sha256) for model in entry.models),
+        models=tuple(
+            ModelFile(model.path, model.url, model.sha256, model.gb) for model in entry.models
+        ),
     )
 
 

@@ -149,6 +149,8 @@ class Model(Strict):
     """Where a rented machine gets it."""
     sha256: Sha256 | None = None
     """What it is checked against; it is part of every job's id."""
+    gb: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """Its size in GB, which a rented machine has to download; else a usual one is assumed."""
 
     @field_validator("path")
     @classmethod

@@ -1,34 +1,48 @@
 """Keeps what is spent and what could yet be spent below the budget.
 
 A lease is reserved for its whole life before it is asked for; only ``settle`` replaces the
-reservation by the bill. A lease that lives longer than its reservation (a release takes a
-while) counts by the clock, which is the one way in which the total can pass the budget.
+reservation by the bill. How long it will load (the image, while many providers bill no GPU) nobody
+knows beforehand, so all of its life is reserved at the full price; what loading did not cost is
+free again once the lease is up and its provider has said how long that took. A start that fails is
+counted at the full price, unless there is a bill. A lease that nobody confirms to be released is
+never settled: it may run to the end of its life, so its reservation stays.
+
+A lease that lives longer than its reservation (a release takes a while) counts by the clock, which
+is the one way in which the total can pass the budget.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from nightkiln.core.model import LeaseId, Offer, Usd
 from nightkiln.core.terms import Load
 
 HOUR_S = Decimal(3600)
-CENT_PARTS = Decimal("0.000001")  # bills are kept to the millionth of a dollar
+CENT_PARTS = Decimal("0.000001")  # our own count is rounded up to the millionth of a dollar
 
 
-def rent_usd(offer: Offer, life_s: float) -> Usd:
-    """USD for having the machine and its disk for ``life_s`` seconds."""
+def rent_usd(offer: Offer, life_s: float, *, loading_s: float = 0.0) -> Usd:
+    """USD for having the machine and its disk for ``life_s`` seconds.
+
+    In ``loading_s`` of them, never more than all, only ``loading_billed`` of the machine is billed.
+    """
     per_hour = offer.usd_per_hour + offer.storage_usd_per_hour
     seconds = Decimal(repr(life_s + offer.idle_tail_s))
-    return (per_hour * seconds / HOUR_S).quantize(CENT_PARTS)
+    spared = Decimal(repr((1.0 - offer.loading_billed) * min(loading_s, life_s)))
+    return ((per_hour * seconds - offer.usd_per_hour * spared) / HOUR_S).quantize(
+        CENT_PARTS, ROUND_CEILING
+    )
 
 
 def traffic_usd(offer: Offer, load: Load, jobs: int) -> Usd:
     """USD for image and models in, and the results of ``jobs`` jobs out."""
     gb_in = Decimal(repr(load.image_gb + load.models_gb))
     gb_out = Decimal(repr(load.result_gb)) * jobs
-    return (offer.usd_per_gb_in * gb_in + offer.usd_per_gb_out * gb_out).quantize(CENT_PARTS)
+    return (offer.usd_per_gb_in * gb_in + offer.usd_per_gb_out * gb_out).quantize(
+        CENT_PARTS, ROUND_CEILING
+    )
 
 
 @dataclass(slots=True)
@@ -37,6 +51,7 @@ class _Reservation:
     rented_s: float
     until_s: float
     jobs: int  # whose results the reservation pays for
+    loading_s: float = 0.0  # of its life, as far as it is known
 
 
 class Ledger:
@@ -92,6 +107,12 @@ class Ledger:
         self._check(now_s)
         return wanted_s
 
+    def came_up(self, lease_id: LeaseId, loading_s: float, *, now_s: float) -> None:
+        """A lease is up; its provider says for how long it was only loading, 0: it does not say."""
+        held = self._held.get(lease_id)
+        if held is not None and loading_s > 0:
+            held.loading_s = min(loading_s, max(0.0, now_s - held.rented_s))
+
     def until_s(self, lease_id: LeaseId) -> float:
         """When the reservation of a lease ends."""
         return self._held[lease_id].until_s
@@ -101,15 +122,15 @@ class Ledger:
         held = self._held.pop(lease_id, None)
         if held is None:
             return
-        self.spent += usd if usd is not None else self._accrued(held, now_s)
+        self.spent += usd if usd is not None else self._usd_until(held, now_s)
 
     def _usd(self, held: _Reservation, now_s: float) -> Usd:
-        life_s = max(held.until_s, now_s) - held.rented_s
-        return rent_usd(held.offer, life_s) + traffic_usd(held.offer, self._load, held.jobs)
+        return self._usd_until(held, max(held.until_s, now_s))
 
-    def _accrued(self, held: _Reservation, now_s: float) -> Usd:
-        life_s = max(0.0, now_s - held.rented_s)
-        return rent_usd(held.offer, life_s) + traffic_usd(held.offer, self._load, held.jobs)
+    def _usd_until(self, held: _Reservation, until_s: float) -> Usd:
+        life_s = max(0.0, until_s - held.rented_s)
+        rent = rent_usd(held.offer, life_s, loading_s=held.loading_s)
+        return rent + traffic_usd(held.offer, self._load, held.jobs)
 
     def _check(self, now_s: float) -> None:
         left = self.left(now_s)

@@ -91,7 +91,9 @@ def _no_money(state: State) -> str | None:
     offers = [offer for offer in state.open_offers() if state.has_use_for(offer)]
     if not offers or any(affords(state, offer) for offer in offers):
         return None
+    open_usd = state.ledger.reserved(state.now_s)
+    kept = f", {open_usd:.2f} are kept for machines not confirmed released" if open_usd else ""
     return (
-        f"{state.ledger.spent:.2f} of {budget:.2f} USD are spent and the rest does not pay for "
-        f"another machine; {state.remaining} jobs are left; raise --budget or resume later"
+        f"{state.ledger.spent:.2f} of {budget:.2f} USD are spent{kept} and the rest does not pay "
+        f"for another machine; {state.remaining} jobs are left; raise --budget or resume later"
     )

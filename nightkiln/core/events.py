@@ -63,6 +63,7 @@ class Rented:
     """The lease is up and renders."""
 
     lease: Lease
+    loading_s: float = 0.0  # of its start, before the GPU was fully billed; 0: nobody says
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,15 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Nothing is paid for this lease any more; ``usd`` is its bill, where it is known."""
+    """Nothing is paid for this lease any more; ``usd`` is its bill, where it is known.
+
+    Not ``is_confirmed``: we have given it up, but nobody says that it ended, so it may still cost
+    money; what was reserved for it stays reserved.
+    """
 
     lease_id: LeaseId
     usd: Usd | None = None
+    is_confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

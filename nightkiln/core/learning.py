@@ -5,8 +5,8 @@ All estimates are conjugate updates in closed form, so an event costs a few addi
 - ln(seconds per job) = ln(prior of the class) + workflow + class + machine, each normal around 0;
   every machine that has rendered gives one noisy reading of the first three, and many of its own.
 - start-up = what the advertised figures say x a factor learned from those that came up.
-- losses are Poisson: a gamma posterior over hours of experience, for all GPU classes together,
-  which is the prior of each class.
+- losses are Poisson: a gamma posterior over hours of experience; those of bids (``outbid``) by GPU
+  class and time of day.
 
 What is kept between nights (`Scores`) is plain data.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from math import exp, log
 
 from nightkiln.core.model import Host, Kind, Offer
+from nightkiln.core.outbid import DayRates, Outbid, Rate
 from nightkiln.core.priors import Priors, gpu_class
 from nightkiln.core.terms import Load
 
@@ -24,10 +25,8 @@ STARTUP_WEIGHT = 4.0  # start-ups that the prior factor 1 is worth
 STARTUP_RATIO_MAX = 3.0  # one odd start-up tells no more than this
 BOOT_WEIGHT = 2.0  # failed starts that the prior is worth
 LOSS_WEIGHT_H = 20.0  # hours of experience that the prior of on-demand losses is worth
-CLASS_WEIGHT_H = 6.0  # ... that the pooled outbid rate is worth to one class
 SPREAD_WEIGHT = 20.0  # jobs that the prior of the spread between jobs is worth
 Z99 = 2.33  # 99th percentile of a normal distribution
-OUTBID_HALF_LIFE_H = 2.0  # markets change in a night: old experience fades
 SERVERLESS_SIGMA = 0.03
 STARTED_LOCAL_S = 5.0
 
@@ -42,18 +41,6 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Rate:
-    """Events over hours of exposure."""
-
-    events: float = 0.0
-    hours: float = 0.0
-
-    def fade(self, share: float) -> None:
-        self.events *= share
-        self.hours *= share
-
-
-@dataclass(slots=True)
 class Scores:
     """What tonight learns, and tomorrow starts from. Keys are GPU classes or machines."""
 
@@ -64,6 +51,7 @@ class Scores:
     boots: Rate = field(default_factory=Rate)  # failed; hours = expected failures
     outbid: dict[str, Rate] = field(default_factory=dict)  # by GPU class; "" pools them
     lost: Rate = field(default_factory=Rate)
+    outbid_by_day: dict[str, DayRates] = field(default_factory=dict)  # the same keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +70,22 @@ class Outlook:
 class Knowledge:
     """Expectations, kept up to date."""
 
-    def __init__(self, priors: Priors, load: Load, scores: Scores | None = None) -> None:
+    def __init__(
+        self,
+        priors: Priors,
+        load: Load,
+        scores: Scores | None = None,
+        *,
+        midnight_s: float | None = None,
+    ) -> None:
         self.priors, self._load = priors, load
         self.scores = scores if scores is not None else Scores()
+        self._outbid = Outbid(priors, self.scores.outbid, self.scores.outbid_by_day, midnight_s)
         self.learns = True
         self._sums: dict[str, tuple[int, float]] = {}  # class -> machines, sum of their log_s
         self._bad: dict[float, float] = {}
         self._effects: dict[str, tuple[float, float]] = {}  # as computed since the last reading
         self._outlooks: dict[tuple[str, str, Kind], Outlook] = {}  # of one look at the fleet
-        self._faded_at_s: float | None = None
         self._spread = Rate(priors.job_sigma**2 * SPREAD_WEIGHT, SPREAD_WEIGHT)
         for pace in self.scores.machines.values():
             machines, total = self._sums.get(pace.gpu, (0, 0.0))
@@ -258,40 +253,36 @@ class Knowledge:
             own *= (lost.events + usual * LOSS_WEIGHT_H) / (
                 usual * lost.hours + usual * LOSS_WEIGHT_H
             )
-        return own + (self._outbid_per_h(offer) if offer.kind is Kind.INTERRUPTIBLE else 0.0)
+        if offer.kind is not Kind.INTERRUPTIBLE:
+            return own
+        return own + (
+            self._outbid.per_h(gpu_class(offer.gpu)) if self.learns else priors.outbid_per_h
+        )
 
-    def _outbid_per_h(self, offer: Offer) -> float:
-        priors = self.priors
-        if not self.learns:
-            return priors.outbid_per_h
-        pooled = self.scores.outbid.get("", Rate())
-        weight = priors.outbid_weight_h
-        every = (pooled.events + priors.outbid_per_h * weight) / (pooled.hours + weight)
-        own = self.scores.outbid.get(gpu_class(offer.gpu), Rate())
-        return (own.events + every * CLASS_WEIGHT_H) / (own.hours + CLASS_WEIGHT_H)
+    def held(
+        self, offer: Offer, hours: float, *, was_lost: bool, until_s: float | None = None
+    ) -> None:
+        """A lease was ours for ``hours``, and then taken away or not.
 
-    def held(self, offer: Offer, hours: float, *, was_lost: bool) -> None:
-        """A lease was ours for ``hours``, and then taken away or not."""
+        ``until_s`` on the clock of ``Tick``; None says nothing about the time of day.
+        """
         if offer.kind is Kind.INTERRUPTIBLE:
-            for key in ("", gpu_class(offer.gpu)):
-                rate = self.scores.outbid.setdefault(key, Rate())
-                rate.hours += hours
-                rate.events += was_lost
+            self._outbid.held(gpu_class(offer.gpu), hours, was_lost=was_lost, until_s=until_s)
         elif offer.kind is Kind.ON_DEMAND:
             self.scores.lost.hours += hours
             self.scores.lost.events += was_lost
 
     def fade(self, now_s: float) -> None:
         """Let old experience of the market count less."""
-        if self._faded_at_s is not None:
-            hours = max(0.0, now_s - self._faded_at_s) / 3600
-            for rate in self.scores.outbid.values():
-                rate.fade(0.5 ** (hours / OUTBID_HALF_LIFE_H))
-        self._faded_at_s = now_s
+        self._outbid.fade(now_s)
 
-    def look_again(self) -> None:
-        """Outlooks are worked out once for each look at the fleet; this is a new look."""
+    def look_again(self, now_s: float, left_s: float) -> None:
+        """Outlooks are worked out once for each look at the fleet; this is a new look.
+
+        They are for the time ahead: the next ``left_s`` seconds.
+        """
         self._outlooks.clear()
+        self._outbid.look_ahead(now_s, left_s)
 
     def outlook(self, offer: Offer) -> Outlook:
         """Everything above for one offer."""

@@ -101,6 +101,7 @@ def _rented(state: State, event: Rented) -> Iterator[Command]:
         state.knowledge.started(held.offer, state.now_s - held.asked_s)
         held.phase, held.ready_s, held.offer = Phase.READY, state.now_s, lease.offer
         held.last_end_s = state.now_s
+        state.ledger.came_up(held.id, event.loading_s, now_s=state.now_s)
         if not state.came_up:
             state.came_up = True
             state.alike.clear()  # starts that failed alike were the machines' own fault, then
@@ -127,7 +128,7 @@ def _lost(state: State, event: Lost) -> Iterator[Command]:
     state.suspects.add(held.id)
     if event.loss not in {Loss.GONE, Loss.REFUSED}:  # else it never was ours
         is_lost = event.loss in {Loss.LOST, Loss.MARKET}
-        state.knowledge.held(held.offer, _hours(state, held), was_lost=is_lost)
+        _learn_life(state, held, was_lost=is_lost)
     yield from _judge_loss(state, held, event)
 
 
@@ -171,13 +172,14 @@ def avoid(state: State, held: Held, cause: str) -> Iterator[Command]:
 
 
 def _released(state: State, event: Released) -> Iterator[Command]:
+    if event.is_confirmed:
+        state.ledger.settle(event.lease_id, event.usd, now_s=state.now_s)
     held = state.leases.get(event.lease_id)
     if held is None:
         return
     yield from attempts.take_back(state, held, "the lease was released", is_dead=False)
     if not held.is_bad:
-        state.knowledge.held(held.offer, _hours(state, held), was_lost=False)
-    state.ledger.settle(held.id, event.usd, now_s=state.now_s)
+        _learn_life(state, held, was_lost=False)
     del state.leases[held.id]
     state.is_fleet_dirty = True
 
@@ -189,6 +191,7 @@ def _owned(state: State, event: Owned) -> Iterator[Command]:
             yield Release(lease_id, "it is billed to us, and no run holds it")
 
 
-def _hours(state: State, held: Held) -> float:
+def _learn_life(state: State, held: Held, *, was_lost: bool) -> None:
     """For how long it could have been taken from us; while it starts, too."""
-    return max(0.0, state.now_s - held.asked_s) / 3600
+    hours = max(0.0, state.now_s - held.asked_s) / 3600
+    state.knowledge.held(held.offer, hours, was_lost=was_lost, until_s=state.now_s)

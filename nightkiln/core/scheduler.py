@@ -46,7 +46,7 @@ class Scheduler:
         blocked: Mapping[Host, float] | None = None,
     ) -> None:
         priors = priors if priors is not None else Priors()
-        knowledge = Knowledge(priors, terms.load, scores)
+        knowledge = Knowledge(priors, terms.load, scores, midnight_s=terms.midnight_s)
         knowledge.learns = terms.rules.learns
         self.state = State(
             terms=terms,

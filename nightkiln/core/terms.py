@@ -104,6 +104,7 @@ class Terms:
     at_cap: AtCap = AtCap.FINISH
     load: Load = Load()
     jobs_per_s_max: float | None = None  # what the controller can fetch, verify and keep
+    midnight_s: float | None = None  # some UTC midnight on the clock of ``Tick``; None: not known
     rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:

@@ -14,8 +14,8 @@ class View:
     """What we have and what we could have."""
 
     def __init__(self, state: State) -> None:
-        state.knowledge.look_again()
         self.state, self.rules, self.left_s = state, state.terms.rules, state.left_s
+        state.knowledge.look_again(state.now_s, self.left_s)
         self.remaining, self.unstarted = state.remaining, state.unstarted
         self.gap_s = gap_s(self.rules, on_offer=state.market.machines(), ours=len(state.leases))
         self.reaches: dict[LeaseId, Reach] = {}

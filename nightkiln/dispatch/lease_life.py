@@ -65,8 +65,10 @@ class LeaseLife:
     lease: Lease | None = None
     worker: Worker | None = None
     ready_s: float | None = None
+    loading_s: float = 0.0  # of its start, before the GPU was fully billed
     reason: str = ""
     is_lost: bool = False
+    may_bill: bool = False  # asked for, and nobody says that it never was ours
     renders: dict[AttemptId, Render] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     jobs_done: int = 0
@@ -133,23 +135,31 @@ class LeaseLife:
         async with self._connected(shell, provider) as worker:
             self._connecting = None
             self.worker, self.ready_s = worker, shell.now_s()
+            self.loading_s = max(0.0, min(worker.loading_s, self.ready_s - self.rented_s))
             assert self.lease is not None
             shell.tally.worker(self.id, state="ready", gpu=self.lease.offer.gpu)
-            shell.events.put_nowait(Rented(self.lease))
+            shell.events.put_nowait(Rented(self.lease, self.loading_s))
             await shell.tell("lease_ready", {"lease_id": self.id, "host": self.host})
             await self._release_asked.wait()
             await self.wind_down()
 
     @property
     def host(self) -> str:
-        """The machine's name for people."""
-        return self.lease.host if self.lease is not None else "unknown"
+        """The machine's name for people; before it is ours, what its provider calls it."""
+        if self.lease is not None:
+            return self.lease.host
+        return self.offer.machine or self.offer.ref
 
     @asynccontextmanager
     async def _connected(self, shell: Shell, provider: Provider) -> AsyncIterator[Worker]:
-        lease = self.lease = await provider.rent(
-            self.offer, self.id, shell.work.need, expires_at_s=self.expires_s
-        )
+        self.may_bill = True  # from now on: an answer that is lost may have been a yes
+        try:
+            lease = self.lease = await provider.rent(
+                self.offer, self.id, shell.work.need, expires_at_s=self.expires_s
+            )
+        except OfferGone:
+            self.may_bill = False
+            raise
         shell.tally.add_worker(lease)
         async with shell.watched(lease), provider.connect(lease) as worker:
             gpu = worker.gpu if self.offer.gpu == "unknown" else self.offer.gpu
@@ -161,35 +171,37 @@ class LeaseLife:
         self._connecting = None
         releasing = asyncio.ensure_future(self._release(shell, provider))
         try:
-            await asyncio.shield(releasing)
+            is_confirmed = await asyncio.shield(releasing)
         except asyncio.CancelledError:
             await releasing
             raise
         # Also when nobody confirmed it: a run that waits for that would never end.
-        shell.events.put_nowait(Released(self.id, self._usd(shell)))
+        shell.events.put_nowait(Released(self.id, self._usd(shell), is_confirmed))
 
     def _usd(self, shell: Shell) -> Usd:
         """What this lease has come to by our own count: its bill may be lower, never dearer."""
-        if self.lease is None:
+        if not self.may_bill:
             return Usd(0)  # it never was ours
         life_s = max(0.0, shell.now_s() - self.rented_s)
-        return rent_usd(self.offer, life_s) + traffic_usd(
-            self.offer, shell.work.load, self.jobs_done
-        )
+        rent = rent_usd(self.offer, life_s, loading_s=self.loading_s)
+        return rent + traffic_usd(self.offer, shell.work.load, self.jobs_done)
 
-    async def _release(self, shell: Shell, provider: Provider) -> None:
+    async def _release(self, shell: Shell, provider: Provider) -> bool:
+        """Whether it is confirmed that it ended."""
         error = await self._stop_paying(shell, provider)
         if error is None:
             await shell.work.lease_log(self._end(shell, shell.now_s(), self.reason))
             shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
             if not self.is_lost:  # else people have been told already why it went
-                await shell.tell("lease_released", {**self._facts(), "reason": self.reason})
-            return
+                name = "lease_released" if self.ready_s is not None else "lease_called_off"
+                await shell.tell(name, {**self._facts(), "reason": self.reason})
+            return True
         shell.tally.not_released.append(self.id)
         shell.tally.worker(self.id, state="not released")
         await self._tell_not_released(shell, provider, error)
         said = f"not confirmed released ({error}); {self.reason}"
         await shell.work.lease_log(self._end(shell, None, said))
+        return False
 
     async def _stop_paying(self, shell: Shell, provider: Provider) -> str | None:
         """Release, again and again for a bounded time; None, or what went wrong the last time."""
@@ -219,7 +231,7 @@ class LeaseLife:
 
     def _end(self, shell: Shell, released_s: float | None, reason: str) -> LeaseEnd:
         return LeaseEnd(
-            lease=self.lease if self.lease is not None else Lease(self.id, self.offer),
+            lease=self.lease if self.lease is not None else Lease(self.id, self.offer, self.host),
             rented_s=self.rented_s,
             ready_s=self.ready_s,
             released_s=released_s,

@@ -27,6 +27,11 @@ class Tally:
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _settled_here: int = 0
 
+    @property
+    def left(self) -> int:
+        """Jobs of the batch without an end."""
+        return self.total - self.done - self.reused - self.failed
+
     def job_done(self, lease_id: LeaseId, outputs: int, now_s: float) -> None:
         """One job more is verified."""
         self.done += 1
@@ -74,7 +79,6 @@ class Tally:
             self._recent.popleft()
         elapsed_s = max(now_s - self.started_s, 1e-9)
         window_s = min(RATE_WINDOW_S, elapsed_s)
-        left = self.total - self.done - self.reused - self.failed
         pace = self._settled_here / elapsed_s
         return Progress(
             batch=self.batch,
@@ -85,6 +89,6 @@ class Tally:
             outputs=self.outputs,
             elapsed_s=elapsed_s,
             images_per_minute=60 * sum(count for _, count in self._recent) / window_s,
-            eta_s=left / pace if pace > 0 else None,
+            eta_s=self.left / pace if pace > 0 else None,
             workers=tuple(self.workers.values()),
         )

@@ -16,6 +16,7 @@ _SENTENCES = {
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",
+    "lease_called_off": "{host} is called off before it is ready: {reason}",
     "lease_not_released": "{host}: NOT RELEASED, as far as {provider} confirmed ({error}); "
     "{what_to_do} (lease {lease_id})",
     "attempt_failed": "{host} failed job {job_id:.12} ({fault}, {kind}): {error}",
@@ -67,7 +68,10 @@ def outcome_facts(outcome: Outcome) -> list[str]:
         facts.append(f"stopped early: {outcome.stop_reason}")
     if outcome.not_released:
         leases = ", ".join(outcome.not_released)
-        facts.append(f"NOT RELEASED, as far as was confirmed: {leases}; see what is still billed")
+        more = f", up to {outcome.usd_open:.2f} USD more" if outcome.usd_open else ""
+        facts.append(
+            f"NOT RELEASED, as far as was confirmed: {leases}; see what is still billed{more}"
+        )
     return facts
 
 

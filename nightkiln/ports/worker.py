@@ -41,6 +41,13 @@ class Worker(Protocol):
     def gpu(self) -> str:
         """The GPU's name, as the worker gives it; for tables, never for decisions of trust."""
 
+    @property
+    def loading_s(self) -> float:
+        """Seconds of its start for which the provider billed no full GPU (pulling the image).
+
+        0 where nobody measured it: then all of the start counts at the full price.
+        """
+
     async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
         """Hand a job over; a second call for the same attempt returns the same ticket.
 

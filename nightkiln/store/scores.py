@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import TypeVar
 
-from nightkiln.core.learning import Pace, Rate, Scores
+from nightkiln.core.learning import Pace, Scores
 from nightkiln.core.model import BatchId, Host
+from nightkiln.core.outbid import DAY_S, DayRates, Rate
 from nightkiln.core.plain import from_json, to_json
 from nightkiln.ports.blobs import Blobs
 
@@ -34,7 +35,9 @@ BLOCKED_S_MAX = 30 * 86400.0  # the longest that any cause blocks a machine
 # How much many nights may weigh against tonight: else a year of them could not be unlearned.
 STARTUPS_MAX = 50.0
 EXPOSURE_MAX = 200.0  # hours, or expected failures
-OUTBID_HALF_LIFE_S = 86400.0  # prices and rivals of another day
+OUTBID_HALF_LIFE_S = DAY_S  # prices and rivals of another day
+DAY_RATES_HALF_LIFE_S = 14 * DAY_S  # when in a day others bid changes more slowly
+DAY_RATES_HOURS_MAX = 8 * EXPOSURE_MAX  # over all parts of the day
 
 T = TypeVar("T")
 
@@ -98,6 +101,8 @@ class MarketScores:
     outbid: Mapping[str, Rate]
     luck: tuple[MachineLuck, ...]
     blocked: tuple[Blocked, ...]
+    # Below: unknown to older versions, whose objects are read all the same.
+    outbid_by_day: Mapping[str, DayRates] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -161,11 +166,7 @@ def _take_market(found: Remembered, market: MarketScores, now_s: float) -> None:
         scores.boots = _bounded(market.boots)
     if _is_rate(market.lost):
         scores.lost = _bounded(market.lost)
-    kept = 0.5 ** (max(0.0, now_s - market.written_s) / OUTBID_HALF_LIFE_S)
-    for gpu, rate in list(market.outbid.items())[:MACHINES_MAX]:
-        if len(gpu) <= NAME_CHARS_MAX and _is_rate(rate):
-            bounded = _bounded(rate)
-            scores.outbid[gpu] = Rate(bounded.events * kept, bounded.hours * kept)
+    _take_outbid(scores, market, max(0.0, now_s - market.written_s))
     for one in market.luck[:MACHINES_MAX]:
         host = (one.provider, one.machine)
         is_sane = _is_name(one.provider, one.machine) and _is_log(one.log) and isfinite(one.seen_s)
@@ -173,6 +174,21 @@ def _take_market(found: Remembered, market: MarketScores, now_s: float) -> None:
             found.luck_seen_s[host], scores.luck[host] = one.seen_s, one.log
     for block in market.blocked[:MACHINES_MAX]:
         _take_block(found, block, now_s)
+
+
+def _take_outbid(scores: Scores, market: MarketScores, age_s: float) -> None:
+    """What is known of bids; the older, the less it counts."""
+    kept = 0.5 ** (age_s / OUTBID_HALF_LIFE_S)
+    for gpu, rate in list(market.outbid.items())[:MACHINES_MAX]:
+        if len(gpu) <= NAME_CHARS_MAX and _is_rate(rate):
+            bounded = _bounded(rate)
+            scores.outbid[gpu] = Rate(bounded.events * kept, bounded.hours * kept)
+    kept = 0.5 ** (age_s / DAY_RATES_HALF_LIFE_S)
+    for gpu, by_day in list(market.outbid_by_day.items())[:MACHINES_MAX]:
+        parts = map(Rate, by_day.events, by_day.hours)
+        if len(gpu) <= NAME_CHARS_MAX and all(map(_is_rate, parts)):
+            share = min(1.0, DAY_RATES_HOURS_MAX / max(sum(by_day.hours), 1.0))
+            scores.outbid_by_day[gpu] = by_day.scaled(share * kept)
 
 
 def _take_block(found: Remembered, block: Blocked, now_s: float) -> None:
@@ -241,6 +257,7 @@ def market_json(
             boots=scores.boots,
             lost=scores.lost,
             outbid=scores.outbid,
+            outbid_by_day=scores.outbid_by_day,
             luck=tuple(_last_seen(luck)),
             blocked=tuple(sorted(active, key=lambda block: block.host)[:MACHINES_MAX]),
         )

@@ -145,6 +145,14 @@ class Store:
         con.execute(self._views_sql(str(self.root), self.catalogs()))
         return con
 
+    def result_bytes(self, workflow_digest: str, *, jobs_max: int) -> tuple[int, int]:
+        """How many jobs of a workflow, at most ``jobs_max``, are looked at, and their bytes."""
+        sql = sql_file("result_bytes", results=self.glob("results"))
+        with _connection() as con:
+            found = con.execute(sql, [workflow_digest, jobs_max]).fetchone()
+        assert found is not None, "an aggregate has one row"
+        return int(found[0]), int(found[1])
+
     def catalogs(self) -> list[CatalogColumns]:
         """Which catalogs have been here, and with which columns."""
         with _connection() as con:

@@ -12,7 +12,7 @@ from nightkiln.core.learning import Knowledge
 from nightkiln.core.model import Offer
 from nightkiln.core.priors import Priors
 from nightkiln.core.terms import Load
-from nightkiln.priors import parse_priors, shipped_priors
+from nightkiln.priors import parse_priors, shipped_priors, shipped_traffic
 
 SHIPPED = (resources.files("nightkiln") / "data" / "priors.toml").read_text()
 
@@ -83,3 +83,12 @@ def test_a_figure_that_is_wrong_or_of_unsaid_origin_is_refused(
     old: str, new: str, said: str
 ) -> None:
     assert said in problems(changed(old, new))
+
+
+def test_what_goes_over_the_wire_has_dated_figures_too() -> None:
+    assert shipped_traffic()["image_gb"] == 12.0
+    assert "traffic.image_gb: missing" in problems(changed("\nimage_gb =", "\nimages_gb ="))
+    assert "nobody knows" in problems(changed("\nimage_gb =", "\nimages_gb ="))
+    assert "traffic.model_gb" in problems(
+        changed("model_gb = { value = 1.0", "model_gb = { value = -1")
+    )

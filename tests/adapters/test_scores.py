@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from nightkiln.blobs import LocalBlobs
 from nightkiln.core.events import Blame
-from nightkiln.core.learning import Knowledge, Pace, Rate, Scores
+from nightkiln.core.learning import Knowledge, Pace, Scores
 from nightkiln.core.model import BatchId, Kind, Offer
+from nightkiln.core.outbid import PARTS, DayRates, Rate
 from nightkiln.core.priors import Priors
 from nightkiln.core.terms import Load
 from nightkiln.remembering import Memory, luck_of
@@ -161,6 +162,55 @@ def test_many_nights_weigh_no_more_than_can_be_unlearned(blobs: LocalBlobs) -> N
     assert (found.lost, found.startup.jobs) == (Rate(20.0, EXPOSURE_MAX), STARTUPS_MAX)
 
 
+async def test_the_time_of_day_at_which_bids_are_lost_is_remembered_for_weeks(
+    blobs: LocalBlobs,
+) -> None:
+    clock, risky = Clock(), replace(FAST, kind=Kind.INTERRUPTIBLE)
+    last = memory(blobs, clock)
+    await last.recall()
+    knowledge = Knowledge(PRIORS, Load(), last.scores, midnight_s=0.0)
+    for _ in range(20):
+        knowledge.held(risky, 1.0, was_lost=True, until_s=2 * 3600.0)
+        knowledge.held(risky, 1.0, was_lost=False, until_s=14 * 3600.0)
+    await last.keep(knowledge)
+
+    clock.now_s += 7 * DAY_S
+    tonight = memory(blobs, clock, replace(BATCH, epoch=2))
+    await tonight.recall()
+
+    assert 0 < tonight.scores.outbid["RTX 4090"].events < 1  # how often, of another week
+    assert tonight.scores.outbid_by_day["RTX 4090"].events[0] > 10
+    knows = Knowledge(PRIORS, Load(), tonight.scores, midnight_s=0.0)
+    knows.look_again(0.0, 3 * 3600.0)
+    early = knows.lost_per_h(risky)
+    knows.look_again(12 * 3600.0, 3 * 3600.0)
+    assert early > 1.5 * knows.lost_per_h(risky)
+
+
+def test_what_an_older_version_learned_is_read_all_the_same(blobs: LocalBlobs) -> None:
+    scores = Scores(outbid={"RTX 4090": Rate(3.0, 6.0)})
+    older = json.loads(market_json(scores, [], [], now_s=NOW_S))
+    del older["outbid_by_day"]
+    blobs.put(f"{MARKET}x.json", json.dumps(older).encode())
+
+    found = read_scores(blobs, "w", now_s=NOW_S)
+
+    assert found.left_out == []
+    assert (found.scores.outbid, found.scores.outbid_by_day) == (scores.outbid, {})
+
+
+def test_times_of_day_weigh_no_more_than_can_be_unlearned(blobs: LocalBlobs) -> None:
+    lived = DayRates((100.0,) * PARTS, (4000.0,) * PARTS)
+    nonsense = DayRates((float("nan"),) * PARTS, (1.0,) * PARTS)
+    scores = Scores(outbid_by_day={"RTX 4090": lived, "H100": nonsense})
+    blobs.put(f"{MARKET}x.json", market_json(scores, [], [], now_s=NOW_S))
+
+    found = read_scores(blobs, "w", now_s=NOW_S).scores
+
+    share = EXPOSURE_MAX / 4000
+    assert found.outbid_by_day == {"RTX 4090": lived.scaled(share)}
+
+
 def test_only_the_newest_runs_are_read(blobs: LocalBlobs) -> None:
     for number in range(RUNS_READ_MAX + 5):
         luck = [MachineLuck("cloud", f"m-{number}", 0.1, NOW_S)]
@@ -190,7 +240,9 @@ NONSENSE = st.recursive(
     st.none() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
 )
-KEYS = ("version", "written_s", "startup", "boots", "lost", "outbid", "luck", "blocked")
+KEYS = (
+    "version", "written_s", "startup", "boots", "lost", "outbid", "outbid_by_day", "luck", "blocked"
+)  # fmt: skip
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
-from nightkiln.core.model import AttemptId, BoundJob, Kind, LeaseId, Need, Offer, Ticket
+from nightkiln.core.model import AttemptId, BoundJob, Kind, LeaseId, Loss, Need, Offer, Ticket
 from nightkiln.ports.provider import Provider
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Boot, Market, Night, shipped_market
@@ -83,14 +83,43 @@ def test_an_offer_that_left_the_market_cannot_be_rented() -> None:
     virtual_time.run(main())
 
 
+def test_a_stretch_is_rented_once_and_its_machine_again_when_it_is_listed_anew() -> None:
+    """Else a machine that dies could be had again, alive, and cheaper than the bound allows."""
+
+    async def main() -> None:
+        the_night = night()
+        async with SimulatedMarket(the_night) as market:
+            offers = await market.offers(NEED, limit=1000)
+            anew = next(
+                one
+                for one in the_night.stretches
+                if one.listed_s > 0 and one.machine in {offer.machine for offer in offers}
+            )
+            offer, other_kind = (one for one in offers if one.machine == anew.machine)
+            await rent(market, offer)
+            await market.release([LEASE])
+
+            listed = {one.machine for one in await market.offers(NEED, limit=1000)}
+            assert offer.machine not in listed
+            for again in (offer, other_kind):
+                with pytest.raises(OfferGone, match="somebody has it"):
+                    await rent(market, again, LeaseId("again"))
+            await asyncio.sleep(anew.listed_s - now_s())
+            listed = {one.machine for one in await market.offers(NEED, limit=1000)}
+            assert offer.machine in listed
+
+    virtual_time.run(main())
+
+
 def test_an_early_failure_is_told_when_it_shows_and_bills_no_gpu() -> None:
     async def main() -> None:
         async with SimulatedMarket(night(starting_with(CALM, Boot.EARLY))) as market:
             [offer] = await market.offers(NEED, limit=1)
             lease = await market.rent(offer, LEASE, NEED, expires_at_s=0.0)
-            with pytest.raises(WorkerLost, match="could not be started"):
+            with pytest.raises(WorkerLost, match="could not be started") as lost:
                 async with market.connect(lease):
                     pass
+            assert lost.value.loss is Loss.STARTUP
             assert now_s() == pytest.approx(market.stretch(offer).boot_fails_s)
             await market.release([LEASE])
             bill = market.bill(LEASE)
@@ -121,10 +150,28 @@ def test_a_slow_start_is_given_up_at_its_limit() -> None:
         async with SimulatedMarket(night()) as market:
             offer = replace(await sound_offer(market), startup_s=30.0)
             lease = await market.rent(offer, LEASE, NEED, expires_at_s=0.0)
-            with pytest.raises(WorkerLost, match="within 30 s"):
+            with pytest.raises(WorkerLost, match="within 30 s") as lost:
                 async with market.connect(lease):
                     pass
             assert now_s() == 30
+            assert lost.value.loss is Loss.SLOW
+
+    virtual_time.run(main())
+
+
+def test_a_machine_that_is_taken_while_it_starts_is_lost_to_the_market() -> None:
+    """That is no fault of its own, nor one of ours that many starts would show."""
+    deadly = replace(CALM.hazard, outbid_per_h=1e6, detect_s=20.0)
+
+    async def main() -> None:
+        async with SimulatedMarket(night(replace(CALM, hazard=deadly))) as market:
+            offers = await market.offers(NEED, limit=1000)
+            offer = next(one for one in offers if one.kind is Kind.INTERRUPTIBLE)
+            lease = await market.rent(offer, LEASE, NEED, expires_at_s=0.0)
+            with pytest.raises(WorkerLost, match="taken away") as lost:
+                async with market.connect(lease):
+                    pass
+            assert lost.value.loss is Loss.MARKET
 
     virtual_time.run(main())
 

@@ -16,7 +16,7 @@ from nightkiln.core.learning import Scores
 from nightkiln.core.priors import Priors
 from nightkiln.core.story import Cut, Opening, Step
 from nightkiln.core.terms import Terms
-from nightkiln.story import StoryFile, read_story
+from nightkiln.story import GZIP_MAGIC, StoryFile, read_story
 from nightkiln.testing.stories import assert_replays, assert_sound
 
 STORIES = Path(__file__).resolve().parents[1] / "stories"
@@ -48,6 +48,14 @@ def test_an_unpacked_story_is_read_too(tmp_path: Path) -> None:
     plain.write_bytes(gzip.decompress(packed.read_bytes()))
 
     assert list(read_story(plain)[1]) == STEPS
+
+
+def test_a_story_cut_off_after_the_first_byte_of_a_piece_is_read(tmp_path: Path) -> None:
+    torn = written(tmp_path / "s.jsonl.gz")
+    with torn.open("ab") as file:
+        file.write(GZIP_MAGIC[:1])
+
+    assert list(read_story(torn)[1]) == STEPS
 
 
 @given(st.floats(0, 1))

@@ -42,7 +42,9 @@ class Truth:
     is_told_lost: bool = False
     is_told_released: bool = False
     is_release_ordered: bool = False
+    is_left_open: bool = False  # nobody confirmed its release: it runs to the end of its life
     is_zombie: bool = False  # came up after it was over
+    loading_s: float = 0.0  # with the GPU hardly billed
     running: set[AttemptId] = field(default_factory=set)
     rendered: int = 0
 
@@ -84,7 +86,9 @@ class Shops:
             usd, vram = self.dice.choice(("0.20", "0.45", "1.10")), self.dice.choice((24.0, 80.0))
             for kind in (Kind.ON_DEMAND, Kind.INTERRUPTIBLE):
                 one = machine(f"gpu-{self.machines}", usd, kind, vram)
-                stock.append(replace(one, usd_per_gb_in=Decimal("0.01"), mbps_in=600.0))
+                traffic = Decimal("0.01")
+                one = replace(one, usd_per_gb_in=traffic, mbps_in=600.0, loading_billed=0.2)
+                stock.append(one)
         return stock
 
 

@@ -25,6 +25,7 @@ def terms(draw: st.DrawFn) -> Terms:
         fallback=draw(st.sampled_from(Fallback)),
         at_cap=draw(st.sampled_from(AtCap)),
         load=LOAD,
+        midnight_s=draw(st.sampled_from((None, -9999.0))),
     )
 
 

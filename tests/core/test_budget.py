@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,10 +25,11 @@ offers = st.builds(
     usd_per_gb_in=st.decimals("0", "0.05", places=6),
     usd_per_gb_out=st.decimals("0", "0.05", places=6),
     idle_tail_s=st.sampled_from((0.0, 60.0)),
+    loading_billed=st.sampled_from((0.0, 0.3, 1.0)),
 )
 steps = st.lists(
     st.tuples(
-        st.sampled_from(("reserve", "extend", "settle", "wait")),
+        st.sampled_from(("reserve", "come up", "extend", "settle", "settle unbilled", "wait")),
         offers,
         st.floats(1.0, 7200.0),
         st.integers(0, 1000),
@@ -39,7 +42,8 @@ steps = st.lists(
 def test_spent_and_reserved_never_pass_the_budget_while_releases_are_in_time(
     budget: Decimal, steps: list[tuple[str, Offer, float, int]]
 ) -> None:
-    ledger, now_s, held = Ledger(budget, LOAD), 0.0, dict[LeaseId, tuple[Offer, float]]()
+    ledger, now_s = Ledger(budget, LOAD), 0.0
+    held, loaded_s, bills = dict[LeaseId, tuple[Offer, float]](), dict[LeaseId, float](), Decimal(0)
     for number, (what, offer, seconds, jobs) in enumerate(steps):
         lease_id = LeaseId(f"lease-{number}")
         if what == "reserve":
@@ -48,14 +52,21 @@ def test_spent_and_reserved_never_pass_the_budget_while_releases_are_in_time(
                 until_s = now_s + life_s
                 ledger.reserve(lease_id, offer, now_s=now_s, until_s=until_s, jobs=jobs)
                 held[lease_id] = offer, now_s
+        elif what == "come up" and held:
+            mine, (_, since_s) = next(iter(held.items()))
+            loaded_s.setdefault(mine, min(seconds, now_s - since_s))
+            ledger.came_up(mine, loaded_s[mine], now_s=now_s)
         elif what == "extend" and held:
             ledger.extension_s(next(iter(held)), seconds, jobs=jobs, now_s=now_s)
-        elif what == "settle" and held:
-            mine = next(iter(held))
-            mine_offer, since_s = held.pop(mine)
-            ledger.settle(mine, rent_usd(mine_offer, now_s - since_s), now_s=now_s)
+        elif what.startswith("settle") and held:
+            mine, (mine_offer, since_s) = held.popitem()
+            bill = rent_usd(mine_offer, now_s - since_s, loading_s=loaded_s.get(mine, 0.0))
+            ledger.settle(mine, bill if what == "settle" else None, now_s=now_s)
+            bills += bill
         elif what == "wait" and held:
-            now_s = min(ledger.until_s(each) for each in held)
+            soon_s = min(ledger.until_s(each) for each in held)
+            now_s += (soon_s - now_s) * min(1.0, seconds / 3600)
+        assert bills <= ledger.spent
         assert ledger.spent + ledger.reserved(now_s) <= budget
         assert ledger.left(now_s) == budget - ledger.spent - ledger.reserved(now_s)
 
@@ -104,3 +115,51 @@ def test_the_tail_of_a_serverless_slot_is_reserved_too() -> None:
     offer = Offer("functions", "slot", usd_per_hour=Decimal(4), idle_tail_s=90.0)
 
     assert rent_usd(offer, 810.0) == Decimal("1.000000")
+
+
+PULLING = Offer("cloud", "gpu", usd_per_hour=Decimal(1), loading_billed=0.25)
+
+
+def loaded(said_s: float) -> Ledger:
+    """A lease of two hours that came up after half an hour, of which it loaded so long, it says."""
+    ledger = Ledger(Decimal(2), Load())
+    ledger.reserve(LeaseId("a"), PULLING, now_s=0.0, until_s=7200.0, jobs=0)
+    ledger.came_up(LeaseId("a"), said_s, now_s=1800.0)
+    return ledger
+
+
+def test_what_loading_did_not_cost_is_free_again_once_the_lease_is_up() -> None:
+    ledger = loaded(1200.0)
+
+    assert ledger.left(1800.0) == Decimal("0.25")  # a third of an hour at three quarters
+    ledger.settle(LeaseId("a"), None, now_s=3600.0)
+    assert ledger.spent == Decimal("0.75")
+
+
+@pytest.mark.parametrize("said_s", [1800.0, 1e9, float("inf")])
+def test_nothing_loads_for_longer_than_it_was_starting(said_s: float) -> None:
+    assert loaded(said_s).left(1800.0) == Decimal("0.375")
+
+
+@pytest.mark.parametrize("said_s", [0.0, -5.0, float("nan")])
+def test_a_provider_that_does_not_say_how_long_it_loaded_is_paid_for_all(said_s: float) -> None:
+    assert loaded(said_s).left(1800.0) == Decimal(0)
+
+
+def test_the_disk_is_billed_while_the_machine_loads() -> None:
+    offer = replace(PULLING, storage_usd_per_hour=Decimal(1), loading_billed=0.0)
+
+    assert rent_usd(offer, 3600.0, loading_s=3600.0) == Decimal(1)
+    assert rent_usd(offer, 3600.0, loading_s=7200.0) == Decimal(1)
+
+
+def test_an_extension_pays_for_the_results_that_it_will_send() -> None:
+    """Of 0.70 USD a thousand results of 2 MB take 0.10, and what is left gives half an hour."""
+    offer = Offer("cloud", "gpu", usd_per_hour=Decimal(1), usd_per_gb_out=Decimal("0.05"))
+    ledger = Ledger(Decimal("0.70"), LOAD)
+    ledger.reserve(LeaseId("a"), offer, now_s=0.0, until_s=360.0, jobs=0)
+
+    added_s = ledger.extension_s(LeaseId("a"), 3600.0, jobs=1000, now_s=0.0)
+
+    assert added_s == pytest.approx(1800.0, abs=0.1)
+    assert ledger.left(0.0) == pytest.approx(Decimal(0), abs=Decimal("0.0001"))

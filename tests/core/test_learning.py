@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import exp
+from math import exp, log
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightkiln.core.learning import OUTBID_HALF_LIFE_H, STARTUP_RATIO_MAX, Knowledge, Scores
+from nightkiln.core.learning import STARTUP_RATIO_MAX, Knowledge, Scores
 from nightkiln.core.model import Kind
+from nightkiln.core.outbid import HALF_LIFE_H
 from nightkiln.core.priors import Priors, gpu_class
 from nightkiln.core.terms import Load
 from tests.core.table import FAR, NEAR, function, machine
@@ -137,6 +138,26 @@ def test_tonight_starts_from_last_night() -> None:
     assert tonight.pace(machine("gpu-3"))[0] == pytest.approx(9.0, rel=0.03)
 
 
+def test_before_the_first_job_all_three_doubts_add_up() -> None:
+    workflow, own_class, machine_s = 0.5, 0.12, 0.17
+
+    assert knowledge().pace(ONE)[1] == pytest.approx(
+        (workflow**2 + own_class**2 + machine_s**2) ** 0.5
+    )
+
+
+def test_one_job_counts_against_the_spread_between_machines() -> None:
+    """By Bayes: jobs scatter by 0.1, machines by 0.17, so one job is believed to three quarters."""
+    known = knowledge()
+    known.rendered(ONE, 9.0)
+
+    expected = log(known.pace(OTHER)[0] / 6.0)
+    trust = 1 / (1 + 0.1**2 / 0.17**2)
+    assert log(known.pace(ONE)[0] / 6.0) == pytest.approx(
+        expected + trust * (log(9.0 / 6.0) - expected)
+    )
+
+
 def test_luck_of_a_machine_under_another_workflow_is_believed_of_this_one() -> None:
     known = knowledge(Scores(luck={ONE.host_key: 0.3}))
 
@@ -212,6 +233,16 @@ def test_an_unreliable_host_fails_more_often() -> None:
     assert known.lost_per_h(shaky) > 2 * known.lost_per_h(ONE)
 
 
+@pytest.mark.parametrize("reliability", [0.8, 0.95, 0.999])
+def test_what_a_host_advertises_tells_by_bayes_whether_it_is_a_bad_one(reliability: float) -> None:
+    """6 in 100 are bad; good ones advertise by Beta(60, 1), bad ones by Beta(12, 1)."""
+    offer = replace(ONE, reliability=reliability)
+    good, bad = 60 * reliability**59, 12 * reliability**11
+    is_bad = 0.06 * bad / (0.06 * bad + 0.94 * good)
+
+    assert knowledge().lost_per_h(offer) == pytest.approx(is_bad * 0.15 + (1 - is_bad) * 0.01)
+
+
 # Losses.
 
 
@@ -253,7 +284,7 @@ def test_old_experience_of_the_market_fades() -> None:
     for _ in range(10):
         known.held(RISKY, 0.5, was_lost=True)
 
-    known.fade(OUTBID_HALF_LIFE_H * 3600)
+    known.fade(HALF_LIFE_H * 3600)
 
     assert known.scores.outbid[""].events == pytest.approx(5.0)
     assert known.scores.outbid[""].hours == pytest.approx(2.5)
@@ -275,5 +306,5 @@ def test_an_outlook_is_kept_for_one_look_at_the_fleet() -> None:
         known.rendered(ONE, 20.0)
 
     assert known.outlook(ONE) is before
-    known.look_again()
+    known.look_again(0.0, 3600.0)
     assert known.outlook(ONE).seconds_per_job > before.seconds_per_job

@@ -13,8 +13,11 @@ from nightkiln.core.events import (
     Rent,
     Stop,
 )
+from nightkiln.core.learning import Scores
 from nightkiln.core.model import Kind
-from nightkiln.core.terms import Fallback, Terms
+from nightkiln.core.priors import Priors
+from nightkiln.core.state import Phase
+from nightkiln.core.terms import Fallback, Rules, Terms
 from tests.core.table import (
     CHEAP,
     CLOUD,
@@ -29,6 +32,9 @@ from tests.core.table import (
 )
 
 HOUR_S = 3600.0
+SLOT_JOBS = 3600  # that one slot does in time, at a second each
+STARTS_S = Priors().serverless_startup_s
+NEVER = 1e9  # a share that no shortfall reaches
 
 
 def serverless(run: Run) -> list[Rent]:
@@ -138,3 +144,64 @@ def test_the_fallback_takes_no_more_slots_than_the_rest_needs() -> None:
     rents = of(Rent, run.on(Offered("cloud", ())))
 
     assert 1 <= len(rents) <= 3  # 400 jobs of 6 s are 40 minutes
+
+
+def slots_beside_a_canary(count: int, slots: int, rules: Rules) -> list[Rent]:
+    """What the fallback gets of an unproven workflow, for which no other machine is rented yet."""
+    deadline_s = STARTS_S + SLOT_JOBS
+    terms = Terms("night-1", 20, jobs=count, deadline_s=deadline_s, rules=rules)
+    priors = Priors(seconds_unknown=1.0)
+    run = started(terms, CLOUD, FALLBACK, count=count, scores=Scores(), priors=priors)
+    run.on(Offered("cloud", (CHEAP,)))
+    run.on(Offered("functions", tuple(function(f"slot-{number}") for number in range(slots))))
+    return serverless(run)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize(
+    ("rules", "share", "said"),
+    [
+        (Rules(fallback_share=0.5, no_return_share=NEVER), 0.5, "nothing else would be in time"),
+        (Rules(fallback_share=NEVER, no_return_share=0.75), 0.75, "point of no return"),
+    ],
+)
+def test_a_shortfall_of_more_than_its_share_of_the_fallback_starts_it(
+    rules: Rules, share: float, said: str, slots: int
+) -> None:
+    rules, just = replace(rules, canary_leases_max=0), int(share * slots * SLOT_JOBS)
+
+    assert slots_beside_a_canary(just, slots, rules) == []
+    rents = slots_beside_a_canary(just + 1, slots, rules)
+    assert len(rents) == slots
+    assert all(said in rent.reason for rent in rents)
+
+
+def test_a_slot_that_came_for_machines_not_up_yet_stays_until_they_are() -> None:
+    rules = Rules(fallback_share=0.01, no_return_share=0.8, swaps=False)
+    terms = Terms("night-1", 20, jobs=3000, deadline_s=STARTS_S + SLOT_JOBS, rules=rules)
+    run = started(terms, CLOUD, FALLBACK, count=3000, priors=Priors(seconds_unknown=1.0))
+    run.on(Offered("functions", (function("slot-0", "90.00"),)))
+    run.offered(*stock(8))
+    [slot] = serverless(run)
+    run.up(slot)
+
+    run.wait(3 * rules.plan_every_s, step_s=rules.plan_every_s)
+
+    assert run.scheduler.state.leases[slot.lease_id].phase is Phase.READY
+
+
+def test_machines_that_still_start_count_for_the_first_trigger_and_not_for_the_last() -> None:
+    """Eight that start would do all of it; until they are up, the fallback alone could not."""
+    count, rules = 3000, Rules(fallback_share=0.01, no_return_share=0.9)
+    nearly_all = Rules(fallback_share=0.01, no_return_share=0.8)
+    started_by = {}
+    for name, each in (("none", rules), ("no return", nearly_all)):
+        terms = Terms("night-1", 20, jobs=count, deadline_s=STARTS_S + SLOT_JOBS, rules=each)
+        run = started(terms, CLOUD, FALLBACK, count=count, priors=Priors(seconds_unknown=1.0))
+        run.on(Offered("functions", (function("slot-0", "90.00"),)))
+        run.offered(*stock(8))
+        started_by[name] = [rent.reason for rent in serverless(run)]
+
+    assert started_by["none"] == []
+    assert len(started_by["no return"]) == 1
+    assert "point of no return" in started_by["no return"][0]

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from nightkiln.core.budget import rent_usd, traffic_usd
-from nightkiln.core.events import Extend, Lost, Offered, Release, Released, Rent, Stop, Submit
+from nightkiln.core.events import (
+    Extend,
+    Lost,
+    Offered,
+    Release,
+    Released,
+    Rent,
+    Rented,
+    Stop,
+    Submit,
+)
 from nightkiln.core.model import Loss
 from nightkiln.core.renting import RELEASE_AHEAD_S
 from nightkiln.core.terms import AtCap, Load, Terms
@@ -59,6 +70,17 @@ def test_without_a_bill_what_the_clock_says_is_spent() -> None:
     assert run.scheduler.state.ledger.spent >= rent_usd(CHEAP, 1200.0)
 
 
+def test_what_loading_did_not_cost_buys_more_once_the_machine_is_up() -> None:
+    run = run_with("5.00")
+    [rent] = run.offered(replace(CHEAP, loading_billed=0.0))
+    run.wait(600)
+    before = reserved(run)
+
+    run.on(Rented(run.leases[rent.lease_id], loading_s=480.0))
+
+    assert before - reserved(run) == rent_usd(CHEAP, 480.0) == Decimal("0.04")
+
+
 def test_a_release_that_takes_long_goes_on_costing() -> None:
     run = run_with("5.00")
     [rent] = run.offered(CHEAP)
@@ -99,6 +121,35 @@ def test_what_cannot_be_paid_does_not_keep_a_machine_for_free_from_working() -> 
 
     assert rent.offer == NEAR
     assert of(Stop, run.log) == []
+
+
+def test_what_nobody_confirms_to_be_released_stays_reserved_and_the_run_goes_on() -> None:
+    run = run_with("5.00")
+    [rent] = run.offered(CHEAP)
+    run.on(Lost(rent.lease_id, "dead", Loss.LOST))
+    before = reserved(run)
+
+    run.on(Released(rent.lease_id, Decimal("0.07"), is_confirmed=False))
+
+    ledger = run.scheduler.state.ledger
+    assert run.scheduler.state.leases == {}
+    assert (ledger.spent, reserved(run)) == (Decimal(0), before)
+    run.on(Released(rent.lease_id, Decimal("0.07")))  # somebody has ended it by hand
+    assert (ledger.spent, reserved(run)) == (Decimal("0.07"), Decimal(0))
+
+
+def test_money_kept_for_what_is_not_released_buys_nothing_else_and_is_told() -> None:
+    run = run_with("0.60")
+    [rent] = run.offered(CHEAP)
+    run.on(Lost(rent.lease_id, "dead", Loss.LOST))
+
+    run.on(Released(rent.lease_id, None, is_confirmed=False))
+    commands = run.on(Offered("cloud", (DEAR,)))
+
+    assert of(Rent, commands) == []
+    [stop] = of(Stop, run.log)
+    assert "0.00 of 0.60 USD are spent" in stop.reason
+    assert "kept for machines not confirmed released" in stop.reason
 
 
 def play_to_the_cap(run: Run) -> None:

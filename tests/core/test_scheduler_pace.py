@@ -78,6 +78,22 @@ def test_a_slow_job_is_rendered_a_second_time_and_the_first_result_wins() -> Non
     assert run.scheduler.state.done == 2
 
 
+def test_nothing_is_rendered_twice_while_the_catalog_has_more_to_give() -> None:
+    run = Run(Scheduler(Terms("night-1", 4), scores=proven()))
+    run.on(Started(0.0, (LOCAL,)))
+    run.on(Queued((JobId("slow"), JobId("quick")), is_last=False))
+    for rent in run.offered(replace(NEAR, slots=1), replace(FAR, slots=1)):
+        run.up(rent)
+    run.tick(6)
+    run.done(run.submits[1])
+
+    before = of(Submit, run.wait(20))
+    run.on(Queued((), is_last=True))
+
+    assert before == []
+    assert [each.job_id for each in of(Submit, run.tick(1))] == ["slow"]
+
+
 def test_a_job_that_takes_no_longer_than_expected_is_rendered_once() -> None:
     run = free_run(replace(NEAR, slots=1), replace(FAR, slots=1), count=2)
     run.tick(6)

@@ -159,6 +159,19 @@ def test_a_machine_of_ones_own_that_disappoints_gets_another_chance_later_and_la
     assert waits == [market.COOLDOWN_S, 2 * market.COOLDOWN_S]
 
 
+def test_a_machine_of_ones_own_that_works_again_has_all_its_chances_again() -> None:
+    run = free_run(NEAR, count=40)
+    for _ in range(2 * market.STRIKES_MAX):
+        lease_id = run.lease_on(NEAR)
+        run.done_by_all(6.0)
+        run.on(Lost(lease_id, "gone"))
+        run.on(Released(lease_id))
+        [rent] = [*of(Rent, run.tick(market.COOLDOWN_S + 1)), *run.offered(NEAR)]
+        run.up(rent)
+
+    assert of(Stop, run.log) == []
+
+
 # Nonsense.
 
 NONSENSE = {

@@ -111,6 +111,8 @@ class World:
         """One event, all that follows from it, and what must hold afterwards."""
         if isinstance(event, Rendered | Failed) and self._is_answered_otherwise(event):
             return  # an attempt ends in one way
+        if isinstance(event, Rented):
+            event = self._up(event.lease)
         self._note(event)
         for command in self.run.handle(event):
             self.pending += self._carry_out(command)
@@ -118,6 +120,13 @@ class World:
         check_state(self)
         if self.steps % SCAN_EVERY == 0:
             check_scan(self.run)
+
+    def _up(self, lease: Lease) -> Rented:
+        """It comes up now, after loading for a part of the time; told again, it is the same."""
+        truth = self.leases[lease.id]
+        if not truth.is_told_up and not truth.is_told_released:
+            truth.loading_s = self.dice.random() * (self.now_s - truth.asked_s)
+        return Rented(lease, truth.loading_s)
 
     def _is_answered_otherwise(self, event: Rendered | Failed) -> bool:
         return self.answers.setdefault(event.attempt_id, event) != event
@@ -239,11 +248,14 @@ class World:
         assert not truth.is_told_released
         assert not truth.is_release_ordered, "released twice"
         truth.is_release_ordered = True
-        life_s = self.now_s - truth.asked_s
-        usd = rent_usd(truth.offer, life_s) + traffic_usd(truth.offer, LOAD, truth.rendered)
+        truth.is_left_open = not self.is_fair and self.dice.random() < 0.1
+        ends_s = max(self.now_s, truth.expires_s) if truth.is_left_open else self.now_s
+        life_s = ends_s - truth.asked_s
+        rent = rent_usd(truth.offer, life_s, loading_s=truth.loading_s)
+        usd = rent + traffic_usd(truth.offer, LOAD, truth.rendered)
         self.bills_usd += usd
         is_billed = self.dice.random() < 0.8  # else the scheduler counts by its own clock
-        released = Released(lease_id, usd if is_billed else None)
+        released = Released(lease_id, usd if is_billed else None, not truth.is_left_open)
         if not is_billed:
             self.late_usd += rent_usd(truth.offer, self.now_s - self.run.state.now_s)
         is_late = not self.is_fair and self.dice.random() < 0.1

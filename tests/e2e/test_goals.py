@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from nightkiln.core.errors import BadInput
+from nightkiln.core.outbid import DAY_S
 from nightkiln.core.story import Opening
+from nightkiln.core.terms import Load
 from nightkiln.gate import unquoted
+from nightkiln.goals import Goals
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_lines
@@ -113,6 +116,32 @@ async def test_the_next_night_starts_from_what_this_one_learned(tmp_path: Path) 
     assert second.scores.startup.jobs == 1
 
 
+async def test_what_goes_over_the_wire_is_counted_where_it_is_billed_and_measured(
+    tmp_path: Path,
+) -> None:
+    async with StandIn() as worker:
+        await night(tmp_path, worker, is_rented=True, budget="2.50")
+        first = await opening(tmp_path)
+        write_catalog(tmp_path / "catalog", 33)
+        await night(tmp_path, worker, is_rented=True, budget="2.50", image_gb=5.0)
+        second = await opening(tmp_path)
+
+    assert (first.terms.load.image_gb, second.terms.load.image_gb) == (12.0, 5.0)
+    assert first.terms.load.models_gb > 0
+    with Store.open(str(tmp_path / "store")).connect() as con:
+        [(total,)] = con.execute("select sum(bytes) from outputs where status = 'done'").fetchall()
+    before, after = first.terms.load.result_gb, second.terms.load.result_gb
+    assert after < before
+    assert after == pytest.approx((10 * before + total * 30 / 33 / 1e9) / 40, rel=0.01)
+
+
+async def test_machines_of_ones_own_cost_no_traffic(tmp_path: Path) -> None:
+    async with StandIn() as worker:
+        await night(tmp_path, worker, is_rented=False)
+
+    assert (await opening(tmp_path)).terms.load == Load()
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -138,3 +167,9 @@ async def test_a_goal_that_makes_no_sense_is_refused_before_anything_starts(
 
     assert said in str(found.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_the_scheduler_is_told_the_time_of_day_on_its_own_clock() -> None:
+    terms = Goals().terms("night-1", 4, jobs=1, now_s=3 * DAY_S + 7200.0, clock_s=500.0)
+
+    assert terms.midnight_s == 500.0 - 7200.0

@@ -46,6 +46,7 @@ class Machine:
     cancelled: list[Ticket] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)  # to those who submit
     gpu: str = "tiny"
+    loading_s: float = 0.0
 
     async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
         del attempt_id

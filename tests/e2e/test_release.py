@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from nightkiln import cli
 from nightkiln.core.errors import ProviderError
-from nightkiln.core.model import LeaseId
+from nightkiln.core.model import Kind, Lease, LeaseId, Need, Offer
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_facts, sentence
@@ -21,6 +26,7 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 ALWAYS = 1 << 30
+ASLEEP = "http://127.0.0.1:9"
 
 
 class Stubborn(LocalProvider):
@@ -38,6 +44,28 @@ class Stubborn(LocalProvider):
         await super().release(lease_ids)
 
 
+class Rented(Stubborn):
+    """The same, for money."""
+
+    bills = True
+
+    async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
+        free = await super().offers(need, limit=limit)
+        price = Decimal("1.00")
+        return [replace(offer, usd_per_hour=price, kind=Kind.ON_DEMAND) for offer in free]
+
+
+class HalfAsleep(LocalProvider):
+    """Never answers to whoever rents its second machine."""
+
+    async def rent(
+        self, offer: Offer, lease_id: LeaseId, need: Need, *, expires_at_s: float
+    ) -> Lease:
+        if offer.ref == ASLEEP:
+            await asyncio.Event().wait()
+        return await super().rent(offer, lease_id, need, expires_at_s=expires_at_s)
+
+
 class Ears(JsonLines):
     """Remembers what it is told instead of writing it."""
 
@@ -48,9 +76,14 @@ class Ears(JsonLines):
         self.events[name] = fields
 
 
-async def night(folder: Path, server: StandIn, provider: Stubborn, ears: Ears) -> Outcome:
+async def night(folder: Path, server: StandIn, provider: LocalProvider, ears: Ears) -> Outcome:
     catalog = write_catalog(folder / "catalog", 3)
-    settings = Settings(store=str(folder / "store"), worker_urls=(server.url,), release_s=0.3)
+    settings = Settings(
+        store=str(folder / "store"),
+        worker_urls=(server.url,),
+        release_s=0.3,
+        budget=Decimal("2.00") if provider.bills else None,
+    )
     request = Request(chosen_catalog(catalog), name="night")
     return await run_batch(request, settings, ears, rents_from={"local": provider})
 
@@ -102,3 +135,43 @@ async def test_a_lease_that_is_not_released_is_told_and_the_night_goes_on(
     [(jobs_done, is_open, reason)] = leases(tmp_path)
     assert (jobs_done, is_open) == (3, True)
     assert reason.startswith("not confirmed released")
+
+
+async def test_what_a_lease_may_come_to_that_is_not_released_is_told(tmp_path: Path) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        provider = Rented(server.url, TimeoutError(), failures=ALWAYS)
+        outcome = await night(tmp_path, server, provider, ears)
+
+    assert (outcome.done, outcome.exit_code, outcome.usd) == (3, 3, Decimal(0))
+    assert 0 < outcome.usd_open <= Decimal("2.00")
+    assert f"up to {outcome.usd_open:.2f} USD more" in " ".join(outcome_facts(outcome))
+    told = CliRunner().invoke(cli.app, ["why", "night", "--store", str(tmp_path / "store")]).stdout
+    assert "given up: nobody confirmed that it ended" in told
+    assert "gone:" not in told
+
+
+async def test_nothing_is_kept_for_a_lease_that_is_released(tmp_path: Path) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        provider = Rented(server.url, TimeoutError(), failures=1)
+        outcome = await night(tmp_path, server, provider, ears)
+
+    assert outcome.exit_code == 0
+    assert outcome.usd > 0
+    assert outcome.usd_open == 0
+
+
+async def test_a_machine_called_off_before_it_is_ours_is_told_by_its_name(tmp_path: Path) -> None:
+    ears = Ears()
+    async with StandIn() as server:
+        outcome = await night(tmp_path, server, HalfAsleep([server.url, ASLEEP]), ears)
+
+    assert (outcome.exit_code, outcome.done) == (0, 3)
+    told = sentence("lease_called_off", ears.events["lease_called_off"])
+    assert told == f"{ASLEEP} is called off before it is ready: no work left"
+    said = CliRunner().invoke(cli.app, ["why", "night", "--store", str(tmp_path / "store")]).stdout
+    assert "gone before it was up" in said
+    with Store.open(str(tmp_path / "store")).connect() as con:
+        hosts = con.execute("select host from leases where jobs_done = 0").fetchall()
+    assert hosts == [(ASLEEP,)]

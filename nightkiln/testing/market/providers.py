@@ -27,8 +27,9 @@ NEVER_S = float("inf")
 class SimulatedMarket(SimulatedService):
     """Rents out the night's machines, on demand and to whoever bids.
 
-    A machine that we rent is not offered meanwhile; one that was taken from us is gone for the
-    rest of that stretch; one that we gave back is listed again until its stretch ends.
+    Each stretch is rented once in a night, whatever became of that: its start-up and its end are
+    drawn once, so that a second try there would be another machine, which the clairvoyant bound
+    does not know. Nor is anything of a machine that we rent offered meanwhile.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class SimulatedMarket(SimulatedService):
         return self._stretch_of[offer.ref]
 
     def _listing(self, now_s: float) -> Sequence[Offer]:
-        busy, taken = self._unavailable(now_s)
+        busy, taken = self._unavailable()
         found = [
             offer
             for stretch in self._night.listed(now_s)
@@ -61,17 +62,11 @@ class SimulatedMarket(SimulatedService):
         ]
         return sorted(found, key=lambda offer: (offer.usd_per_hour, offer.ref))
 
-    def _unavailable(self, now_s: float) -> tuple[set[str], set[str]]:
-        """Machines that we rent, and stretches that were taken from us."""
-        busy, taken = set(), set()
-        for rental in self._rentals.values():
-            if rental.released_s is None:
-                busy.add(rental.lease.offer.machine)
-            if rental.terms.death_s <= (
-                rental.released_s if rental.released_s is not None else now_s
-            ):
-                taken.add(self.stretch(rental.lease.offer).ref)
-        return busy, taken
+    def _unavailable(self) -> tuple[set[str], set[str]]:
+        """Machines that we rent, and stretches that we have rented."""
+        rentals = self._rentals.values()
+        busy = {one.lease.offer.machine for one in rentals if one.released_s is None}
+        return busy, {self.stretch(one.lease.offer).ref for one in rentals}
 
     def _offers_of(self, stretch: Stretch, now_s: float) -> tuple[Offer, ...]:
         key = (stretch.ref, self._night.price_mult(now_s))
@@ -103,7 +98,7 @@ class SimulatedMarket(SimulatedService):
         stretch = self._stretch_of.get(offer.ref)
         if stretch is None or not stretch.listed_s <= now_s < stretch.gone_s:
             raise gone(offer, "not listed any more")
-        busy, taken = self._unavailable(now_s)
+        busy, taken = self._unavailable()
         if stretch.machine in busy or stretch.ref in taken:
             raise gone(offer, "somebody has it")
         if self._offer(stretch, offer.kind, now_s).usd_per_hour != offer.usd_per_hour:
@@ -116,6 +111,7 @@ class SimulatedMarket(SimulatedService):
             detect_s=night.market.hazard.detect_s,
             offline=night.offline(stretch, now_s),
             truth=partial(self._truth, stretch),
+            loading_s=stretch.pull_s,
         )
 
     def _truth(self, stretch: Stretch, job_id: JobId, number: int) -> AttemptTruth:

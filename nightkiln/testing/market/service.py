@@ -30,6 +30,7 @@ class Terms:
     detect_s: float  # from the death until it is noticed
     offline: Window | None
     truth: Callable[[JobId, int], AttemptTruth]  # of a job's n-th try there
+    loading_s: float = 0.0  # of the start, with the GPU not fully billed
 
 
 @dataclass(slots=True, eq=False)
@@ -182,6 +183,7 @@ class SimulatedService(ABC):
             terms.truth,
             picture=self._stage.picture,
             epoch_s=self._stage.epoch_s,
+            loading_s=terms.loading_s,
         )
         offline = terms.offline
         if offline is not None:

@@ -88,8 +88,9 @@ class SimulatedWorker:
         *,
         picture: bytes | None,
         epoch_s: float,
+        loading_s: float = 0.0,
     ) -> None:
-        self.gpu = gpu
+        self.gpu, self.loading_s = gpu, loading_s
         self.rendered = 0  # jobs whose image was made, and fetched
         self._label, self._truth = label, truth
         self._picture, self._epoch_s = picture, epoch_s
