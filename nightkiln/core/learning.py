@@ -13,6 +13,7 @@ What is kept between nights (`Scores`) is plain data.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import exp, log
 
@@ -272,16 +273,17 @@ class Knowledge:
             self.scores.lost.hours += hours
             self.scores.lost.events += was_lost
 
-    def fade(self, now_s: float) -> None:
-        """Let old experience of the market count less."""
-        self._outbid.fade(now_s)
-
-    def look_again(self, now_s: float, left_s: float) -> None:
+    def look_again(
+        self, now_s: float, left_s: float, still_ours: Iterable[tuple[Offer, float]] = ()
+    ) -> None:
         """Outlooks are worked out once for each look at the fleet; this is a new look.
 
-        They are for the time ahead: the next ``left_s`` seconds.
+        They are for the time ahead: the next ``left_s`` seconds. ``still_ours``: leases, and for
+        how many hours they have been.
         """
         self._outlooks.clear()
+        bids = (each for each in still_ours if each[0].kind is Kind.INTERRUPTIBLE)
+        self._outbid.look_at((gpu_class(offer.gpu), hours) for offer, hours in bids)
         self._outbid.look_ahead(now_s, left_s)
 
     def outlook(self, offer: Offer) -> Outlook:

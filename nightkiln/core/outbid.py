@@ -3,7 +3,7 @@
 Level and shape are learned apart, for they change at different paces:
 
 - the *level* of a class is a gamma posterior over hours of experience, all classes together being
-  its prior. It is of these days' market, and soon forgotten.
+  its prior. It is of these days' market: of yesterday's experience half is left.
 - the *shape* of the day says how much more often than that a bid loses in one part of the day. It
   is a factor with a gamma posterior around 1, all classes together again being the prior of each,
   and is remembered for weeks. Only the contrast between parts of the day teaches it: nights that
@@ -15,6 +15,7 @@ hour would say little more, from a third of the experience each.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,8 +27,7 @@ PART_S = DAY_S / PARTS
 # Losses that the belief in a flat day is worth: with so many expected in one part, what was seen
 # there and the belief count the same. A part would have to differ by half to show in fewer.
 FLAT_WEIGHT = 4.0
-CLASS_WEIGHT_H = 6.0  # hours of experience that the pooled level is worth to one class
-HALF_LIFE_H = 2.0  # of a level: markets change in a night
+CLASS_WEIGHT_H = 3.0  # hours of experience that the pooled level is worth to one class
 ALL = ""  # the key under which all classes are pooled
 
 Shape: TypeAlias = tuple[float, ...]  # a factor for each part of the day
@@ -41,10 +41,6 @@ class Rate:
 
     events: float = 0.0
     hours: float = 0.0
-
-    def fade(self, share: float) -> None:
-        self.events *= share
-        self.hours *= share
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +95,8 @@ class Outbid:
         self._priors, self._rates, self._by_day = priors, rates, by_day
         self._midnight_s = midnight_s
         self._ahead: Shape | None = None  # which share of the time ahead lies in each part
+        self._open_h: dict[str, float] = {}  # of leases that are ours still
         self._shapes: dict[str, Shape] = {}  # as worked out since the last lease that ended
-        self._faded_at_s: float | None = None
 
     def per_h(self, gpu: str) -> float:
         """Expected losses per hour of a class, over the time ahead."""
@@ -115,6 +111,16 @@ class Outbid:
             from_s, span_s = now_s - self._midnight_s, min(left_s, DAY_S)
             seconds = seconds_by_part(from_s, from_s + span_s)
             self._ahead = tuple(each / span_s for each in seconds)
+
+    def look_at(self, still_ours: Iterable[tuple[str, float]]) -> None:
+        """Count the hours (by class) of leases that have not ended, too.
+
+        Else only those that were lost early would be known at first.
+        """
+        self._open_h = {}
+        for gpu, hours in still_ours:
+            for key in (ALL, gpu):
+                self._open_h[key] = self._open_h.get(key, 0.0) + hours
 
     def held(self, gpu: str, hours: float, *, was_lost: bool, until_s: float | None) -> None:
         """A lease by bid was ours for ``hours``, until ``until_s``, and then lost or not.
@@ -137,19 +143,13 @@ class Outbid:
             rate.events += was_lost
         self._shapes.clear()
 
-    def fade(self, now_s: float) -> None:
-        """Let old experience of the level count less."""
-        if self._faded_at_s is not None:
-            hours = max(0.0, now_s - self._faded_at_s) / 3600
-            for rate in self._rates.values():
-                rate.fade(0.5 ** (hours / HALF_LIFE_H))
-        self._faded_at_s = now_s
-
     def _level(self, gpu: str) -> float:
-        pooled, weight = self._rates.get(ALL, Rate()), self._priors.outbid_weight_h
-        every = (pooled.events + self._priors.outbid_per_h * weight) / (pooled.hours + weight)
-        own = self._rates.get(gpu, Rate())
-        return (own.events + every * CLASS_WEIGHT_H) / (own.hours + CLASS_WEIGHT_H)
+        weight, open_h = self._priors.outbid_weight_h, self._open_h
+        pooled, own = self._rates.get(ALL, Rate()), self._rates.get(gpu, Rate())
+        hours = pooled.hours + open_h.get(ALL, 0.0) + weight
+        every = (pooled.events + self._priors.outbid_per_h * weight) / hours
+        own_h = own.hours + open_h.get(gpu, 0.0) + CLASS_WEIGHT_H
+        return (own.events + every * CLASS_WEIGHT_H) / own_h
 
     def _shape(self, gpu: str) -> Shape:
         known = self._shapes.get(gpu)

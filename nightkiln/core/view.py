@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from nightkiln.core.capacity import Plan, Reach, gap_s, reach_of_lease
 from nightkiln.core.model import Host, LeaseId, Offer
@@ -15,7 +15,7 @@ class View:
 
     def __init__(self, state: State) -> None:
         self.state, self.rules, self.left_s = state, state.terms.rules, state.left_s
-        state.knowledge.look_again(state.now_s, self.left_s)
+        state.knowledge.look_again(state.now_s, self.left_s, _still_ours(state))
         self.remaining, self.unstarted = state.remaining, state.unstarted
         self.gap_s = gap_s(self.rules, on_offer=state.market.machines(), ours=len(state.leases))
         self.reaches: dict[LeaseId, Reach] = {}
@@ -66,3 +66,9 @@ class View:
                 if price is not None and (best is None or price.rank < best.rank):
                     best = price
         return best
+
+
+def _still_ours(state: State) -> Iterator[tuple[Offer, float]]:
+    for held in state.leases.values():
+        if not held.is_bad:
+            yield held.offer, (state.now_s - held.asked_s) / 3600

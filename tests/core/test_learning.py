@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from nightkiln.core.learning import STARTUP_RATIO_MAX, Knowledge, Scores
 from nightkiln.core.model import Kind
-from nightkiln.core.outbid import HALF_LIFE_H
 from nightkiln.core.priors import Priors, gpu_class
 from nightkiln.core.terms import Load
 from tests.core.table import FAR, NEAR, function, machine
@@ -278,18 +277,15 @@ def test_losses_of_rented_machines_are_learned_apart_from_outbids() -> None:
     assert known.scores.outbid == {}
 
 
-def test_old_experience_of_the_market_fades() -> None:
+def test_leases_that_are_still_ours_count_as_hours_without_a_loss() -> None:
     known = knowledge()
-    known.fade(0.0)
-    for _ in range(10):
-        known.held(RISKY, 0.5, was_lost=True)
+    known.held(RISKY, 0.5, was_lost=True)
+    known.look_again(0.0, 3600.0)
+    alarmed = known.lost_per_h(RISKY)
 
-    known.fade(HALF_LIFE_H * 3600)
+    known.look_again(0.0, 3600.0, [(RISKY, 5.0), (RISKY, 5.0), (ONE, 100.0)])
 
-    assert known.scores.outbid[""].events == pytest.approx(5.0)
-    assert known.scores.outbid[""].hours == pytest.approx(2.5)
-    known.fade(0.0)  # a clock that runs backwards makes nothing younger
-    assert known.scores.outbid[""].events == pytest.approx(5.0)
+    assert known.lost_per_h(RISKY) < alarmed / 2
 
 
 def test_both_ways_to_have_one_machine_are_told_apart() -> None:
