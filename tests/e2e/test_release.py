@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from nightkiln import cli
 from nightkiln.core.errors import ProviderError
 from nightkiln.core.model import Kind, Lease, LeaseId, Need, Offer
+from nightkiln.gate import unquoted
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_facts, sentence
@@ -85,7 +86,8 @@ async def night(folder: Path, server: StandIn, provider: LocalProvider, ears: Ea
         budget=Decimal("2.00") if provider.bills else None,
     )
     request = Request(chosen_catalog(catalog), name="night")
-    return await run_batch(request, settings, ears, rents_from={"local": provider})
+    rents_from = {"local": provider}
+    return await run_batch(request, settings, ears, rents_from=rents_from, gate=unquoted)
 
 
 def leases(folder: Path) -> list[tuple[Any, ...]]:
