@@ -21,8 +21,8 @@ LATER = (2, 4, 8)  # times the deadline
 DEADLINE_S_MAX = 7 * 24 * 3600.0
 NIGHTS_MIN = 4  # however long they take
 LUMPS, LUMPS_PER_MACHINE = 250, 20  # coarser than a rehearsal: a quote is to be quick
-PLAYING_S_MAX = 8.0  # then no further night is begun; a quote takes 20 s at most, for any size
-GUESSING_S_MAX = 11.0  # since the start: then what fits is told by rule of three
+PLAYING_S_MAX = 6.0  # then no further night is begun; a quote takes 20 s at most, for any size
+GUESSING_S_MAX = 9.0  # since the start: then what fits is told by rule of three
 
 
 @dataclass(frozen=True, slots=True)
