@@ -158,7 +158,7 @@ def _fall_back(view: View) -> Iterator[Command]:
 
 
 def _drop(view: View) -> None:
-    """The dearest lease goes when the rest suffice.
+    """The dearest lease goes when the rest suffice, and do its jobs for less.
 
     A serverless one goes only when those that are up suffice: it may have come because the
     others were not up yet, and would be wanted again at once. Just before the deadline nothing
@@ -168,16 +168,20 @@ def _drop(view: View) -> None:
     if 0 < state.deadline_s - state.now_s < view.rules.last_s:
         return
     wanted = view.remaining * (1 + view.rules.drop_slack)
-    for held in _dearest_first(state, Phase.READY, Phase.ASKED):
+    leases = _dearest_first(state, Phase.READY, Phase.ASKED)
+    bill = sum(view.reaches[held.id].mean * _usd_per_job(state, held) for held in leases)
+    for held in leases:
         if state.now_s - held.asked_s < view.rules.plan_every_s:
             continue  # asked for a moment ago: nothing can have changed for good
-        reach = view.reaches[held.id]
+        reach, usd = view.reaches[held.id], _usd_per_job(state, held)
         rest, is_up = total - reach, held.phase is Phase.READY or held.offer.is_serverless
         suffices = rest.sure(view.rules.z) >= wanted
         if held.offer.is_serverless:
             suffices = suffices and up_mean - reach.mean >= view.remaining
-        if suffices and not _is_only_place(state, held):
+        is_dear = usd * total.mean >= bill
+        if suffices and is_dear and not _is_only_place(state, held):
             total, up_mean = rest, up_mean - (reach.mean if is_up else 0.0)
+            bill -= reach.mean * usd
             held.error = "the others suffice, and this is the dearest"
             if held.phase is Phase.ASKED:
                 held.is_bad = True
