@@ -122,10 +122,13 @@ def _slowest(state: State, idle: Held) -> AttemptId | None:
     """A running job, rendered nowhere else, that the idle machine would be done with sooner.
 
     One that takes longer than its 95th percentile may take for ever; of any other, a slow
-    machine needs what is left of the time that it usually takes.
+    machine needs what is left of the time that it usually takes. Just before the deadline the
+    last one to be done is doubled in any case: its machine could not be replaced.
     """
     rules, knowledge = state.terms.rules, state.knowledge
     best, best_s = None, knowledge.pace(idle.offer)[0] + rules.tail_s_min
+    if 0 < state.deadline_s - state.now_s < rules.last_s:
+        best_s = 0.0
     for held in state.with_phase(Phase.READY, Phase.DRAINING):
         head = next(iter(held.running), None)
         if head is None or held.offer.host_key == idle.offer.host_key:
