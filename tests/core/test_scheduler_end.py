@@ -19,9 +19,10 @@ from nightkiln.core.events import (
     StopRequested,
     Submit,
 )
+from nightkiln.core.learning import Scores
 from nightkiln.core.model import Fault, Loss
 from nightkiln.core.scheduler import Scheduler
-from nightkiln.core.terms import DEADLINE_S_UNSAID, Late, Terms
+from nightkiln.core.terms import DEADLINE_S_UNSAID, Late, Rules, Terms
 from tests.core.table import (
     CHEAP,
     CLOUD,
@@ -181,6 +182,21 @@ def test_of_thirty_machines_three_fail_alike_by_chance() -> None:
 
     assert len(rents) == 30
     assert of(Stop, run.log) == []
+
+
+@pytest.mark.parametrize(("scores", "stops"), [(proven(), 0), (Scores(), 1)])
+def test_starts_that_only_take_too_long_are_ours_where_nothing_ever_rendered(
+    scores: Scores, stops: int
+) -> None:
+    rules = Rules(canary_leases_max=5)
+    terms = Terms("night-1", 5, jobs=3000, deadline_s=HOUR_S, rules=rules)
+    run = started(terms, CLOUD, count=3000, scores=scores)
+    rents = run.offered(*(machine(f"gpu-{number}") for number in range(12)))
+
+    for rent in rents[: end_rules.ALIKE_MAX]:
+        run.on(Lost(rent.lease_id, "nothing answered", Loss.SLOW))
+
+    assert len(of(Stop, run.log)) == stops
 
 
 def test_starts_that_fail_alike_say_nothing_once_a_machine_came_up() -> None:

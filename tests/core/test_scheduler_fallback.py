@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
@@ -14,10 +15,10 @@ from nightkiln.core.events import (
     Stop,
 )
 from nightkiln.core.learning import Scores
-from nightkiln.core.model import Kind
+from nightkiln.core.model import Kind, Offer
 from nightkiln.core.priors import Priors
 from nightkiln.core.state import Phase
-from nightkiln.core.terms import Fallback, Rules, Terms
+from nightkiln.core.terms import Fallback, Load, Rules, Terms
 from tests.core.table import (
     CHEAP,
     CLOUD,
@@ -188,6 +189,25 @@ def test_a_slot_that_came_for_machines_not_up_yet_stays_until_they_are() -> None
     run.wait(3 * rules.plan_every_s, step_s=rules.plan_every_s)
 
     assert run.scheduler.state.leases[slot.lease_id].phase is Phase.READY
+
+
+def slots_for_few(left_s: float, *others: Offer) -> list[str]:
+    """What is rented for so few jobs that a container of the fallback is the cheapest for them."""
+    terms = Terms("night-1", 20, jobs=20, deadline_s=left_s, load=Load(models_gb=50.0))
+    run = started(terms, CLOUD, FALLBACK, count=20, priors=Priors(seconds_unknown=6.0))
+    run.on(Offered("functions", (function("slot-0", "1.00"),)))
+    return refs(of(Rent, run.on(Offered("cloud", others))))
+
+
+def test_for_a_few_jobs_the_fallback_comes_when_they_keep_it_busy_and_not_before() -> None:
+    traffic = replace(machine("far"), usd_per_gb_in=Decimal("0.02"))
+
+    assert slots_for_few(2 * HOUR_S, traffic) == []
+    assert slots_for_few(280.0, traffic) == ["slot-0"]
+
+
+def test_for_a_few_jobs_the_fallback_comes_at_once_where_there_is_no_market() -> None:
+    assert slots_for_few(2 * HOUR_S) == ["slot-0"]
 
 
 def test_machines_that_still_start_count_for_the_first_trigger_and_not_for_the_last() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
+
 from nightkiln.core.events import (
     AskOffers,
     FetchJobs,
@@ -20,7 +22,7 @@ from nightkiln.core.fleet_rules import OFFERS_MAX
 from nightkiln.core.job_rules import FETCH_MAX
 from nightkiln.core.learning import Scores
 from nightkiln.core.market import OFFERS_S_MAX
-from nightkiln.core.model import Loss
+from nightkiln.core.model import Kind, Loss
 from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Rules, Terms
@@ -214,6 +216,55 @@ def test_a_machine_is_swapped_for_one_that_saves_a_good_share_of_what_remains() 
     assert swap.offer.ref == "cheap"
     assert "saves" in swap.reason
     assert run.scheduler.state.leases[rent.lease_id].error.startswith("the others suffice")
+
+
+def test_machines_that_are_soon_taken_away_may_stand_in_for_one_together() -> None:
+    terms = Terms("night-1", 8, jobs=2000, deadline_s=30 * HOUR_S)
+    run = started(terms, CLOUD, count=2000)
+    [rent] = run.offered(machine("dear", "4.00"))
+    run.up(rent)
+    bids = [machine(f"bid-{n}", "0.30", Kind.INTERRUPTIBLE) for n in range(6)]
+    for _ in range(40):
+        run.scheduler.state.knowledge.held(bids[0], 0.25, was_lost=True)
+    run.wait(Rules().swap_every_s + 60)
+
+    swaps = run.offered(machine("dear", "4.00"), *bids)
+
+    assert len(swaps) > 1
+    assert all("in the place of" in swap.reason for swap in swaps)
+
+
+def test_a_cheap_machine_stays_though_the_others_suffice() -> None:
+    """The dearest is too large to be missed; it would have to do the cheap one's jobs, too."""
+    cheap, large = machine("cheap", "0.20"), replace(machine("large", "2.00"), gpu="RTX 5090")
+    priors = Priors(seconds_per_job={"RTX 4090": 6.0, "RTX 5090": 1.5})
+    terms = Terms("night-1", 8, jobs=3400, deadline_s=2 * HOUR_S)
+    run = started(terms, CLOUD, count=3400, priors=priors)
+    for offers in ((cheap,), (large,)):
+        for rent in run.offered(*offers):
+            run.up(rent)
+    assert {each.offer.ref for each in run.leases.values()} == {"cheap", "large"}
+
+    run.wait(600)
+
+    assert of(Release, run.log) == []
+    assert all(not held.error for held in run.scheduler.state.leases.values())
+
+
+@pytest.mark.parametrize(("last_s", "drops"), [(0.0, True), (2 * HOUR_S, False)])
+def test_just_before_the_deadline_no_machine_is_dropped(last_s: float, *, drops: bool) -> None:
+    rules = Rules(last_s=last_s)
+    terms = Terms("night-1", 8, jobs=3000, deadline_s=HOUR_S, rules=rules)
+    run = started(terms, CLOUD, count=3000)
+    for rent in run.offered(*stock(6), DEAR):
+        run.up(rent)
+
+    for _ in range(200):
+        run.tick(2)
+        run.done_by_all(1.0)
+
+    errors = [held.error for held in run.scheduler.state.leases.values()]
+    assert any("suffice" in error for error in errors) == drops
 
 
 def test_a_machine_that_would_save_little_is_not_worth_the_change() -> None:

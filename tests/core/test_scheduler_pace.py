@@ -25,6 +25,7 @@ from tests.core.table import (
     free_run,
     of,
     proven,
+    started,
 )
 
 
@@ -114,6 +115,38 @@ def test_the_slowest_job_is_the_one_that_is_rendered_again() -> None:
 
     assert later.job_id != slow.job_id
     assert hedge.job_id == slow.job_id
+
+
+def test_an_idle_machine_doubles_what_a_slow_one_would_be_at_for_longer() -> None:
+    """As slow as ever, so nothing hangs; the other one is just done with it much sooner."""
+    slow, quick = replace(NEAR, slots=1), replace(FAR, slots=1)
+    run = free_run(slow, quick, count=12)
+    for _ in range(5):
+        run.tick(6)
+        run.done(run.given_to(quick)[-1], 6.0)
+        run.tick(54)
+        run.done(run.given_to(slow)[-1], 60.0)
+    run.tick(6)
+
+    [hedge] = of(Submit, [*run.done(run.given_to(quick)[-1], 6.0), *run.tick(1)])
+
+    assert hedge.job_id == run.given_to(slow)[-1].job_id
+    assert hedge.lease_id == run.lease_on(quick)
+
+
+def test_just_before_the_deadline_the_last_job_is_doubled_in_any_case() -> None:
+    submits = []
+    for left_s in (2 * Rules().last_s, Rules().last_s - 10):
+        near, far = replace(NEAR, slots=1), replace(FAR, slots=1)
+        terms = Terms("night-1", 4, jobs=2, deadline_s=left_s)
+        run = started(terms, LOCAL, count=2)
+        for rent in run.offered(near, far):
+            run.up(rent)
+        run.tick(3)
+        run.done(run.submits[1])
+        submits.append(of(Submit, run.tick(1)))
+
+    assert [len(each) for each in submits] == [0, 1]
 
 
 def test_jobs_for_the_same_checkpoint_follow_one_another() -> None:
