@@ -88,10 +88,8 @@ def _can_wait(view: View, price: Price, shortfall: float) -> bool:
     if not price.offer.is_serverless:
         return False
     has_market = any(not offer.is_serverless for each in view.offers.values() for offer in each)
-    whole_s = view.left_s - price.outlook.startup_s
-    return (
-        has_market and shortfall * price.outlook.seconds_per_job < view.rules.busy_share * whole_s
-    )
+    busy_s = shortfall * price.outlook.seconds_per_job
+    return has_market and busy_s < view.rules.busy_share * (view.left_s - price.outlook.startup_s)
 
 
 def _rent_elsewhere(view: View) -> Iterator[Command]:

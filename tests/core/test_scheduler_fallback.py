@@ -178,7 +178,7 @@ def test_a_shortfall_of_more_than_its_share_of_the_fallback_starts_it(
 
 
 def test_a_slot_that_came_for_machines_not_up_yet_stays_until_they_are() -> None:
-    rules = Rules(fallback_share=0.01, no_return_share=0.8, swaps=False)
+    rules = Rules(fallback_share=0.01, no_return_share=0.8, swaps=False, drop_slack=-0.9)
     terms = Terms("night-1", 20, jobs=3000, deadline_s=STARTS_S + SLOT_JOBS, rules=rules)
     run = started(terms, CLOUD, FALLBACK, count=3000, priors=Priors(seconds_unknown=1.0))
     run.on(Offered("functions", (function("slot-0", "90.00"),)))

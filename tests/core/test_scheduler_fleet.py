@@ -14,6 +14,7 @@ from nightkiln.core.events import (
     Offered,
     Queued,
     Release,
+    Released,
     Rent,
     Started,
     Tick,
@@ -25,6 +26,7 @@ from nightkiln.core.market import OFFERS_S_MAX
 from nightkiln.core.model import Kind, Loss
 from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.state import CROWD, CROWD_PAUSE_S
 from nightkiln.core.terms import Rules, Terms
 from tests.core.table import (
     CHEAP,
@@ -237,9 +239,10 @@ def test_machines_that_are_soon_taken_away_may_stand_in_for_one_together() -> No
 def test_a_cheap_machine_stays_though_the_others_suffice() -> None:
     """The dearest is too large to be missed; it would have to do the cheap one's jobs, too."""
     cheap, large = machine("cheap", "0.20"), replace(machine("large", "2.00"), gpu="RTX 5090")
-    priors = Priors(seconds_per_job={"RTX 4090": 6.0, "RTX 5090": 1.5})
-    terms = Terms("night-1", 8, jobs=3400, deadline_s=2 * HOUR_S)
-    run = started(terms, CLOUD, count=3400, priors=priors)
+    seconds = {"RTX 4090": 6.0, "RTX 5090": 1.5}
+    priors = Priors(seconds, workflow_sigma=0.05, class_sigma=0.05, machine_sigma=0.05)
+    terms = Terms("night-1", 8, jobs=1500, deadline_s=2 * HOUR_S)
+    run = started(terms, CLOUD, count=1500, priors=priors)
     for offers in ((cheap,), (large,)):
         for rent in run.offered(*offers):
             run.up(rent)
@@ -265,6 +268,37 @@ def test_just_before_the_deadline_no_machine_is_dropped(last_s: float, *, drops:
 
     errors = [held.error for held in run.scheduler.state.leases.values()]
     assert any("suffice" in error for error in errors) == drops
+
+
+def test_nothing_is_dropped_within_a_minute_of_its_renting() -> None:
+    rules = Rules(drop_slack=-0.9)  # one of them would do
+    terms = Terms("night-1", 8, jobs=3000, deadline_s=HOUR_S, rules=rules)
+    run = started(terms, CLOUD, count=3000)
+    for rent in run.offered(*stock(6)):
+        run.up(rent)
+    run.tick(rules.plan_every_s - 1)
+    run.offered(*stock(6))  # whatever happens, the fleet is looked at
+    early = [held.error for held in run.scheduler.state.leases.values()]
+
+    run.tick(1)
+    run.offered(*stock(6))
+
+    assert set(early) == {""}
+    assert any("suffice" in held.error for held in run.scheduler.state.leases.values())
+
+
+def test_where_there_are_many_machines_changes_are_looked_at_together() -> None:
+    terms = Terms("night-1", CROWD + 1, jobs=40_000, deadline_s=HOUR_S)
+    run = started(terms, CLOUD, count=40_000)
+    first, second, *_ = run.offered(*stock(CROWD + 10))
+
+    at_once = of(Rent, run.on(Lost(first.lease_id, "gone", Loss.GONE)))
+    at_once += of(Rent, run.on(Released(first.lease_id, Decimal(0))))
+    later = of(Rent, run.tick(CROWD_PAUSE_S))
+
+    assert second.offer.ref != first.offer.ref
+    assert at_once == []
+    assert len(later) == 1
 
 
 def test_a_machine_that_would_save_little_is_not_worth_the_change() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from nightkiln.core import recording
 from nightkiln.core.events import (
     Cancel,
@@ -16,7 +18,7 @@ from nightkiln.core.events import (
     Rented,
     Submit,
 )
-from nightkiln.core.model import Lease, LeaseId
+from nightkiln.core.model import Kind, Lease, LeaseId, Loss
 from nightkiln.core.terms import Rules, Terms
 from tests.core.table import (
     CHEAP,
@@ -147,3 +149,19 @@ def test_a_late_result_ends_the_try_that_replaced_it() -> None:
     again = replaced[first.job_id]
     assert [cancel.attempt_id for cancel in of(Cancel, commands)] == [again.attempt_id]
     assert second.job_id in run.scheduler.state.queue.waiting() or second.job_id in replaced
+
+
+@pytest.mark.parametrize(
+    ("loss", "events"), [(Loss.GONE, None), (Loss.REFUSED, None), (Loss.MARKET, 1), (Loss.SLOW, 0)]
+)
+def test_what_becomes_of_a_bid_that_is_not_up_yet_is_learned_from(
+    loss: Loss, events: int | None
+) -> None:
+    run = started(Terms("night-1", 8, jobs=500), CLOUD, count=500)
+    [rent] = run.offered(machine("bid", "0.10", Kind.INTERRUPTIBLE))
+    run.tick(60)
+
+    run.on(Lost(rent.lease_id, "it did not come up", loss))
+
+    learned = run.scheduler.state.knowledge.scores.outbid.get("RTX 4090")
+    assert (learned.events if learned is not None else None) == events
