@@ -14,6 +14,7 @@ from nightkiln.core.terms import Late
 PATIENCE_S = 120.0  # with work waiting and no machine ready for so long, where nothing is billed
 FIRST_FAILURES_MAX = 10  # jobs given up before the first success: the fault is ours
 ALIKE_MAX = 3  # machines that fail in the same way, with no success anywhere: ours, not theirs
+STARTS_ALIKE_MAX = 5  # ... to start, where this workflow was rendered before: bad hosts are cheap
 ALIKE_SHARE = 1 / 3  # ... and of all that were rented: of thirty that start, three fail by chance
 
 
@@ -47,12 +48,15 @@ def _ours(state: State) -> str | None:
             f"the first {state.failed} jobs all failed: the fault is in the catalog or its "
             "environment, not in a machine; see `attempts` in the store"
         )
-    for what, hosts in state.alike.items():
-        if len(hosts) >= max(ALIKE_MAX, ALIKE_SHARE * state.leases_count):
-            return (
-                f"{len(hosts)} machines failed in the same way and none succeeded: {what!r}; the "
-                "fault is in the catalog, its environment or a service that all of them need"
-            )
+    starts_max = STARTS_ALIKE_MAX if state.is_proven else ALIKE_MAX
+    for alike, most in ((state.alike, ALIKE_MAX), (state.starts_alike, starts_max)):
+        for what, hosts in alike.items():
+            if len(hosts) >= max(most, ALIKE_SHARE * state.leases_count):
+                return (
+                    f"{len(hosts)} machines failed in the same way and none succeeded: {what!r}; "
+                    "the fault is in the catalog, its environment or a service that all of them "
+                    "need"
+                )
     return None
 
 

@@ -30,6 +30,7 @@ SPREAD_WEIGHT = 20.0  # jobs that the prior of the spread between jobs is worth
 Z99 = 2.33  # 99th percentile of a normal distribution
 SERVERLESS_SIGMA = 0.03
 STARTED_LOCAL_S = 5.0
+FEAR = 2.0  # standard deviations by which bids may lose their machine more often than is thought
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Outlook:
     loading_s: float  # part of the start-up in which the GPU may not be billed
     boot_fails: float
     lost_per_s: float
+    feared_per_s: float  # the same, for prices: of what is not known for sure, a bad case
 
 
 class Knowledge:
@@ -260,6 +262,14 @@ class Knowledge:
             self._outbid.per_h(gpu_class(offer.gpu)) if self.learns else priors.outbid_per_h
         )
 
+    def feared_per_h(self, offer: Offer) -> float:
+        """What a price counts on: a bid that is outbid more often than is thought is a dear one."""
+        lost = self.lost_per_h(offer)
+        if offer.kind is not Kind.INTERRUPTIBLE or not self.learns:
+            return lost
+        gpu = gpu_class(offer.gpu)
+        return lost + FEAR * self._outbid.doubt(gpu) * self._outbid.per_h(gpu)
+
     def held(
         self, offer: Offer, hours: float, *, was_lost: bool, until_s: float | None = None
     ) -> None:
@@ -306,4 +316,5 @@ class Knowledge:
             loading_s=loading_s,
             boot_fails=self.boot_fails(offer),
             lost_per_s=self.lost_per_h(offer) / 3600,
+            feared_per_s=self.feared_per_h(offer) / 3600,
         )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import sqrt
 from typing import TypeAlias
 
 from nightkiln.core.priors import Priors
@@ -100,7 +101,7 @@ class Outbid:
 
     def per_h(self, gpu: str) -> float:
         """Expected losses per hour of a class, over the time ahead."""
-        level, shape = self._level(gpu), self._shape(gpu)
+        level, shape = self._level(gpu)[0], self._shape(gpu)
         if self._ahead is None or shape is FLAT:
             return level
         return level * sum(share * each for share, each in zip(self._ahead, shape, strict=True))
@@ -143,13 +144,19 @@ class Outbid:
             rate.events += was_lost
         self._shapes.clear()
 
-    def _level(self, gpu: str) -> float:
+    def doubt(self, gpu: str) -> float:
+        """Standard deviation of the level, as a share of it: of a gamma, one over sqrt(events)."""
+        return 1 / sqrt(self._level(gpu)[1])
+
+    def _level(self, gpu: str) -> tuple[float, float]:
+        """Losses per hour, and from how many, those that the prior is worth included."""
         weight, open_h = self._priors.outbid_weight_h, self._open_h
         pooled, own = self._rates.get(ALL, Rate()), self._rates.get(gpu, Rate())
         hours = pooled.hours + open_h.get(ALL, 0.0) + weight
         every = (pooled.events + self._priors.outbid_per_h * weight) / hours
         own_h = own.hours + open_h.get(gpu, 0.0) + CLASS_WEIGHT_H
-        return (own.events + every * CLASS_WEIGHT_H) / own_h
+        events = own.events + every * CLASS_WEIGHT_H
+        return events / own_h, events
 
     def _shape(self, gpu: str) -> Shape:
         known = self._shapes.get(gpu)

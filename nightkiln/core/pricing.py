@@ -6,7 +6,7 @@ Estimates are floats; money that is set aside or spent is ``Decimal`` and lives 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf
+from math import expm1, inf
 
 from nightkiln.core.learning import Outlook
 from nightkiln.core.model import Offer, Usd
@@ -43,7 +43,7 @@ class Quoter:
         run_s = min(left_s - outlook.startup_s, shortfall * outlook.seconds_per_job)
         if run_s <= 0:
             return None
-        jobs = expected_alive_s(outlook.lost_per_s, run_s) / outlook.seconds_per_job
+        jobs = expected_alive_s(outlook.feared_per_s, run_s) / outlook.seconds_per_job
         per_job = running_usd_per_job(offer, outlook.seconds_per_job, self.load)
         usd = (self._start_usd(offer, outlook) if self.rules.counts_start else 0.0) / jobs + per_job
         rank = float(offer.usd_per_hour) if self.rules.ranks_by_hour else usd
@@ -72,11 +72,11 @@ def running_usd_per_job(offer: Offer, seconds_per_job: float, load: Load) -> flo
 
 def expected_alive_s(lost_per_s: float, run_s: float) -> float:
     """Mean time until loss or ``run_s``, whichever is first (exponential)."""
-    if lost_per_s * run_s < 1e-9:  # noqa: PLR2004 - the formula below would divide by nothing
+    if lost_per_s == 0:
         return run_s
     if run_s == inf:
         return 1 / lost_per_s
-    return (1 - exp(-lost_per_s * run_s)) / lost_per_s
+    return min(run_s, -expm1(-lost_per_s * run_s) / lost_per_s)
 
 
 def startup_limit_s(outlook: Outlook, rules: Rules, *, left_s: float) -> float:

@@ -36,7 +36,7 @@ class Priors:
     reliability_a_bad: float = 12.0
     lost_per_h: float = 0.01
     lost_per_h_bad: float = 0.15
-    outbid_per_h: float = 0.5
+    outbid_per_h: float = 0.3
     outbid_weight_h: float = 2.0  # hours of experience that the prior is worth
     serverless_startup_s: float = 60.0
 

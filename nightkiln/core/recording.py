@@ -104,7 +104,7 @@ def _rented(state: State, event: Rented) -> Iterator[Command]:
         state.ledger.came_up(held.id, event.loading_s, now_s=state.now_s)
         if not state.came_up:
             state.came_up = True
-            state.alike.clear()  # starts that failed alike were the machines' own fault, then
+            state.starts_alike.clear()  # those that failed were the machines' own fault, then
         state.dirty.add(lease.id)
         state.is_fleet_dirty = True
 
@@ -146,7 +146,8 @@ def _judge_loss(state: State, held: Held, event: Lost) -> Iterator[Command]:
             # workflow has rendered before, they are the machines' own.
             is_telling = event.loss is Loss.STARTUP or not state.is_proven
             if is_telling and not state.came_up and not offer.is_free:
-                state.alike.setdefault(attempts.signature(event.error), set()).add(offer.host_key)
+                alike = state.starts_alike.setdefault(attempts.signature(event.error), set())
+                alike.add(offer.host_key)
             yield from avoid(state, held, event.loss.value)
         case Loss.LOST:
             yield from avoid(state, held, event.loss.value)

@@ -89,6 +89,7 @@ class State:
     healthy: set[Host] = field(default_factory=set)  # machines that have rendered something
     doubts: dict[Host, int] = field(default_factory=dict)  # jobs failed there, done elsewhere
     alike: dict[str, set[Host]] = field(default_factory=dict)  # failures by kind, none succeeded
+    starts_alike: dict[str, set[Host]] = field(default_factory=dict)  # the same, before any is up
     came_up: bool = False  # any machine that is not free
     released: set[LeaseId] = field(default_factory=set)  # strangers' leases already sent back
     now_s: float = 0.0

@@ -288,6 +288,19 @@ def test_leases_that_are_still_ours_count_as_hours_without_a_loss() -> None:
     assert known.lost_per_h(RISKY) < alarmed / 2
 
 
+def test_a_price_counts_on_more_losses_than_are_known_for_sure_and_less_so_with_time() -> None:
+    known = knowledge()
+    first = known.feared_per_h(RISKY) / known.lost_per_h(RISKY)
+    for _ in range(100):
+        known.held(RISKY, 3.0, was_lost=True)
+
+    later = known.feared_per_h(RISKY) / known.lost_per_h(RISKY)
+
+    assert first > 2
+    assert 1 < later < 1.3
+    assert known.feared_per_h(ONE) == known.lost_per_h(ONE)
+
+
 def test_both_ways_to_have_one_machine_are_told_apart() -> None:
     known = knowledge()
     safe, risky = machine("same"), machine("same", kind=Kind.INTERRUPTIBLE)

@@ -25,6 +25,7 @@ SURE = Outlook(
     loading_s=200.0,
     boot_fails=0.0,
     lost_per_s=0.0,
+    feared_per_s=0.0,
 )
 QUOTER = Quoter(LOAD, Rules())
 AN_HOUR = replace(CHEAP, usd_per_hour=Decimal("3.60"))  # 0.001 USD a second
@@ -95,7 +96,7 @@ def test_a_start_that_may_fail_makes_the_good_ones_dearer() -> None:
 
 
 def test_a_machine_that_may_be_lost_does_fewer_jobs_for_its_start() -> None:
-    risky = replace(SURE, lost_per_s=1 / 600)
+    risky = replace(SURE, feared_per_s=1 / 600)
 
     assert price(outlook=risky).jobs < 100
     assert price(outlook=risky).usd_per_job > price().usd_per_job

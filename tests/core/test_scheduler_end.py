@@ -162,22 +162,28 @@ def test_different_failures_on_three_machines_are_not_ours() -> None:
     assert of(Stop, run.log) == []
 
 
-def test_three_machines_that_fail_to_start_in_the_same_way_are_ours() -> None:
-    run = started(Terms("night-1", 5, jobs=3000, deadline_s=HOUR_S), CLOUD, count=3000)
+@pytest.mark.parametrize(
+    ("scores", "most"), [(Scores(), end_rules.ALIKE_MAX), (proven(), end_rules.STARTS_ALIKE_MAX)]
+)
+def test_machines_that_fail_to_start_in_the_same_way_are_ours(scores: Scores, most: int) -> None:
+    rules = Rules(canary_leases_max=5)
+    terms = Terms("night-1", 5, jobs=3000, deadline_s=HOUR_S, rules=rules)
+    run = started(terms, CLOUD, count=3000, scores=scores)
     rents = run.offered(*(machine(f"gpu-{number}") for number in range(12)))
 
-    for rent in rents[: end_rules.ALIKE_MAX]:
+    for rent in rents[:most]:
+        assert of(Stop, run.log) == []
         run.on(Lost(rent.lease_id, "image not found", Loss.STARTUP))
 
     [stop] = of(Stop, run.log)
     assert "image not found" in stop.reason
 
 
-def test_of_thirty_machines_three_fail_alike_by_chance() -> None:
+def test_of_thirty_machines_a_few_fail_alike_by_chance() -> None:
     run = started(Terms("night-1", 30, jobs=30_000, deadline_s=HOUR_S), CLOUD, count=30_000)
     rents = run.offered(*(machine(f"gpu-{number}") for number in range(30)))
 
-    for rent in rents[: end_rules.ALIKE_MAX]:
+    for rent in rents[: end_rules.STARTS_ALIKE_MAX]:
         run.on(Lost(rent.lease_id, "image not found", Loss.STARTUP))
 
     assert len(rents) == 30

@@ -227,7 +227,7 @@ def test_machines_that_are_soon_taken_away_may_stand_in_for_one_together() -> No
     run.up(rent)
     bids = [machine(f"bid-{n}", "0.30", Kind.INTERRUPTIBLE) for n in range(6)]
     for _ in range(40):
-        run.scheduler.state.knowledge.held(bids[0], 0.25, was_lost=True)
+        run.scheduler.state.knowledge.held(bids[0], 1.0, was_lost=True)
     run.wait(Rules().swap_every_s + 60)
 
     swaps = run.offered(machine("dear", "4.00"), *bids)
