@@ -68,10 +68,16 @@ def trouble(error: OSError, path: Path) -> str:
 
 
 def _free_mb(folder: Path) -> str:
+    free = free_bytes(folder)
+    return str(free // 1_000_000) if free is not None else "an unknown number of"
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes that are free where ``folder`` is; None: the system does not say."""
     try:
-        return str(shutil.disk_usage(folder).free // 1_000_000)
+        return shutil.disk_usage(folder).free
     except OSError:
-        return "an unknown number of"
+        return None
 
 
 def write_all(file: int, data: bytes | bytearray) -> None:

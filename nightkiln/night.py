@@ -7,6 +7,7 @@ rented; every lease is released before the last commit; the record of the run is
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,8 @@ from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.decisions import Decisions
-from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work, tell
+from nightkiln.disk import free_bytes
+from nightkiln.dispatch import Controller, Dispatcher, Landing, Tally, VerifyRules, Work, tell
 from nightkiln.gate import Ahead, Gate, admitted
 from nightkiln.goals import Goals
 from nightkiln.journal import FileJournal
@@ -203,6 +205,7 @@ class Night:
                 load=decisions.load,
                 story=decisions.tell,
                 blame=decisions.blame,
+                controller=Controller(time.process_time, partial(free_bytes, self.store.staging)),
                 clock=self.clock,
                 release_s_max=self.release_s_max,
             )

@@ -123,10 +123,19 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the controller itself can take, as measured."""
+
+    jobs_per_s: float  # downloaded, checked and kept
+    jobs_room: int | None  # whose results the disk has room for; None: unknown
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passes; the only clock there is."""
 
     now_s: float
+    capacity: Capacity | None = None  # None: not measured, or as before
 
 
 # What to do about it.

@@ -62,6 +62,7 @@ def _time(state: State, event: Started | Tick) -> Iterator[Command]:
         state.start(event.now_s)
         state.market.open(event.providers)
         return
+    state.capacity = event.capacity if event.capacity is not None else state.capacity
     jump_s = event.now_s - state.now_s
     state.now_s = max(state.now_s, event.now_s)
     if jump_s > JUMP_S and state.leases:

@@ -29,10 +29,11 @@ def has_place(state: State) -> bool:
         waited_s, whole_s = state.now_s - state.started_s, state.deadline_s - state.started_s
         if waited_s <= rules.canary_share_max * whole_s:
             return False
-    if terms.jobs_per_s_max is None:
+    most = state.jobs_per_s_max
+    if most is None:
         return True
     rate = sum(1 / state.outlook(held.offer).seconds_per_job for held in state.leases.values())
-    return rate < terms.jobs_per_s_max
+    return rate < most
 
 
 def rent_within_budget(view: View, price: Price, reason: str) -> Iterator[Rent]:

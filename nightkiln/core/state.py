@@ -8,6 +8,7 @@ from enum import Enum
 from math import inf
 
 from nightkiln.core.budget import Ledger
+from nightkiln.core.events import Capacity
 from nightkiln.core.learning import Knowledge, Outlook
 from nightkiln.core.market import FREE_OFFERS_EVERY_S, Market
 from nightkiln.core.model import AttemptId, Host, JobId, LeaseId, Offer
@@ -95,6 +96,7 @@ class State:
     now_s: float = 0.0
     started_s: float = 0.0
     deadline_s: float = inf
+    capacity: Capacity | None = None  # of the controller itself, once measured
     done: int = 0
     failed: int = 0
     ready_at_s: float = 0.0  # when a machine was last up
@@ -129,6 +131,12 @@ class State:
         if queue.is_exhausted or jobs is None:
             return queue.open
         return max(queue.open, jobs - self.done - self.failed)
+
+    @property
+    def jobs_per_s_max(self) -> float | None:
+        """Results that the controller can take in, as told or measured; None: nobody knows."""
+        known = [self.terms.jobs_per_s_max, self.capacity.jobs_per_s if self.capacity else None]
+        return min((each for each in known if each is not None), default=None)
 
     @property
     def unstarted(self) -> int:

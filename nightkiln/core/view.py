@@ -17,6 +17,9 @@ class View:
         self.state, self.rules, self.left_s = state, state.terms.rules, state.left_s
         state.knowledge.look_again(state.now_s, self.left_s, _still_ours(state))
         self.remaining, self.unstarted = state.remaining, state.unstarted
+        room = state.capacity.jobs_room if state.capacity is not None else None
+        if room is not None:  # nothing is rented for results that there is no room for
+            self.remaining = min(self.remaining, room)
         self.gap_s = gap_s(self.rules, on_offer=state.market.machines(), ours=len(state.leases))
         self.reaches: dict[LeaseId, Reach] = {}
         self.total = Reach()

@@ -2,17 +2,20 @@
 
 ``loop`` turns commands into tasks and their ends into events; ``lease_life`` holds one lease from
 renting to release; ``attempting`` is one job on one lease, once; ``landing`` brings its outputs
-into the store; ``shell`` is what they share; ``tally`` counts for people. Nothing is decided here.
+into the store; ``shell`` is what they share; ``tally`` counts for people; ``controller``
+measures what this computer is up to. Nothing is decided here.
 """
 
 from __future__ import annotations
 
+from nightkiln.dispatch.controller import Controller
 from nightkiln.dispatch.landing import Landing, VerifyRules
 from nightkiln.dispatch.loop import Dispatcher
 from nightkiln.dispatch.shell import JobSource, Sink, Work, tell
 from nightkiln.dispatch.tally import Tally
 
 __all__ = [
+    "Controller",
     "Dispatcher",
     "JobSource",
     "Landing",

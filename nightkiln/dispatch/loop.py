@@ -62,6 +62,8 @@ class Dispatcher:
     async def run(self) -> None:
         """Work until everything is settled or the run stops."""
         self._shell.tally.started_s = self._shell.now_s()
+        if self._shell.work.controller is not None:
+            self._shell.work.controller.start()
         self._shell.events.put_nowait(Started(self._time_s(), self._provider_facts()))
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -178,7 +180,9 @@ class Dispatcher:
 
     async def _tick(self) -> None:
         while True:
-            self._shell.events.put_nowait(Tick(self._time_s()))
+            controller = self._shell.work.controller
+            capacity = controller.capacity() if controller is not None else None
+            self._shell.events.put_nowait(Tick(self._time_s(), capacity))
             await self._shell.tell_progress()
             await asyncio.sleep(self._shell.work.tick_s)
 

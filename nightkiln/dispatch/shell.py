@@ -27,6 +27,7 @@ from nightkiln.core.model import (
 )
 from nightkiln.core.story import Step
 from nightkiln.core.terms import Load
+from nightkiln.dispatch.controller import Controller
 from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.dispatch.tally import Tally
 from nightkiln.ports.journal import Journal
@@ -87,6 +88,7 @@ class Work:
     load: Load = field(default_factory=Load)
     blame: Callable[[Blame], Coroutine[None, None, None]] | None = None  # remembers bad machines
     story: Callable[[Step], None] | None = None  # hears everything; neither waits nor fails
+    controller: Controller | None = None  # whose capacity is measured; None: it is no limit
     clock: Callable[[], float] = time.time
     tick_s: float = TICK_S
     release_s_max: float = RELEASE_S_MAX
@@ -119,6 +121,8 @@ class Shell:
         """Journal a job's end, then hand it over for commit; after that it is out of our hands."""
         await self.work.journal.append(kind, self.work.journal_fields(settled))
         await self.work.sink.add(settled)
+        if self.work.controller is not None and settled.status == "done":
+            self.work.controller.kept(settled)
         del self.in_hand[settled.job.id]
 
     async def tell(self, name: str, fields: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from nightkiln.core.events import (
     AskOffers,
+    Capacity,
     FetchJobs,
     Lost,
     Offered,
@@ -144,6 +145,25 @@ def test_the_controllers_own_capacity_is_a_limit_like_any_other() -> None:
     run = started(terms, CLOUD, count=9000)
 
     assert len(run.offered(*stock(40))) == 3  # 3 x 1/6 per second
+
+
+def test_what_the_controller_takes_in_is_measured_while_it_works() -> None:
+    run = started(Terms("night-1", 64, jobs=9000, deadline_s=HOUR_S), CLOUD, count=9000)
+
+    run.on(Tick(1.0, Capacity(jobs_per_s=0.5, jobs_room=None)))
+    run.on(Tick(2.0))  # says nothing new
+
+    assert len(run.offered(*stock(40))) == 3  # 3 x 1/6 per second
+
+
+def test_nothing_is_rented_for_results_that_the_disk_has_no_room_for() -> None:
+    rented = []
+    for room in (9000, 500, 0):
+        run = started(Terms("night-1", 64, jobs=9000, deadline_s=HOUR_S), CLOUD, count=9000)
+        run.on(Tick(1.0, Capacity(jobs_per_s=1000.0, jobs_room=room)))
+        rented.append(len(run.offered(*stock(40))))
+
+    assert rented[0] > rented[1] > rented[2] == 0
 
 
 def test_an_unproven_workflow_gets_two_machines_until_its_first_result() -> None:
