@@ -80,6 +80,7 @@ class Offer:
     region: str = ""
     loading_billed: float = 1.0  # share of ``usd_per_hour`` billed while the image is pulled
     idle_tail_s: float = 0.0  # billed after the last job, as serverless containers linger
+    trust: str = "any"  # any | verified | datacenter: what is known of who runs the machine
 
     @property
     def host_key(self) -> Host:

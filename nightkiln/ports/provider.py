@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from decimal import Decimal
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
-from nightkiln.core.model import Lease, LeaseId, Need, Offer
+from nightkiln.core.model import Lease, LeaseId, Need, Offer, Usd
 from nightkiln.ports.worker import Worker
 
 
@@ -70,6 +72,60 @@ class Provider(Protocol):
 
     async def owned(self) -> Sequence[LeaseId]:
         """Every lease still billed to us, also those that a dead run forgot.
+
+        Raises:
+            ProviderError: rather than returning a short list.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """Something that a provider bills us for right now, as the provider says. Untrusted."""
+
+    lease_id: LeaseId  # from its label
+    fleet: str  # from its label: which of our set-ups it belongs to
+    contract: str  # the provider's own name for it
+    usd_per_hour: Usd  # with its disk
+    since_s: float | None  # epoch seconds; None: the provider does not say
+    status: str  # the provider's own word
+    gpu: str = "unknown"
+    machine: str = ""
+
+
+@runtime_checkable
+class Inventory(Protocol):
+    """A provider that can say more of what it bills us for than which leases."""
+
+    async def billed(self) -> Sequence[Billed]:
+        """Everything with a label of ours, of every fleet and batch; all pages.
+
+        Raises:
+            ProviderError: rather than returning a short list.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a provider has billed for one lease so far; it may still grow after the release."""
+
+    lease_id: LeaseId
+    gpu: Usd
+    storage: Usd
+    traffic_in: Usd
+    traffic_out: Usd
+    other: Usd = Decimal(0)
+
+    @property
+    def usd(self) -> Usd:
+        return self.gpu + self.storage + self.traffic_in + self.traffic_out + self.other
+
+
+@runtime_checkable
+class Charges(Protocol):
+    """A provider whose bills can be read."""
+
+    async def charges(self, *, since_s: float) -> Sequence[Charge]:
+        """What was billed for leases of ours that cost something after ``since_s`` (epoch seconds).
 
         Raises:
             ProviderError: rather than returning a short list.
