@@ -23,6 +23,7 @@ _OOM_TIP = (
     "\nThis error means you ran out of memory on your GPU.\n\nTIPS: If the workflow worked"
     " before you might have accidentally set the batch_size to a large number."
 )
+_CUDA = "CUDA error: an illegal memory access was encountered\n"
 
 
 class Interrupted(Exception):
@@ -173,6 +174,8 @@ class Execution:
             self._raise("value", "")
         if "oom" in self._faults:
             self._raise("oom", "")
+        if "cuda" in self._faults:
+            raise NodeError("RuntimeError", _CUDA)
         if "interrupted" in self._faults:
             raise Interrupted
 

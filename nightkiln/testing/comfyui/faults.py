@@ -11,6 +11,7 @@ FAULTS = {
     "die": "the process ends at once, as with kill -9 (in a test: every connection is cut)",
     "error": "a node raises ValueError",
     "oom": "a node runs out of GPU memory",
+    "cuda": "the card is broken: a node fails with a CUDA error",
     "disk-full": "saving fails with 'No space left on device'",
     "interrupted": "somebody else interrupts the prompt",
     "worker-thread-death": "HTTP goes on answering, but the prompt runs for ever",

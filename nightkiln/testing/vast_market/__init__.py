@@ -1,0 +1,1 @@
+"""The simulated market as Vast: its HTTP API, and real machines behind it."""
