@@ -59,18 +59,21 @@ def _objection(state: State, known: Known) -> str | None:
 
 def _unfit(state: State, known: Known) -> str | None:
     """What is wrong with the lease itself."""
-    offer = known.offer
-    shop = state.market.shops.get(offer.provider)
-    if is_of_run(known.lease_id, state.terms.run_label) or known.lease_id in state.adopted:
-        return "this run has given it up before"
-    if shop is None or not is_sane(offer, shop.facts):
-        return "its figures cannot be"
-    if not offer.trusted_as.is_enough(state.terms.trust):
-        return "nothing of this catalog may be rendered there"
-    if not state.market.is_allowed(offer.host_key, state.now_s):
-        return "its machine is not to be rented"
-    if not state.may_use(is_serverless=offer.is_serverless):
-        return "the choice of fallback rules it out"
-    if offer.host_key in state.hosts():
-        return "another lease has its machine"
-    return None
+    offer, market = known.offer, state.market
+    shop = market.shops.get(offer.provider)
+    is_ours = is_of_run(known.lease_id, state.terms.run_label) or known.lease_id in state.adopted
+    objections = (
+        (is_ours, "this run has given it up before"),
+        (shop is None or not is_sane(offer, shop.facts), "its figures cannot be"),
+        (
+            not offer.trusted_as.is_enough(state.terms.trust),
+            "nothing of this catalog may be rendered there",
+        ),
+        (not market.is_allowed(offer.host_key, state.now_s), "its machine is not to be rented"),
+        (
+            not state.may_use(is_serverless=offer.is_serverless),
+            "the choice of fallback rules it out",
+        ),
+        (offer.host_key in state.hosts(), "another lease has its machine"),
+    )
+    return next((said for is_so, said in objections if is_so), None)
