@@ -50,7 +50,7 @@ class ArrivalLimits:
     cuda_min: float | None = None  # what the image was built for
     disk_gb: float | None = None  # as asked for when it was rented
     disk_share_min: float = 0.90  # of that: file systems keep some of it
-    download_mbps_min: float | None = 50.0  # megabits per second, of models
+    download_mbps_min: float | None = 25.0  # megabits per second, of models
     download_judged_after_s: float = 30.0  # a transfer needs a while to get going
     link_mbps_min: float | None = 4.0  # from the machine to us: a picture takes a few seconds
     armed_s_max: float = 60.0  # from the first login until its dead-man's switch says so
