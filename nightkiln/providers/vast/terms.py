@@ -29,6 +29,7 @@ class Limits:
     destroy_again_s: float = 15.0  # a destroyed machine that is still listed is destroyed again
     offline_s: float = 60.0  # a machine without contact to the service is given up after that
     scheduling_s: float = 45.0  # a stopped machine that waits for its GPU has been outbid
+    stopping_s: float = 20.0  # an ended container is outbid, if the next listing says so
 
 
 @dataclass(frozen=True, slots=True)
