@@ -1,4 +1,4 @@
-"""What the service has billed, by lease. Pure."""
+"""What the service bills now, and what it has billed, by lease. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from nightkiln.core.model import LeaseId, Usd
-from nightkiln.ports.provider import Charge
+from nightkiln.ports.provider import Billed, Charge
+from nightkiln.providers.vast.labels import read_label
+from nightkiln.providers.vast.rows import Row
 from nightkiln.providers.vast.values import text, usd
 
 DAY_S = 86_400
@@ -59,3 +61,20 @@ def days_around(since_s: float, now_s: float) -> tuple[int, int]:
     first = int(since_s // DAY_S)
     last = max(first, int(now_s // DAY_S))
     return first * DAY_S, (last + 1) * DAY_S - 1
+
+
+def billed_of(row: Row, lease_id: LeaseId | None) -> Billed | None:
+    """One machine as something that is billed; None: it is none of ours."""
+    found = read_label(row.label)
+    if found is None:
+        return None
+    return Billed(
+        lease_id=lease_id if lease_id is not None else found[1],
+        fleet=found[0],
+        contract=str(row.contract),
+        usd_per_hour=row.usd_per_hour if row.usd_per_hour is not None else Decimal(0),
+        since_s=row.since_s,
+        status=row.status or "created",
+        gpu=row.gpu or "unknown",
+        machine=row.machine,
+    )

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nightkiln.core.model import Lease, Loss
+from nightkiln.core.model import Lease, Loss, Need
 from nightkiln.providers.vast.judging import Ailment
 from nightkiln.providers.vast.rows import Row
 
@@ -19,6 +19,7 @@ class Held:
     """One lease of ours. Times are epoch seconds."""
 
     lease: Lease
+    need: Need
     label: str
     expires_s: float
     contract: int | None = None  # the service's number of the machine, once it is known
@@ -40,9 +41,15 @@ class Held:
     def find(self, contract: int, now_s: float) -> None:
         """There is a machine."""
         self.contract, self.doubt_until_s = contract, None
-        self.asked_s = self.asked_s if self.asked_s else now_s
+        self.asked_s = self.asked_s or now_s
         self.found.set()
         self.answered.set()
+
+    def loading_s(self) -> float:
+        """Seconds of the start for which no GPU was billed; 0 for one that somebody else began."""
+        if not self.is_asked or self.running_s is None:
+            return 0.0
+        return max(0.0, self.running_s - self.asked_s)
 
     def is_in_doubt(self, now_s: float) -> bool:
         """Whether there may be a machine that nobody has told us of."""

@@ -7,6 +7,7 @@ wait share the answer. A listing is complete or it fails: it never is short.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,11 @@ class Listing:
         self._asking = asyncio.Lock()
         self._last: Snapshot | None = None
         self._failed: tuple[float, VastFailed] | None = None
+
+    @property
+    def begun_s(self) -> float:
+        """When the last snapshot was begun, by the loop's clock; long ago if there is none."""
+        return self._last.begun_s if self._last is not None else -math.inf
 
     async def after(self, moment_s: float) -> Snapshot:
         """A snapshot that was begun at ``moment_s`` (by the loop's clock) or later.

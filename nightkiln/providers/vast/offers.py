@@ -93,7 +93,7 @@ def _places(terms: VastTerms) -> Mapping[str, Any] | None:
     unwanted = countries(terms.regions_not)
     if terms.regions:
         wanted = [code for code in countries(terms.regions) if code not in unwanted]
-        return {"in": wanted if wanted else ["none"]}
+        return {"in": wanted or ["none"]}
     return {"notin": unwanted} if unwanted else None
 
 
@@ -155,7 +155,7 @@ def _offer(raw: Mapping[str, Any], wish: Wish, kind: Kind, price: Usd) -> Offer 
         storage_usd_per_hour=storage * wish.disk_gb / STORAGE_HOURS,
         usd_per_gb_in=_traffic(raw, "inet_down_cost"),
         usd_per_gb_out=_traffic(raw, "inet_up_cost"),
-        mbps_in=mbps if mbps else None,
+        mbps_in=mbps or None,
         reliability=_reliability(raw),
         # Rounded: a card that is sold with 24 GB tells of 23.99.
         vram_gb=round(memory_mb / MB_PER_GB) if memory_mb else None,
@@ -185,7 +185,7 @@ def _trust(raw: Mapping[str, Any]) -> str:
 def _is_wanted(offer: Offer, wish: Wish) -> bool:
     need, terms = wish.need, wish.terms
     gpus = _gpus(need, terms)
-    is_trusted = offer.trust == "datacenter" or need.trust == "any" or offer.trust == need.trust
+    is_trusted = offer.trust == "datacenter" or need.trust in {"any", offer.trust}
     has_memory = offer.vram_gb is None or offer.vram_gb >= need.vram_gb * MEMORY_SHARE_MIN
     return (
         is_trusted
