@@ -95,6 +95,7 @@ class ComfyServer:
             WorkerLost: an answer without end.
         """
         content = bytearray()
+        await self._wire.ready()
         try:
             # Each piece has its own limit; all of them together have one, too.
             async with (
@@ -145,6 +146,7 @@ class ComfyServer:
     async def _download_once(self, name: answers.ViewName, path: Path) -> int:
         """Status of ``GET /view``; at 200 the file is at ``path``."""
         params = {"filename": name.filename, "subfolder": name.subfolder, "type": name.folder}
+        await self._wire.ready()
         try:
             async with self._wire.stream("GET", "/view", params=params) as response:
                 if response.status_code == 200:  # noqa: PLR2004

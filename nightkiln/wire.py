@@ -10,7 +10,7 @@ rest of the adapter speaks, and only the connections are aiohttp's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -29,11 +29,26 @@ _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "night
 _JSON_HEADERS = {**_HEADERS, "content-type": "application/json"}
 
 
-class Wire:
-    """Connections to the server at ``url`` (scheme, host, port, and path if it has one)."""
+async def _always() -> None:
+    """The way to a server is open at all times."""
 
-    def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
+
+class Wire:
+    """Connections to the server at ``url`` (scheme, host, port, and path if it has one).
+
+    ``ready`` returns once the way to the server is open, where that way is one that has to be
+    mended now and then. Whoever asks awaits it first, so that mending is nobody's answer time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        ready: Callable[[], Awaitable[None]] = _always,
+    ) -> None:
         self.url = url.rstrip("/")
+        self.ready = ready
         self._connections_max = connections_max
         self._opened: aiohttp.ClientSession | None = None  # belongs to the loop of the first call
 

@@ -9,15 +9,13 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from nightkiln import comfy_answers as answers
 from nightkiln.comfy import STALL_S, ComfyWorker
-from nightkiln.comfy_http import ComfyServer, Unanswered, parsed
+from nightkiln.comfy_ready import Door
 from nightkiln.core.errors import BadInput, OfferGone, Problem, WorkerLost
 from nightkiln.core.model import Lease, LeaseId, Need, Offer
 from nightkiln.wire import Wire
 
 STARTUP_S = 60.0  # a ComfyUI with many custom nodes takes half a minute to open its port
-PROBE_EVERY_S = 0.5
 
 
 class LocalProvider:
@@ -80,23 +78,14 @@ class LocalProvider:
 
 async def _until_up(wire: Wire, offer: Offer) -> str:
     """Wait until the server answers as a ComfyUI does; the name of its GPU."""
-    server, said = ComfyServer(wire), "nothing"
+    door = Door(wire)
     try:
         async with asyncio.timeout(offer.startup_s):
-            while True:
-                try:
-                    status, content = await server.exchange("GET", "/system_stats")
-                    gpu = answers.gpu_name(parsed(content))
-                    if gpu is not None:
-                        return gpu
-                    said = f"HTTP {status}, but not as a ComfyUI does"
-                except (Unanswered, WorkerLost) as error:
-                    said = str(error)
-                await asyncio.sleep(PROBE_EVERY_S)
+            return await door.opened()
     except TimeoutError as error:
         raise WorkerLost(
             f"no ComfyUI answered at {offer.ref} within {offer.startup_s:.0f} s "
-            f"(last heard: {said}); is it running there?"
+            f"(last heard: {door.heard}); is it running there?"
         ) from error
 
 

@@ -1,0 +1,199 @@
+"""The connection to one machine: it mends itself, and its loopback port stays the same.
+
+Theory of operation. ``open`` makes first contact, ``keep`` waits for the connection to end and
+makes another, until that takes longer than ``reconnect_s_max``. Whoever wants something of the
+machine first waits for ``ready``; whatever is cut off is begun again by whoever asked, for all that
+we ever ask can be asked twice. Refused or reset means that the host is up, so we wait; nothing but
+timeouts for ``broken_s`` means that its network is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+
+import asyncssh
+
+from nightkiln.core.errors import WorkerLost
+from nightkiln.machine.dial import NotYet, Silent, dial
+from nightkiln.machine.keys import BatchKeys
+from nightkiln.machine.stay import Address, LinkLimits
+from nightkiln.machine.talk import ANSWER_BYTES_MAX, Cut, Endless, Ran, run_once
+from nightkiln.machine.tunnel import Tunnel
+
+COMFY_PORT = 18188  # inside the machine, on its loopback interface only
+RUN_S_MAX = 30.0
+CUTS_MAX = 5  # of one command, then somebody cuts it off on purpose
+GOODBYE_S_MAX = 1.0
+BROKEN = "the network of the machine is broken: nothing but timeouts"
+NOT_MENDED = "the connection to the machine ended and could not be made again"
+
+
+class Link:
+    """An SSH connection and the way to ComfyUI through it. One controller's, for one lease."""
+
+    def __init__(
+        self,
+        where: Callable[[], Awaitable[Address | None]],
+        keys: BatchKeys,
+        pin: Path,
+        *,
+        limits: LinkLimits,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._where, self._keys, self._pin = where, keys, pin
+        self._limits, self._tell = limits, tell
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._changed = asyncio.Event()  # it came, it went, or it never will again
+        self._lost: WorkerLost | None = None
+        self._tunnel = Tunnel(lambda: self._connection, to_port=COMFY_PORT)
+
+    @property
+    def url(self) -> str:
+        """Where the machine's ComfyUI is reached from this computer."""
+        return f"http://127.0.0.1:{self._tunnel.port}"
+
+    async def open(self) -> None:
+        """Make first contact; the caller bounds the time.
+
+        Raises:
+            WorkerLost: it never will be: a broken network, another machine's host key.
+        """
+        await self._tunnel.open()
+        await self._connect()
+
+    async def keep(self) -> None:
+        """Mend the connection whenever it ends; returns only by an error.
+
+        Raises:
+            WorkerLost: it cannot be mended.
+        """
+        try:
+            while True:
+                await self._until(lambda: self._connection is None)
+                self._tell("cut")
+                try:
+                    async with asyncio.timeout(self._limits.reconnect_s_max):
+                        await self._connect()
+                except TimeoutError as error:
+                    raise WorkerLost(NOT_MENDED) from error
+                self._tell("mended")
+        except WorkerLost as error:
+            self.give_up(error)
+            raise
+
+    def give_up(self, error: WorkerLost) -> None:
+        """Whoever waits for the connection is told that it will not come."""
+        self._lost = error
+        self._changed.set()
+
+    async def ready(self) -> None:
+        """Wait for the connection, if it is being mended.
+
+        Raises:
+            WorkerLost: it could not be.
+        """
+        await self._until(lambda: self._connection is not None or self._lost is not None)
+        if self._lost is not None:
+            raise WorkerLost(str(self._lost), loss=self._lost.loss)
+
+    async def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        within_s: float = RUN_S_MAX,
+        bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> Ran:
+        """Run a command in the machine's shell that may safely be run twice.
+
+        Raises:
+            TimeoutError: it did not end in ``within_s``, time without a connection not counted.
+            WorkerLost: no connection any more, or an answer without end.
+        """
+        for _ in range(CUTS_MAX):
+            with contextlib.suppress(Cut):
+                return await self.run_once(
+                    command, pieces=(stdin,), within_s=within_s, bytes_max=bytes_max
+                )
+            await asyncio.sleep(self._limits.retry_s)
+        raise WorkerLost("the machine cuts off every command")
+
+    async def run_once(
+        self,
+        command: str,
+        *,
+        pieces: Iterable[bytes] | AsyncIterator[bytes],
+        within_s: float,
+        bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> Ran:
+        """Run a command once; raises like ``run``, or Cut when the connection ended meanwhile."""
+        await self.ready()
+        assert self._connection is not None
+        try:
+            async with asyncio.timeout(within_s):
+                return await run_once(self._connection, command, pieces=pieces, bytes_max=bytes_max)
+        except Endless as error:
+            raise WorkerLost("the machine answers a command without end") from error
+
+    async def aclose(self) -> None:
+        """Hang up. Idempotent, and done within a second or so."""
+        self._tunnel.close()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        connection.close()
+        try:
+            async with asyncio.timeout(GOODBYE_S_MAX):
+                await connection.wait_closed()
+        except TimeoutError:
+            return
+        finally:
+            connection.abort()
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _connect(self) -> None:
+        is_over = False
+
+        def over() -> None:
+            nonlocal is_over
+            is_over = True
+            self._connection = None
+            self._changed.set()
+
+        connection = await self._dialled(over)
+        if not is_over:  # it may have ended while we wrote down its host key
+            self._connection = connection
+            self._changed.set()
+
+    async def _dialled(self, on_lost: Callable[[], None]) -> asyncssh.SSHClientConnection:
+        """Try until somebody opens."""
+        silent_since_s: float | None = None
+        while True:
+            began_s = asyncio.get_running_loop().time()
+            address = await self._where()
+            try:
+                if address is not None:
+                    return await dial(
+                        address,
+                        keys=self._keys,
+                        pin=self._pin,
+                        limits=self._limits,
+                        on_lost=on_lost,
+                    )
+            except NotYet as error:
+                silent_since_s = None
+                self._tell(str(error))
+            except Silent as error:
+                silent_since_s = silent_since_s if silent_since_s is not None else began_s
+                self._tell(str(error))
+                now_s = asyncio.get_running_loop().time()
+                if now_s - silent_since_s >= self._limits.broken_s:
+                    raise WorkerLost(BROKEN) from error
+            await asyncio.sleep(self._limits.retry_s)

@@ -1,0 +1,132 @@
+"""Our leases as the service lists them: found, running, ailing, missing.
+
+One poller lists all machines of the account at each tick, and every snapshot, whoever asked for it,
+is held against what we know. A listing that lacks a machine of ours proves nothing: the machine is
+asked for alone, and until listing and knowledge agree nothing more is rented.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from nightkiln.core.errors import NightkilnError
+from nightkiln.core.model import LeaseId, Loss
+from nightkiln.providers.vast.held import Held
+from nightkiln.providers.vast.judging import ailment
+from nightkiln.providers.vast.listing import Listing, Snapshot
+from nightkiln.providers.vast.releasing import Releaser
+from nightkiln.providers.vast.rows import Row
+from nightkiln.providers.vast.service import VastService
+from nightkiln.providers.vast.terms import VastTerms
+
+ABSENT_MAX = 2  # listings in a row without a machine, before it is asked for alone
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """The leases of this process, and what lists and ends their machines."""
+
+    def __init__(
+        self, service: VastService, terms: VastTerms, *, clock: Callable[[], float]
+    ) -> None:
+        self.leases: dict[LeaseId, Held] = {}
+        self.ended: dict[str, LeaseId] = {}  # by label: none of them may be seen again
+        self.listing = Listing(service, self._observe, list_s=terms.limits.list_s)
+        self.releaser = Releaser(service, self.listing, terms.limits)
+        self._service, self._terms, self._clock = service, terms, clock
+        self._held_any = asyncio.Event()
+
+    def hold(self, held: Held) -> None:
+        """Watch one more lease."""
+        self.leases[held.lease.id] = held
+        self._held_any.set()
+
+    def drop(self, held: Held) -> None:
+        """It has ended, confirmed."""
+        self.leases.pop(held.lease.id, None)
+        self.ended[held.label] = held.lease.id
+
+    @property
+    def suspects(self) -> list[Held]:
+        """Leases whose machine the last listing lacked, though nobody has ended it."""
+        return [
+            held
+            for held in self.leases.values()
+            if held.absent and held.verdict is None and not held.is_ending
+        ]
+
+    async def poll(self) -> None:
+        """List at every tick while there are leases. Never returns."""
+        while True:
+            await self._held_any.wait()
+            try:
+                await self._tick()
+            except NightkilnError as error:
+                _log.warning("the machines could not be listed: %s", error)
+                await asyncio.sleep(self._terms.poll_s)
+            if not self.leases:
+                self._held_any.clear()
+
+    async def _tick(self) -> None:
+        due_s = self.listing.begun_s + self._terms.poll_s
+        await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
+        await self.listing.after(due_s)
+        for held in self.suspects:
+            if held.absent >= ABSENT_MAX:
+                await self._ask_for(held)
+
+    async def _ask_for(self, held: Held) -> None:
+        assert held.contract is not None
+        if not await self._service.exists(held.contract):
+            held.lose("the service does not know the machine any more", Loss.LOST)
+        else:
+            _log.warning("%s exists, but is not listed; nothing more is rented", held.label)
+
+    def _observe(self, snapshot: Snapshot) -> None:
+        """Hold a snapshot against everything we know."""
+        for held in self.leases.values():
+            self.see(held, snapshot)
+        back = {row.contract for row in snapshot.rows.values() if row.label in self.ended}
+        if back:
+            _log.warning("%d machines are listed again after their end", len(back))
+            self.releaser.doom(back)
+
+    def see(self, held: Held, snapshot: Snapshot) -> None:
+        """Hold a snapshot against one lease."""
+        rows = snapshot.labelled(held.label)
+        if held.contract is None and rows:
+            held.find(rows[0].contract, self._clock())
+        extras = {row.contract for row in rows if row.contract != held.contract}
+        if extras:  # at most one machine per label: the others cost money for nothing
+            held.extras |= extras
+            self.releaser.doom(extras)
+        if held.contract is None:
+            return
+        if held.is_ending:
+            if held.contract in snapshot.rows:
+                self.releaser.doom([held.contract])
+            return
+        row = snapshot.rows.get(held.contract)
+        if row is not None:
+            self._seen(held, row)
+        elif held.row is not None or self._clock() - held.asked_s >= self._terms.limits.appear_s:
+            held.absent += 1
+
+    def _seen(self, held: Held, row: Row) -> None:
+        now_s = self._clock()
+        held.absent, held.row = 0, row
+        if row.is_running and held.running_s is None:
+            held.running_s = now_s
+        found = ailment(row, self._terms.limits, has_run=held.running_s is not None)
+        if found is None:
+            held.ailing = None
+            return
+        if held.ailing is None or held.ailing[0] != found:
+            held.ailing = (found, now_s)
+        if now_s - held.ailing[1] >= found.patience_s:
+            held.lose(found.why, found.loss)
+            # Never awaited: stopped, it costs storage, and may come back when nobody expects it.
+            self.releaser.doom([row.contract])
