@@ -14,6 +14,7 @@ from nightkiln.testing.market.dice import throw
 from nightkiln.testing.vast_market.replies import Reply
 
 TIMES_MAX = 1_000_000
+SEE = "see 'nightkiln market --list-faults'"
 _SPEC = re.compile(r"([a-z_0-9]+?)(?:@(\d{1,6})(?:x(\d{1,6}))?|%(\d{1,3}(?:\.\d+)?))?")
 
 
@@ -134,7 +135,9 @@ def _script(spec: str) -> _Script:
     read = _SPEC.fullmatch(spec)
     fault = FAULTS.get(read[1]) if read is not None else None
     if read is None or fault is None:
-        raise BadInput([Problem("faults", f"no fault {spec!r}", "nightkiln market --help")])
+        raise BadInput(
+            [Problem("faults", f"no fault {spec!r}", "see 'nightkiln market --list-faults'")]
+        )
     first = int(read[2]) if read[2] else 1
     times = int(read[3]) if read[3] else 1 if read[2] else fault.times
     share = float(read[4]) / 100 if read[4] else None

@@ -17,6 +17,7 @@ from nightkiln.testing.vast_market.calls import BODY_BYTES_MAX, Request
 from nightkiln.testing.vast_market.exchange import Exchange
 from nightkiln.testing.vast_market.faults import FaultPlan
 from nightkiln.testing.vast_market.front import Front, Heard
+from nightkiln.testing.vast_market.invariants import Truth
 from nightkiln.testing.vast_market.keys import Keys
 from nightkiln.testing.vast_market.rentals import Rentals
 from nightkiln.testing.vast_market.rules import Rules
@@ -166,10 +167,16 @@ class VastMarket:
         self.exchange.tick()
         return machines(self.exchange)
 
-    def secrets(self) -> list[str]:
-        """Every key that opens something."""
+    def truth(self) -> Truth:
+        """Everything that a night is judged by, at this moment."""
         assert self._keys is not None, "enter the market first"
-        return list(self._keys.secrets())
+        return Truth(
+            ledger=self.ledger(),
+            machines=self.machines(),
+            requests=self.requests,
+            secrets=tuple(self._keys.secrets()),
+            limits_scale=self.rules.limits_scale,
+        )
 
     def skip(self, story_s: float) -> None:
         """Let so much of the story happen now."""
