@@ -8,7 +8,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from aiohttp import web
 from nightkiln.machine.scripts import provision_program, start_script
 from nightkiln.testing.market import AttemptTruth, Ending
 from nightkiln.testing.vast_machine import leash
+from nightkiln.testing.vast_machine.troubles import driver_name
 from nightkiln.testing.vast_market.body import Box
 from nightkiln.testing.vast_market.ssh_body import SshBodies, SshBody
 from nightkiln.testing.waiting import until
@@ -69,9 +70,11 @@ def box(*trouble: str, api_url: str = "http://127.0.0.1:9", **changes: Any) -> B
 
 
 @asynccontextmanager
-async def machine(folder: Path, made_for: Box) -> AsyncIterator[tuple[SshBody, int]]:
+async def machine(
+    folder: Path, made_for: Box, **how: Sequence[str]
+) -> AsyncIterator[tuple[SshBody, int]]:
     """One that is up, and its port; nothing of it is left afterwards."""
-    bodies = SshBodies(folder)
+    bodies = SshBodies(folder, **how)
     async with bodies:
         body = bodies(made_for)
         assert isinstance(body, SshBody)
@@ -119,6 +122,45 @@ async def test_its_comfyui_is_reached_through_a_forward_and_not_otherwise(tmp_pa
             await connection.open_connection("127.0.0.1", port)
 
     assert "NVIDIA GeForce RTX 4090" in device["name"]
+
+
+async def test_another_comfyui_may_stand_behind_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nightkiln.testing.comfyui", "--port", "{port}"]
+    async with (
+        machine(tmp_path, box(), comfy=[*command, "--gpu-name", "a real one"]) as (_, port),
+        entered(port) as connection,
+        comfyui(connection) as client,
+    ):
+        assert "a real one" in (await client.get("/system_stats")).text
+
+
+async def test_the_stand_in_takes_more_options(tmp_path: Path) -> None:
+    async with (
+        machine(tmp_path, box(), options=["--fault", "oom"]) as (_, port),
+        entered(port) as connection,
+        comfyui(connection) as client,
+    ):
+        prompt = (await client.post("/prompt", json={"prompt": GRAPH})).json()["prompt_id"]
+
+        async def is_over() -> bool:
+            return prompt in (await client.get(f"/history/{prompt}")).json()
+
+        await until(is_over)
+        assert "OutOfMemory" in (await client.get(f"/history/{prompt}")).text
+
+
+@pytest.mark.parametrize(
+    ("offered", "driver"),
+    [
+        ("RTX 4090", "NVIDIA GeForce RTX 4090"),
+        ("RTX 6000Ada", "NVIDIA RTX 6000Ada"),
+        ("RTX A5000", "NVIDIA RTX A5000"),
+        ("L40S", "NVIDIA L40S"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
+    ],
+)
+def test_the_driver_has_other_names_than_the_market(offered: str, driver: str) -> None:
+    assert driver_name(offered) == driver
 
 
 @pytest.mark.parametrize(

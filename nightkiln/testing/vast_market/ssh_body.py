@@ -40,11 +40,14 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class SshBodies:
     """Makes machines in ``folder``; at its end, however it comes, none of their processes is left.
 
-    ``comfy`` is the command of a real ComfyUI, with ``{port}`` where its port belongs.
+    ``comfy`` is the command of a real ComfyUI, with ``{port}`` where its port belongs; else
+    ``options`` go to the stand-in, beside those that follow from what was rented.
     """
 
-    def __init__(self, folder: Path, *, comfy: Sequence[str] | None = None) -> None:
-        self._folder, self._comfy = folder.resolve(), comfy
+    def __init__(
+        self, folder: Path, *, comfy: Sequence[str] | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self._folder, self._comfy, self._options = folder.resolve(), comfy, options
         self.mark = f"{os.getpid()}-{secrets.token_hex(8)}/"
         self._leash: subprocess.Popen[bytes] | None = None
         self._made: list[SshBody] = []
@@ -56,6 +59,7 @@ class SshBodies:
             folder=self._folder / str(box.contract),
             mark=f"{self.mark}{box.contract}/",
             comfy=self._comfy,
+            options=self._options,
         )
         self._made.append(body)
         return body
@@ -87,12 +91,18 @@ class SshBody:
     """One machine; see ``Body``."""
 
     def __init__(
-        self, box: Box, *, folder: Path, mark: str, comfy: Sequence[str] | None = None
+        self,
+        box: Box,
+        *,
+        folder: Path,
+        mark: str,
+        comfy: Sequence[str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.box, self.folder, self._mark = box, folder, mark
         self.home, self._bin, self._run = folder / "home", folder / "bin", folder / "run"
         self._comfy_port = _free_port() if comfy is not None else None
-        self._comfy = comfy
+        self._comfy, self._options = comfy, options
         self._port = 0
         self._children: list[asyncio.subprocess.Process] = []
         self._hole = BlackHole()
@@ -250,7 +260,7 @@ class SshBody:
         command += ["--gpu-name", troubles.driver_name(self.box.gpu)]
         for fault in troubles.comfy_faults(self.box.trouble):
             command += ["--fault", fault]
-        return command
+        return [*command, *self._options]
 
 
 def _write_script(path: Path, script: str) -> None:
