@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipapp
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,8 +16,15 @@ def start_script() -> str:
 
 
 def provision_program() -> bytes:
-    """The Python program that fetches models and custom nodes, on the machine itself."""
-    return _folder().joinpath("provision.py").read_bytes()
+    """The program that fetches models and custom nodes, to be sent as ``provision.py``.
+
+    A zip with its modules: Python runs it by any name, and there is one file to send.
+    """
+    program = io.BytesIO()
+    zipapp.create_archive(
+        _folder(), program, main="provision.main:main", filter=lambda path: path.suffix == ".py"
+    )
+    return program.getvalue()
 
 
 def _folder() -> Path:

@@ -97,6 +97,7 @@ def test_a_fault_strikes_when_it_was_told_to() -> None:
     [
         ("error@2", "ValueError", "on purpose"),
         ("oom@2", "torch.OutOfMemoryError", "out of memory on your GPU"),
+        ("cuda@2", "RuntimeError", "CUDA error"),
         ("disk-full@2", "OSError", "No space left on device"),
     ],
 )

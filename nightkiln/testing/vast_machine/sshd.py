@@ -2,7 +2,8 @@
 
 What it does is what OpenSSH does for nightkiln: it lets in whom ``~/.ssh/authorized_keys`` names,
 runs commands and ``sftp`` as root in its home, and forwards ComfyUI's port. A process of its own,
-so that it can be frozen, and so that its work is not measured as the controller's.
+so that it can be frozen, and so that its work is not measured as the controller's. The machine's
+line is in it too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import asyncssh
+
+from nightkiln.testing.vast_machine.meter import Meter
+from nightkiln.testing.vast_machine.network import open_line
 
 HOST = "127.0.0.1"
 USER = "root"
@@ -33,6 +37,7 @@ class Machine:
     home: Path
     comfy_output: Path  # what ComfyUI prints; the stand-in says there where it listens
     comfy_port: int | None  # where it listens, if that is fixed
+    meter: Meter
 
     def is_authorized(self, key: asyncssh.SSHKey) -> bool:
         try:
@@ -58,9 +63,14 @@ class Door(asyncssh.SSHServer):
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._connection: asyncssh.SSHServerConnection | None = None
+        self._closed: Callable[[], None] = lambda: None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
+        self._closed = self._machine.meter.opened(conn.get_extra_info("socket"))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - it was counted
+        self._closed()
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - nobody comes in without a key
         return True
@@ -146,7 +156,11 @@ def host_key(path: Path) -> asyncssh.SSHKey:
     return asyncssh.read_private_key(path)
 
 
-async def _serve(machine: Machine, *, port: int, key: asyncssh.SSHKey) -> None:
+async def _serve(machine: Machine, *, port: int, key: asyncssh.SSHKey, mbps: float) -> None:
+    line = await open_line(mbps, machine.meter)
+    proxy = f"http://{HOST}:{line.sockets[0].getsockname()[1]}"
+    os.environ |= {"http_proxy": proxy, "https_proxy": proxy}  # for whatever is run over SSH
+    telling = asyncio.create_task(machine.meter.keep_telling())
     async with asyncssh.listen(
         HOST,
         port,
@@ -160,8 +174,9 @@ async def _serve(machine: Machine, *, port: int, key: asyncssh.SSHKey) -> None:
         x11_forwarding=False,
         reuse_address=True,
     ) as server:
-        print(f"listening on {server.get_port()}", flush=True)  # noqa: T201 - for its starter
-        await server.wait_closed()
+        # For its starter: where it listens, and the way out of the machine.
+        print(f"listening on {server.get_port()} {proxy}", flush=True)  # noqa: T201
+        await telling
 
 
 def main() -> None:
@@ -171,10 +186,15 @@ def main() -> None:
     parser.add_argument("--host-key", type=Path, required=True)
     parser.add_argument("--comfy-output", type=Path, required=True)
     parser.add_argument("--comfy-port", type=int)
+    parser.add_argument("--traffic", type=Path, required=True)
+    parser.add_argument("--mbps", type=float, required=True)
     options = parser.parse_args()
-    machine = Machine(Path(os.environ["HOME"]), options.comfy_output, options.comfy_port)
+    machine = Machine(
+        Path(os.environ["HOME"]), options.comfy_output, options.comfy_port, Meter(options.traffic)
+    )
     os.chdir(machine.home)
-    asyncio.run(_serve(machine, port=options.port, key=host_key(options.host_key)))
+    key = host_key(options.host_key)
+    asyncio.run(_serve(machine, port=options.port, key=key, mbps=options.mbps))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MEBIBYTES_IN_USE = 4  # what an idle card shows
 KIBIBYTES_PER_GB = 1024**2
 DRIVER = "570.124.06"
 

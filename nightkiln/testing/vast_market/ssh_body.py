@@ -27,26 +27,27 @@ from types import TracebackType
 from typing import Self
 
 from nightkiln.testing.comfyui.definitions import CHECKPOINTS
-from nightkiln.testing.vast_machine import leash, tools
+from nightkiln.testing.vast_machine import leash, meter, tools, troubles
 from nightkiln.testing.vast_machine.black_hole import BlackHole
-from nightkiln.testing.vast_machine.troubles import Inside, inside
-from nightkiln.testing.vast_market.body import Body, Box
+from nightkiln.testing.vast_market.body import Body, Box, Traffic
 
 START_S_MAX = 60.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PORT_WORD = "{port}"  # stands in the command of a ComfyUI for the port it shall listen on
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PIP = ".venv/bin/python"  # of ComfyUI's own environment, relative to its folder
 
 
 class SshBodies:
     """Makes machines in ``folder``; at its end, however it comes, none of their processes is left.
 
-    ``comfy`` is the command of a real ComfyUI, with ``{port}`` where its port belongs.
+    ``comfy`` is the command of a real ComfyUI, with ``{port}`` where its port belongs; else
+    ``options`` go to the stand-in, beside those that follow from what was rented.
     """
 
-    def __init__(self, folder: Path, *, comfy: Sequence[str] | None = None) -> None:
-        self._folder, self._comfy = folder.resolve(), comfy
+    def __init__(
+        self, folder: Path, *, comfy: Sequence[str] | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self._folder, self._comfy, self._options = folder.resolve(), comfy, options
         self.mark = f"{os.getpid()}-{secrets.token_hex(8)}/"
         self._leash: subprocess.Popen[bytes] | None = None
         self._made: list[SshBody] = []
@@ -58,6 +59,7 @@ class SshBodies:
             folder=self._folder / str(box.contract),
             mark=f"{self.mark}{box.contract}/",
             comfy=self._comfy,
+            options=self._options,
         )
         self._made.append(body)
         return body
@@ -89,15 +91,23 @@ class SshBody:
     """One machine; see ``Body``."""
 
     def __init__(
-        self, box: Box, *, folder: Path, mark: str, comfy: Sequence[str] | None = None
+        self,
+        box: Box,
+        *,
+        folder: Path,
+        mark: str,
+        comfy: Sequence[str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.box, self.folder, self._mark = box, folder, mark
         self.home, self._bin, self._run = folder / "home", folder / "bin", folder / "run"
         self._comfy_port = _free_port() if comfy is not None else None
-        self._comfy = comfy
+        self._comfy, self._options = comfy, options
         self._port = 0
         self._children: list[asyncio.subprocess.Process] = []
         self._hole = BlackHole()
+        self._traffic = folder / "traffic"
+        self._discarded: Traffic | None = None
 
     @property
     def host_key(self) -> Path:
@@ -106,22 +116,16 @@ class SshBody:
 
     async def start(self) -> int:
         await asyncio.to_thread(self._furnish)
+        self._port, line = await self._listen()
         onstart = self.folder / "onstart.sh"
         onstart.write_text(self.box.onstart)
-        with (self.folder / "onstart.log").open("ab") as log:
-            child = await asyncio.create_subprocess_exec(
-                "/bin/sh",
-                str(onstart),
-                cwd=self.home,
-                env=self._container(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._children.append(child)
-        self._port = await self._listen()
-        if "black_hole_port" in self.box.trouble:
+        await self._spawn(
+            "/bin/sh",
+            str(onstart),
+            env=self._container() | {"http_proxy": line, "https_proxy": line},
+            log="onstart.log",
+        )
+        if troubles.BLACK_HOLE_PORT in self.box.trouble:
             return self._hole.open()
         return self._port
 
@@ -133,7 +137,7 @@ class SshBody:
 
     async def reboot(self) -> int:
         await self.stop()
-        if "moves" in self.box.trouble:
+        if troubles.PORT_CHANGE in self.box.trouble:
             self._port = 0
         return await self.start()
 
@@ -146,36 +150,58 @@ class SshBody:
 
     async def discard(self) -> None:
         await self.stop()
+        self._discarded = self.traffic()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
-    async def _listen(self) -> int:
-        """Start the SSH server; where it listens.
+    def traffic(self) -> Traffic:
+        if self._discarded is not None:
+            return self._discarded
+        return Traffic(*meter.read(self._traffic))
+
+    async def _listen(self) -> tuple[int, str]:
+        """Start the SSH server; where it listens, and the address of the machine's line.
 
         Raises:
             RuntimeError: it does not come up.
         """
-        command = ["-m", "nightkiln.testing.vast_machine.sshd", "--port", str(self._port)]
-        command += ["--host-key", str(self.host_key)]
-        command += ["--comfy-output", str(self._run / "comfy.out")]
+        options: dict[str, object] = {
+            "--port": self._port,
+            "--host-key": self.host_key,
+            "--comfy-output": self._run / "comfy.out",
+            "--traffic": self._traffic,
+            "--mbps": self.box.mbps,
+        }
         if self._comfy_port is not None:
-            command += ["--comfy-port", str(self._comfy_port)]
-        with (self.folder / "sshd.log").open("ab") as log:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *command,
-                env=self._login(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._children.append(child)
-        assert child.stdout is not None
+            options["--comfy-port"] = self._comfy_port
+        words = [str(word) for option in options.items() for word in option]
+        module = ("-m", "nightkiln.testing.vast_machine.sshd")
+        child = await self._spawn(
+            sys.executable, *module, *words, env=self._login(), log="sshd.log", tells=True
+        )
+        assert child.stdout is not None, "it tells"
         async with asyncio.timeout(START_S_MAX):
             line = (await child.stdout.readline()).decode()
         if not line.startswith("listening on "):
             raise RuntimeError(f"the machine's SSH server did not start: {self.folder}/sshd.log")
-        return int(line.removeprefix("listening on "))
+        port, proxy = line.removeprefix("listening on ").split()
+        return int(port), proxy
+
+    async def _spawn(
+        self, *command: str, env: Mapping[str, str], log: str, tells: bool = False
+    ) -> asyncio.subprocess.Process:
+        """A process in a session of its own; what it has to say goes to ``log``, or comes here."""
+        with (self.folder / log).open("ab") as lines:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=self.home,
+                env=env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if tells else lines,
+                stderr=lines,
+                start_new_session=True,
+            )
+        self._children.append(child)
+        return child
 
     def _login(self) -> dict[str, str]:
         """What a command over SSH finds: not the container's variables, as with OpenSSH."""
@@ -196,53 +222,54 @@ class SshBody:
         shutil.rmtree(self._run, ignore_errors=True)
         for folder in (self._bin, self._run):
             folder.mkdir(parents=True, exist_ok=True)
-        truth = self._inside()
+        comfy = self.home / "ComfyUI"
         if not self.home.exists():
-            _comfy_folder(self.home / "ComfyUI", can_write_models=truth.can_write_models)
-        for name, script in self._scripts(truth).items():
-            path = self._bin / name
-            path.write_text(script)
-            path.chmod(0o755)
-        pip = self.home / "ComfyUI" / _PIP
-        pip.parent.mkdir(parents=True, exist_ok=True)
-        pip.write_text(tools.comfy_python(self._run))
-        pip.chmod(0o755)
+            is_broken = troubles.PROVISION_FAILS in self.box.trouble
+            _furnish_comfy(comfy, can_write_models=not is_broken)
+        for name, script in self._scripts().items():
+            _write_script(self._bin / name, script)
+        _write_script(comfy / ".venv" / "bin" / "python", tools.comfy_python(self._run))
 
-    def _inside(self) -> Inside:
+    def _scripts(self) -> Mapping[str, str]:
         box = self.box
-        card = tools.Card(box.gpu, box.gpu_mb, box.gpu_free_mb, box.cuda, is_busy=False)
-        return inside(
-            box.trouble,
-            card,
-            disk_gb=box.disk_gb,
-            app_s=box.app_s,
-            seconds_per_job=box.seconds_per_job,
+        is_up = troubles.COMFY_NEVER_UP not in box.trouble
+        card = tools.Card(
+            gpu=troubles.driver_name(box.gpu),
+            total_mb=box.gpu_mb,
+            free_mb=box.gpu_free_mb,
+            cuda=box.cuda,
+            is_busy=troubles.BUSY_CARD in box.trouble,
         )
-
-    def _scripts(self, truth: Inside) -> Mapping[str, str]:
         return {
-            "nvidia-smi": tools.nvidia_smi(truth.card),
-            "df": tools.df(truth.disk_gb, self.home),
+            "nvidia-smi": tools.nvidia_smi(card),
+            "df": tools.df(box.disk_gb, self.home),
             "supervisorctl": tools.supervisorctl(self._run),
             "entrypoint.sh": tools.entrypoint(
-                self._comfy_command(truth),
-                app_s=truth.app_s,
+                self._comfy_command(),
+                app_s=box.app_s if is_up else troubles.NEVER_S,
                 run=self._run,
                 lists_models=self._comfy is None,
             ),
         }
 
-    def _comfy_command(self, truth: Inside) -> list[str]:
+    def _comfy_command(self) -> list[str]:
         if self._comfy is not None:
             return [word.replace(PORT_WORD, str(self._comfy_port)) for word in self._comfy]
         command = [sys.executable, "-m", "nightkiln.testing.comfyui", "--port", "0"]
-        command += ["--render-s", f"{truth.seconds_per_job:.4f}", "--gpu-name", truth.card.gpu]
-        for fault in truth.comfy_faults:
+        command += ["--render-s", f"{self.box.seconds_per_job:.4f}"]
+        command += ["--gpu-name", troubles.driver_name(self.box.gpu)]
+        for fault in troubles.comfy_faults(self.box.trouble):
             command += ["--fault", fault]
-        return command
+        return [*command, *self._options]
 
 
-def _comfy_folder(folder: Path, *, can_write_models: bool) -> None:
+def _write_script(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script)
+    path.chmod(0o755)
+
+
+def _furnish_comfy(folder: Path, *, can_write_models: bool) -> None:
     """ComfyUI's folder as the image has it, with its models as empty files."""
     (folder / "custom_nodes").mkdir(parents=True)
     if not can_write_models:
