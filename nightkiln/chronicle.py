@@ -33,6 +33,7 @@ from nightkiln.core.events import (
 from nightkiln.core.model import AttemptId, Fault, Host, JobId, LeaseId, Loss, Offer, Usd
 from nightkiln.core.story import Cut, Opening, Step
 
+ADOPTED = "adopted"  # from an earlier run, not rented anew
 ASKED_KEPT_MAX = 10  # jobs whose id begins with what was asked for: more are never told
 
 
@@ -41,7 +42,9 @@ class Entry:
     """Something that happened, at a time on the clock of ``Tick``."""
 
     at_s: float
-    what: str  # rented | up | extended | lost | blamed | released | gone | given up; a run's: stop
+    what: (
+        str  # rented | adopted | up | extended | lost | blamed | released | gone | given up | stop
+    )
     why: str = ""
 
 
@@ -242,10 +245,13 @@ class Chronicle:
 
     def _lease_command(self, command: Rent | Extend | Release | Blame) -> None:
         if isinstance(command, Rent):
-            lease = LeaseTale(command.lease_id, command.offer, self.now_s)
+            since_s = command.since_s if command.since_s is not None else self.now_s
+            lease = LeaseTale(command.lease_id, command.offer, since_s)
             self.leases[command.lease_id] = lease
             self._last_on[command.offer.host_key] = lease.id
-            lease.entries.append(Entry(self.now_s, "rented", command.reason))
+            what = "rented" if command.since_s is None else ADOPTED
+            why = command.reason.removeprefix(f"{ADOPTED}: ")
+            lease.entries.append(Entry(self.now_s, what, why))
             return
         if isinstance(command, Blame):
             host = (command.provider, command.machine)

@@ -255,5 +255,5 @@ def _tales(store: Store, batch: str) -> dict[LeaseId, LeaseTale]:
 
 def _reason(tale: LeaseTale) -> str:
     """Why a lease was rented; its price, which comes first, is left out."""
-    said = next(entry.why for entry in tale.entries if entry.what == "rented")
+    said = next(entry.why for entry in tale.entries if entry.what in {"rented", "adopted"})
     return said.partition("; ")[2] or said

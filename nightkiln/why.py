@@ -149,7 +149,7 @@ class Teller:
 def _lease_words(lease: LeaseTale, entry: Entry) -> str:
     match entry.what:
         case "up":
-            return f"up after {entry.at_s - lease.asked_s:.0f} s"
+            return f"up after {entry.at_s - lease.entries[0].at_s:.0f} s"
         case "gone":
             return _gone_words(lease)
         case "given up":

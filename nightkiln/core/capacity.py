@@ -10,6 +10,7 @@ from nightkiln.core.state import Held, Phase
 from nightkiln.core.terms import Rules
 
 GAP_SHARE_MAX = 0.8  # losses never eat more of a lease's time in the plan than this
+WARM_START_S = 60.0  # to connect to a machine that was up before
 OVERDUE_SHARE = 0.3  # of the time it has taken: what a start that is over its mean still takes
 TINY = 1e-12
 
@@ -57,7 +58,8 @@ def reach_of_lease(held: Held, outlook: Outlook, plan: Plan) -> Reach:
         return _reach(outlook, plan.left_s, plan.gap_s)
     if held.phase is Phase.ASKED and not held.is_bad:
         spent_s = plan.now_s - held.asked_s
-        to_go_s = max(outlook.startup_s - spent_s, OVERDUE_SHARE * spent_s)
+        startup_s = min(WARM_START_S, outlook.startup_s) if held.is_adopted else outlook.startup_s
+        to_go_s = max(startup_s - spent_s, OVERDUE_SHARE * spent_s)
         limit_s = max(held.offer.startup_s - spent_s, 0.0)
         start = Start(to_go_s, limit_s, fails_by_now(outlook, spent_s))
         up = _reach(outlook, plan.left_s - to_go_s, plan.gap_s)

@@ -18,6 +18,7 @@ class ProviderFacts:
 
     name: str
     bills: bool
+    can_list: bool = False  # asked at the start what an earlier run has left there
 
 
 # What happened.
@@ -56,6 +57,7 @@ class ProviderFailed:
 
     provider: str
     error: str
+    is_listing: bool = False  # it was asked what is billed, else what it offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,22 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A lease that an earlier run of this batch has left, as it was written down."""
+
+    lease_id: LeaseId
+    offer: Offer
+    asked_s: float  # when it was rented; mostly before this run began
+    expires_s: float  # then it ends by itself
+
+
+@dataclass(frozen=True, slots=True)
 class Owned:
-    """Answer to ``ListOwned``: leases of this batch that the provider still bills."""
+    """Answer to ``ListOwned``: leases that the provider still bills, of whatever batch."""
 
     provider: str
     lease_ids: tuple[LeaseId, ...]
+    known: tuple[Known, ...] = ()  # those of them that could be gone on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +182,7 @@ class Rent:
     lease_id: LeaseId
     expires_at_s: float  # then it ends by itself, whatever became of us
     reason: str
+    since_s: float | None = None  # an earlier run rented it then: it is only connected to
 
 
 @dataclass(frozen=True, slots=True)

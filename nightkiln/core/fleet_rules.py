@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from math import ceil
 
-from nightkiln.core.events import AskOffers, Command, Extend
+from nightkiln.core.events import AskOffers, Command, Extend, ListOwned
 from nightkiln.core.model import JobId, Offer
 from nightkiln.core.pricing import Price, running_usd_per_job
 from nightkiln.core.renting import (
@@ -35,6 +35,8 @@ SURE_PLACE_AFTER = 2  # machines on which a job failed: the next try is on the f
 def plan(state: State) -> Iterator[Command]:
     """Rent what is missing; let go what is not needed."""
     state.planned_at_s, state.is_fleet_dirty = state.now_s, False
+    for shop in state.market.to_list(state.now_s, state.terms.rules.offers_every_s):
+        yield ListOwned(shop.facts.name)
     yield from _rent_free(state)
     yield from _extend(state)
     view = View(state)

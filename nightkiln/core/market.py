@@ -61,6 +61,14 @@ class Shop:
     asked_s: float = -inf
     heard_s: float = -inf
     is_asking: bool = False
+    list_asked_s: float = -inf
+    is_listing: bool = False
+    is_listed: bool = False  # we know what is ours there
+
+    @property
+    def awaits_listing(self) -> bool:
+        """Whether nothing may be rented there yet: an earlier run may have left machines."""
+        return self.facts.bills and self.facts.can_list and not self.is_listed
 
 
 @dataclass(slots=True)
@@ -81,10 +89,16 @@ class Market:
         return not any(shop.facts.bills for shop in self.shops.values())
 
     def has_answered(self, now_s: float) -> bool:
-        """Whether everybody who can be asked has said something."""
+        """Whether everybody who can be asked has said something that can be rented from."""
         return all(
-            shop.heard_s > -inf or shop.breaker.is_open(now_s) for shop in self.shops.values()
+            (shop.heard_s > -inf and not shop.awaits_listing) or shop.breaker.is_open(now_s)
+            for shop in self.shops.values()
         )
+
+    @property
+    def is_listing(self) -> bool:
+        """Whether somebody is about to say what is ours."""
+        return any(shop.is_listing for shop in self.shops.values())
 
     def is_fresh(self, now_s: float) -> bool:
         """Whether the last answers are recent enough to choose from."""
@@ -100,9 +114,19 @@ class Market:
             if is_sane(offer, shop.facts):
                 shop.offers.setdefault(offer.host_key, []).append(offer)
 
-    def failed(self, provider: str, error: str, now_s: float) -> None:
+    def listed(self, provider: str) -> bool:
+        """A provider has said what is ours; whether that was waited for."""
+        shop = self.shops[provider]
+        was_awaited, shop.is_listing, shop.is_listed = shop.awaits_listing, False, True
+        return was_awaited
+
+    def failed(self, provider: str, error: str, now_s: float, *, is_listing: bool) -> None:
         """A provider did not answer."""
-        self.shops[provider].is_asking = False
+        shop = self.shops[provider]
+        if is_listing:
+            shop.is_listing = False
+        else:
+            shop.is_asking = False
         self.refused(provider, error, now_s)
 
     def refused(self, provider: str, error: str, now_s: float) -> None:
@@ -136,6 +160,8 @@ class Market:
         for shop in self.shops.values():
             if now_s - shop.heard_s > OFFERS_S_MAX or shop.breaker.is_open(now_s):
                 continue
+            if shop.awaits_listing:
+                continue
             for host, offers in shop.offers.items():
                 if self.is_allowed(host, now_s):
                     yield from offers
@@ -158,6 +184,14 @@ class Market:
         for shop in self.shops.values():
             for offers in shop.offers.values():
                 yield from offers
+
+    def to_list(self, now_s: float, every_s: float) -> Iterator[Shop]:
+        """Providers to be asked (again) what is ours there, marked as being asked."""
+        for shop in self.shops.values():
+            is_due = shop.awaits_listing and now_s - shop.list_asked_s >= every_s
+            if is_due and not shop.is_listing and not shop.breaker.is_open(now_s):
+                shop.is_listing, shop.list_asked_s = True, now_s
+                yield shop
 
     def due(self, now_s: float, every_s: float) -> Iterator[Shop]:
         """Providers that may be asked again."""

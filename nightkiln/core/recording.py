@@ -25,6 +25,7 @@ from nightkiln.core.events import (
     StopRequested,
     Tick,
 )
+from nightkiln.core.lease_ids import batch_of_run, in_full
 from nightkiln.core.model import Loss
 from nightkiln.core.state import Held, Phase, State
 
@@ -52,7 +53,7 @@ def record(state: State, event: Event) -> Iterator[Command]:
         case Released():
             yield from _released(state, event)
         case Owned():
-            yield from _owned(state, event)
+            _owned(state, event)
         case _:
             assert_never(event)
 
@@ -61,6 +62,8 @@ def _time(state: State, event: Started | Tick) -> Iterator[Command]:
     if isinstance(event, Started):
         state.start(event.now_s)
         state.market.open(event.providers)
+        for shop in state.market.to_list(event.now_s, 0.0):
+            yield ListOwned(shop.facts.name)
         return
     state.capacity = event.capacity if event.capacity is not None else state.capacity
     jump_s = event.now_s - state.now_s
@@ -82,8 +85,8 @@ def _note(state: State, event: Queued | Offered | ProviderFailed | StopRequested
         case Offered(provider, offers):
             state.market.heard(provider, offers, state.now_s)
             state.is_fleet_dirty = True
-        case ProviderFailed(provider, error):
-            state.market.failed(provider, error, state.now_s)
+        case ProviderFailed(provider, error, is_listing):
+            state.market.failed(provider, error, state.now_s, is_listing=is_listing)
             state.is_fleet_dirty = True
         case StopRequested(is_now, reason):
             state.stop_reason = state.stop_reason if state.is_stopping else reason
@@ -99,7 +102,8 @@ def _rented(state: State, event: Rented) -> Iterator[Command]:
     if held is None:
         yield from _send_back(state, event)
     elif held.phase is Phase.ASKED:
-        state.knowledge.started(held.offer, state.now_s - held.asked_s)
+        if not held.is_adopted:
+            state.knowledge.started(held.offer, state.now_s - held.asked_s)
         held.phase, held.ready_s, held.offer = Phase.READY, state.now_s, lease.offer
         held.last_end_s = state.now_s
         state.ledger.came_up(held.id, event.loading_s, now_s=state.now_s)
@@ -136,6 +140,8 @@ def _lost(state: State, event: Lost) -> Iterator[Command]:
 def _judge_loss(state: State, held: Held, event: Lost) -> Iterator[Command]:
     """What the loss of a lease says about its machine and its provider."""
     market, offer = state.market, held.offer
+    if held.is_adopted and held.phase is Phase.ASKED:
+        return  # what has become of it since its run died says nothing about its machine
     match event.loss:
         case Loss.GONE | Loss.MARKET:
             market.forget(offer)
@@ -186,14 +192,17 @@ def _released(state: State, event: Released) -> Iterator[Command]:
     state.is_fleet_dirty = True
 
 
-def _owned(state: State, event: Owned) -> Iterator[Command]:
-    for lease_id in event.lease_ids:
-        if lease_id not in state.leases and lease_id not in state.released:
-            state.released.add(lease_id)
-            yield Release(lease_id, "it is billed to us, and no run holds it")
+def _owned(state: State, event: Owned) -> None:
+    if state.market.listed(event.provider):
+        state.is_fleet_dirty = True
+    batch, known = batch_of_run(state.terms.run_label), {one.lease_id: one for one in event.known}
+    for listed in event.lease_ids:
+        lease_id = in_full(listed, batch)
+        if lease_id is not None and not state.knows(lease_id):
+            state.left_behind[lease_id] = known.get(lease_id)
 
 
 def _learn_life(state: State, held: Held, *, was_lost: bool) -> None:
     """For how long it could have been taken from us; while it starts, too."""
-    hours = max(0.0, state.now_s - held.asked_s) / 3600
+    hours = max(0.0, state.now_s - held.since_s) / 3600
     state.knowledge.held(held.offer, hours, was_lost=was_lost, until_s=state.now_s)

@@ -6,18 +6,18 @@ command from the state, so no rule is written twice and any order of events is s
     jobs     waiting -> running (twice, near the end) -> done | given up; or back to waiting
     leases   asked for -> ready -> draining -> releasing -> gone
 
-``job_rules`` says what is rendered where, ``fleet_rules`` which machines to have,
-``release_rules`` which to send away, ``stranded`` what becomes of jobs that nobody is left to
-try, ``end_rules`` when to stop. After an event only the leases
-that it touched are filled and looked at; the fleet as a whole is when leases or offers changed,
-and once a minute.
+``adopting`` says which machines of an earlier run to go on with, ``job_rules`` what is rendered
+where, ``fleet_rules`` which machines to have, ``release_rules`` which to send away, ``stranded``
+what becomes of jobs that nobody is left to try, ``end_rules`` when to stop. After an event only
+the leases that it touched are filled and looked at; the fleet as a whole is when leases or offers
+changed, and once a minute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nightkiln.core import end_rules, fleet_rules, job_rules, release_rules, stranded
+from nightkiln.core import adopting, end_rules, fleet_rules, job_rules, release_rules, stranded
 from nightkiln.core.budget import Ledger
 from nightkiln.core.events import Command, Event, Tick
 from nightkiln.core.learning import Knowledge, Scores
@@ -58,10 +58,13 @@ class Scheduler:
 
     @property
     def is_finished(self) -> bool:
-        """Nothing runs, nothing is rented, and nothing is left that this run would do."""
+        """Nothing runs, nothing is rented, and nothing is left that this run would do.
+
+        Whoever is about to say what earlier runs have left is waited for: it is to be given back.
+        """
         state = self.state
         is_over = state.is_stopping or (state.queue.is_exhausted and not state.queue.open)
-        return is_over and not state.trying and not state.leases
+        return is_over and not (state.trying or state.leases or state.market.is_listing)
 
     @property
     def stop_reason(self) -> str | None:
@@ -76,6 +79,7 @@ class Scheduler:
 
     def _decide(self, *, is_tick: bool) -> Iterator[Command]:
         state = self.state
+        yield from adopting.reconcile(state)
         yield from end_rules.stop_if_hopeless(state)
         yield from end_rules.cancel_if_stopping(state)
         if not state.is_stopping:

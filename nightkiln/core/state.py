@@ -8,7 +8,7 @@ from enum import Enum
 from math import inf
 
 from nightkiln.core.budget import Ledger
-from nightkiln.core.events import Capacity
+from nightkiln.core.events import Capacity, Known
 from nightkiln.core.learning import Knowledge, Outlook
 from nightkiln.core.market import FREE_OFFERS_EVERY_S, Market
 from nightkiln.core.model import AttemptId, Host, JobId, LeaseId, Offer
@@ -48,6 +48,17 @@ class Held:
     is_useless: bool = False  # the next job would fail there, too
     is_bad: bool = False  # to be released at once
     error: str = ""
+    rented_s: float | None = None  # by an earlier run of this batch; None: by this one
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether an earlier run has rented it."""
+        return self.rented_s is not None
+
+    @property
+    def since_s(self) -> float:
+        """Since when it is ours, or was asked for."""
+        return self.rented_s if self.rented_s is not None else self.asked_s
 
     @property
     def is_open(self) -> bool:
@@ -92,7 +103,9 @@ class State:
     alike: dict[str, set[Host]] = field(default_factory=dict)  # failures by kind, none succeeded
     starts_alike: dict[str, set[Host]] = field(default_factory=dict)  # the same, before any is up
     came_up: bool = False  # any machine that is not free
-    released: set[LeaseId] = field(default_factory=set)  # strangers' leases already sent back
+    released: set[LeaseId] = field(default_factory=set)  # not held here, and already sent back
+    left_behind: dict[LeaseId, Known | None] = field(default_factory=dict)  # by earlier runs
+    adopted: set[LeaseId] = field(default_factory=set)  # that were, whatever became of them
     now_s: float = 0.0
     started_s: float = 0.0
     deadline_s: float = inf
@@ -174,6 +187,10 @@ class State:
         return since_s >= (FREE_OFFERS_EVERY_S if is_free else self.terms.rules.plan_every_s)
 
     # Leases.
+
+    def knows(self, lease_id: LeaseId) -> bool:
+        """Whether it is held here, or on its way back."""
+        return lease_id in self.leases or lease_id in self.released
 
     def with_phase(self, *phases: Phase) -> Iterator[Held]:
         """Leases in any of the phases."""

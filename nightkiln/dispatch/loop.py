@@ -96,7 +96,7 @@ class Dispatcher:
 
     def _provider_facts(self) -> tuple[ProviderFacts, ...]:
         providers = self._shell.work.providers.values()
-        return tuple(ProviderFacts(provider.name, provider.bills) for provider in providers)
+        return tuple(ProviderFacts(each.name, each.bills, each.can_list) for each in providers)
 
     def _time_s(self) -> float:
         """The clock of the scheduler's events."""
@@ -206,12 +206,14 @@ class Dispatcher:
         try:
             owned = await self._shell.work.providers[name].owned()
         except ProviderError as error:
-            await self._provider_failed(name, error)
+            await self._provider_failed(name, error, is_listing=True)
         else:
             self._shell.events.put_nowait(Owned(name, tuple(owned)))
 
-    async def _provider_failed(self, name: str, error: ProviderError) -> None:
-        self._shell.events.put_nowait(ProviderFailed(name, str(error)))
+    async def _provider_failed(
+        self, name: str, error: ProviderError, *, is_listing: bool = False
+    ) -> None:
+        self._shell.events.put_nowait(ProviderFailed(name, str(error), is_listing))
         await self._shell.tell("provider_failed", {"provider": name, "error": str(error)})
 
 

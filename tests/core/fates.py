@@ -65,8 +65,7 @@ class Shops:
         if not is_fair and self.dice.random() < 0.15:
             return ProviderFailed(provider, "503")
         self.asked += 1
-        offers = self._stock(provider)
-        self.honest |= {(offer.provider, offer.ref, offer.kind) for offer in offers}
+        offers = self.stock(provider)
         if not is_fair:
             offers = [offer for offer in offers if self.dice.random() < 0.8]
             liar = replace(machine(f"liar-{self.asked}"), provider=provider)
@@ -75,11 +74,12 @@ class Shops:
             self.dice.shuffle(offers)
         return Offered(provider, tuple(offers))
 
-    def _stock(self, provider: str) -> list[Offer]:
+    def stock(self, provider: str) -> list[Offer]:
+        """What a provider really has; never the same machine twice."""
         if provider == LOCAL.name:
-            return [NEAR, FAR]
+            return self._honest([NEAR, FAR])
         if provider == FALLBACK.name:
-            return [function(f"slot-{number}") for number in range(3)]
+            return self._honest([function(f"slot-{number}") for number in range(3)])
         stock = []
         for _ in range(3):
             self.machines += 1
@@ -89,6 +89,10 @@ class Shops:
                 traffic = Decimal("0.01")
                 one = replace(one, usd_per_gb_in=traffic, mbps_in=600.0, loading_billed=0.2)
                 stock.append(one)
+        return self._honest(stock)
+
+    def _honest(self, stock: list[Offer]) -> list[Offer]:
+        self.honest |= {(offer.provider, offer.ref, offer.kind) for offer in stock}
         return stock
 
 

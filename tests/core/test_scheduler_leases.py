@@ -74,7 +74,7 @@ def test_after_a_sleep_of_the_computer_it_is_asked_what_is_still_billed() -> Non
     commands = run.tick(recording.JUMP_S + 1)
 
     assert [type(each).__name__ for each in commands[:1]] == ["ListOwned"]
-    stranger = LeaseId("of a dead run")
+    stranger = LeaseId("night-0-lease-007")
     released = run.on(Owned("cloud", (run.lease_on(CHEAP), stranger)))
     assert [each.lease_id for each in of(Release, released)] == [stranger]
     assert run.on(Owned("cloud", (stranger,))) == []

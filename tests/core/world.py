@@ -41,6 +41,7 @@ from nightkiln.core.model import AttemptId, Fault, Host, JobId, Lease, LeaseId, 
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
 from tests.core.fates import LOAD, Shops, Truth, fate
+from tests.core.left_behind import LeftBehind, listing
 from tests.core.promises import check_budget, check_scan, check_state
 from tests.core.table import CLOUD, FALLBACK, LOCAL, jobs
 
@@ -55,13 +56,14 @@ class World:
         self.run, self.terms, self.shops = Scheduler(terms), terms, Shops(self.dice)
         self.catalog = list(jobs(count))
         self.fetched: set[JobId] = set()
-        providers = (LOCAL,) if is_free else (LOCAL, CLOUD, FALLBACK)
+        providers = (LOCAL,) if is_free else (LOCAL, *map(listing, (CLOUD, FALLBACK)))
         self.pending: list[Event] = [Started(0.0, providers)]
         self.now_s, self.is_fair, self.steps = 0.0, False, 0
         self.done: set[JobId] = set()
         self.given_up: set[JobId] = set()
         self.leases: dict[LeaseId, Truth] = {}
-        self.strangers: set[LeaseId] = set()
+        self.left_behind = LeftBehind(self.dice, self.shops)
+        self.listed: set[str] = set()
         self.orders: Counter[LeaseId] = Counter()
         self.attempts: dict[AttemptId, Submit] = {}
         self.cancelled: set[AttemptId] = set()
@@ -116,6 +118,8 @@ class World:
         self._note(event)
         for command in self.run.handle(event):
             self.pending += self._carry_out(command)
+        if isinstance(event, Owned):
+            self.left_behind.check(event, seen=set(self.leases) | set(self.orders))
         self.steps += 1
         check_state(self)
         if self.steps % SCAN_EVERY == 0:
@@ -148,7 +152,8 @@ class World:
                 self.leases[lease_id].running.clear()
             case Released(lease_id):
                 self._note_released(lease_id)
-            case Owned(_, lease_ids):
+            case Owned(provider, lease_ids):
+                self.listed.add(provider)
                 for lease_id in set(lease_ids) & set(self.leases):  # a list from before its end
                     truth = self.leases[lease_id]
                     truth.is_zombie = truth.is_zombie or truth.is_told_released
@@ -221,12 +226,14 @@ class World:
         assert rent.lease_id not in self.leases, "a lease is asked for once"
         offer = rent.offer
         assert (offer.provider, offer.ref, offer.kind) in self.shops.honest, "nonsense was rented"
+        assert offer.is_free or offer.provider in self.listed, "rented before it was listed"
+        asked_s = self.left_behind.taken_over(rent) if rent.since_s is not None else self.now_s
         alive = [each for each in self.leases.values() if not each.is_told_released]
         assert len(alive) < self.terms.leases_max
         assert offer.host_key not in {each.offer.host_key for each in alive}
         assert self.terms.fallback.allows(is_serverless=offer.is_serverless)
         assert not self.run.state.is_stopping
-        self.leases[rent.lease_id] = Truth(offer, self.now_s, rent.expires_at_s)
+        self.leases[rent.lease_id] = Truth(offer, asked_s, rent.expires_at_s)
         if not offer.is_free:
             check_budget(self.run)
         up = Rented(Lease(rent.lease_id, offer))
@@ -238,9 +245,10 @@ class World:
 
     def _release(self, lease_id: LeaseId) -> list[Event]:
         self.orders[lease_id] += 1
-        if lease_id in self.strangers:
+        assert lease_id not in self.left_behind.others, "another batch's"
+        if lease_id in self.left_behind.ours and lease_id not in self.leases:
             assert self.orders[lease_id] == 1
-            return []
+            return [Released(lease_id)] if self.dice.random() < 0.5 else []
         truth = self.leases[lease_id]
         if truth.is_zombie:
             assert self.orders[lease_id] <= 2, "sent back more than once"
@@ -284,13 +292,9 @@ class World:
     # Providers.
 
     def _owned(self, provider: str) -> Event:
-        if self.dice.random() < 0.2:
-            return ProviderFailed(provider, "504")
-        stranger = LeaseId(f"of a dead run-{self.dice.randrange(3)}")
-        self.strangers.add(stranger)
         alive = [
             lease_id
             for lease_id, truth in self.leases.items()
             if truth.offer.provider == provider and not truth.is_told_released
         ]
-        return Owned(provider, (*alive, stranger))
+        return self.left_behind.listing(provider, alive, self.now_s, is_fair=self.is_fair)
