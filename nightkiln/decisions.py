@@ -9,7 +9,7 @@ from typing import Self
 
 from nightkiln import __version__
 from nightkiln.core.events import Blame
-from nightkiln.core.model import BatchId
+from nightkiln.core.model import BatchId, Trust
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening, Step
 from nightkiln.core.terms import Load
@@ -56,6 +56,7 @@ class Decisions:
         opens: Callable[[Opening], Opening],
         warn: Callable[[str], Awaitable[None]],
         load: Load,
+        trust: Trust = Trust.ANY,
     ) -> Self:
         """A scheduler for ``jobs`` jobs, with what earlier runs have learned.
 
@@ -71,7 +72,9 @@ class Decisions:
             await warn(f"damaged or from another nightkiln, not used: {', '.join(memory.left_out)}")
         now_s, clock_s = clock(), asyncio.get_running_loop().time()
         label = f"{batch.batch}-{batch.epoch}"
-        terms = goals.terms(label, leases_max, jobs=jobs, now_s=now_s, clock_s=clock_s, load=load)
+        terms = goals.terms(
+            label, leases_max, jobs=jobs, now_s=now_s, clock_s=clock_s, load=load, trust=trust
+        )
         opening = Opening(
             batch=batch.batch,
             epoch=batch.epoch,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nightkiln.core.errors import BadInput, Problem
-from nightkiln.core.model import Usd
+from nightkiln.core.model import Trust, Usd
 from nightkiln.core.outbid import DAY_S
 from nightkiln.core.terms import AtCap, Fallback, Late, Load, Terms
 from nightkiln.ports.provider import Provider
@@ -33,6 +33,7 @@ class Goals:
         now_s: float,
         clock_s: float,
         load: Load = NOTHING,
+        trust: Trust = Trust.ANY,
     ) -> Terms:
         """The same for a scheduler whose clock shows ``clock_s`` at ``now_s`` (epoch seconds)."""
         until_s = self.deadline_s
@@ -47,6 +48,7 @@ class Goals:
             at_cap=self.at_cap,
             load=load,
             midnight_s=clock_s - now_s % DAY_S,
+            trust=trust,
         )
 
     def check(self, providers: Iterable[Provider]) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from nightkiln import __version__
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, NightkilnError, most_telling
-from nightkiln.core.model import BatchId, LeaseEnd, Usd
+from nightkiln.core.model import BatchId, LeaseEnd, Trust, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
@@ -176,6 +176,7 @@ class Night:
             opens=self.opens,
             warn=self._warn,
             load=self.load,
+            trust=Trust(self.catalog.need.trust),
         )
 
     async def _warn(self, message: str) -> None:

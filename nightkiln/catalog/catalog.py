@@ -39,6 +39,7 @@ class ModelFile:
     url: str | None = None
     sha256: str | None = None
     gb: float | None = None  # to download; None: the catalog does not say
+    file: Path | None = None  # here, to be sent to each machine; there, or told when it was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Catalog:
     variants: int = 1
     need: Need = field(default_factory=Need)
     environment: Environment = field(default_factory=Environment)
+    is_private: bool = False  # which is also in ``need.trust``
     reuse: str = "store"  # store | never
     blank: str = "fault"  # fault | allow
     decode: str = "all"  # all | sample

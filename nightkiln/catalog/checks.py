@@ -13,6 +13,7 @@ from nightkiln.catalog.catalog import CATALOG_FILE, Catalog, CatalogInput
 from nightkiln.catalog.columns import column_of
 from nightkiln.catalog.conditions import Condition, conditions, nothing_but
 from nightkiln.catalog.files import THREADS, file_problem, named_files, quoted
+from nightkiln.catalog.models import disk_problems
 from nightkiln.catalog.rows import ROW, ROWS, load_rows, prompts_label
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.plan import SEED_HEX_DIGITS, SeedRule
@@ -34,7 +35,7 @@ def check(
     """
     targets = catalog.template.targets
     bound = {target for some in targets.values() for target in some}
-    problems: list[Problem] = []
+    problems: list[Problem] = list(disk_problems(catalog))
     if catalog.graph:  # else reading it has told why
         where = catalog.workflow
         problems += graph_problems(catalog.graph, definitions, where=where, bound=bound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from nightkiln.catalog.catalog import (
     Prompts,
     seed_targets,
 )
+from nightkiln.catalog.models import local_model
 from nightkiln.catalog.schema import CatalogFile, EnvironmentEntry, InputEntry, keys_at
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.graph import WORKFLOW_BYTES_MAX, broken_links
-from nightkiln.core.model import Graph, Need
+from nightkiln.core.model import Graph, Need, Trust
 from nightkiln.core.plan import SeedRule
 from nightkiln.core.workflow import Binding, Template, parse, resolve
 
@@ -58,6 +60,7 @@ def read_catalog(folder: Path) -> tuple[Catalog | None, list[Problem]]:
     inputs = tuple(_input(name, entries.inputs[name]) for name in sorted(entries.inputs))
     graph, problems = _graph(folder, entries.workflow)
     template, wrong = _template(graph, entries.workflow, inputs) if graph else (_NO_TEMPLATE, [])
+    environment, missing = _environment(folder, entries.environment)
     catalog = Catalog(
         folder=folder.absolute(),
         name=entries.name,
@@ -67,13 +70,14 @@ def read_catalog(folder: Path) -> tuple[Catalog | None, list[Problem]]:
         graph=graph,
         template=template,
         variants=entries.variants.seeds,
-        need=Need(**entries.needs.model_dump()),
-        environment=_environment(entries.environment),
+        need=_need(entries),
+        environment=environment,
+        is_private=entries.private,
         reuse=entries.reuse,
         blank=entries.verify.blank,
         decode=entries.verify.decode,
     )
-    return catalog, [*problems, *wrong, *_seed_problems(catalog)]
+    return catalog, [*problems, *wrong, *missing, *_seed_problems(catalog)]
 
 
 class _Loader(yaml.SafeLoader):
@@ -158,14 +162,25 @@ def _input(name: str, entry: InputEntry) -> CatalogInput:
     )
 
 
-def _environment(entry: EnvironmentEntry) -> Environment:
-    return Environment(
-        comfyui=entry.comfyui,
-        custom_nodes=tuple((node.repo, node.ref) for node in entry.custom_nodes),
-        models=tuple(
-            ModelFile(model.path, model.url, model.sha256, model.gb) for model in entry.models
-        ),
-    )
+def _need(entries: CatalogFile) -> Need:
+    """What is private is for datacenters at least."""
+    need = Need(**entries.needs.model_dump())
+    return replace(need, trust=Trust.DATACENTER.value) if entries.private else need
+
+
+def _environment(folder: Path, entry: EnvironmentEntry) -> tuple[Environment, list[Problem]]:
+    """With size and digest of every model that lies here, and what is wrong with those."""
+    models, problems = [], []
+    for number, model in enumerate(entry.models):
+        found = ModelFile(model.path, model.url, model.sha256, model.gb)
+        if model.file is not None:
+            where = f"{CATALOG_FILE}: environment.models.{number}.file"
+            local = local_model(found, folder / model.file, where=where)
+            problems += [local] if isinstance(local, Problem) else []
+            found = found if isinstance(local, Problem) else local
+        models.append(found)
+    nodes = tuple((node.repo, node.ref) for node in entry.custom_nodes)
+    return Environment(entry.comfyui, nodes, tuple(models)), problems
 
 
 def _graph(folder: Path, workflow: str) -> tuple[Graph, list[Problem]]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from nightkiln.core.model import Value
 from nightkiln.core.plan import VARIANTS_MAX
@@ -132,6 +139,7 @@ class Needs(Strict):
         BeforeValidator(_gpus, json_schema_input_type=list[str] | Literal["any"]),
     ] = ()
     trust: Literal["any", "verified", "datacenter"] = "any"
+    """Of who runs the machine: any; verified by the service that rents it out; a datacenter."""
 
 
 class CustomNode(Strict):
@@ -147,6 +155,8 @@ class Model(Strict):
     path: Annotated[str, Field(min_length=3, examples=["checkpoints/x.safetensors"])]
     url: str | None = None
     """Where a rented machine gets it."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """Instead of url: a file here, relative to the catalog, which is sent to each machine."""
     sha256: Sha256 | None = None
     """What it is checked against; it is part of every job's id."""
     gb: Annotated[float, Field(gt=0, le=10_000)] | None = None
@@ -159,6 +169,12 @@ class Model(Strict):
         if parts.is_absolute() or ".." in parts.parts or "\\" in path or len(parts.parts) < 2:  # noqa: PLR2004 - folder and file
             raise ValueError("must be <folder>/<file> below ComfyUI's models folder")
         return path
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        if self.url is not None and self.file is not None:
+            raise ValueError("comes from url or from file, not from both")
+        return self
 
 
 class EnvironmentEntry(Strict):
@@ -201,6 +217,9 @@ class CatalogFile(Strict):
     variants: Variants = Variants()
     needs: Needs = Needs()
     environment: EnvironmentEntry = EnvironmentEntry()
+    private: bool = False
+    """true: prompts and pictures are for nobody's eyes: only your own machines, datacenters and
+    serverless GPUs render them, as with needs.trust: datacenter."""
     reuse: Literal["store", "never"] = "store"
     """store: what another batch of the same store has rendered is not rendered again."""
     verify: Verify = Verify()

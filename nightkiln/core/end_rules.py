@@ -24,7 +24,13 @@ def stop_if_hopeless(state: State) -> Iterator[Command]:
         state.ready_at_s = state.now_s
     if state.is_stopping or state.remaining == 0:
         return
-    reason = _ours(state) or _no_machine(state) or _no_time(state) or _no_money(state)
+    reason = (
+        _ours(state)
+        or _no_trust(state)
+        or _no_machine(state)
+        or _no_time(state)
+        or _no_money(state)
+    )
     if reason is not None:
         state.stop_reason = reason
         yield Stop(reason)
@@ -58,6 +64,19 @@ def _ours(state: State) -> str | None:
                     "need"
                 )
     return None
+
+
+def _no_trust(state: State) -> str | None:
+    """Every machine there is belongs to somebody of whom too little is known, and stays so."""
+    if state.leases or not state.market.is_distrusted or not state.market.has_answered(state.now_s):
+        return None
+    if state.now_s - state.ready_at_s <= PATIENCE_S:
+        return None
+    return (
+        f"for {PATIENCE_S:.0f} s nothing was offered but machines that this catalog is not to be "
+        f"rendered on (trust: {state.terms.trust}); use a provider that has such, or see "
+        "needs.trust and private in catalog.yaml"
+    )
 
 
 def _no_machine(state: State) -> str | None:

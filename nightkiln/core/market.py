@@ -13,7 +13,7 @@ from decimal import Decimal
 from math import inf
 
 from nightkiln.core.events import ProviderFacts
-from nightkiln.core.model import Host, Kind, Offer
+from nightkiln.core.model import Host, Kind, Offer, Trust
 
 FAILURES_MAX = 3  # of a provider in a row: its breaker opens
 PAUSE_S = 60.0  # of an open breaker; doubles each time it fails again, up to ...
@@ -64,6 +64,7 @@ class Shop:
     list_asked_s: float = -inf
     is_listing: bool = False
     is_listed: bool = False  # we know what is ours there
+    distrusted: int = 0  # offers of the last answer, on machines too little is known of
 
     @property
     def awaits_listing(self) -> bool:
@@ -76,6 +77,7 @@ class Market:
     """All providers together."""
 
     shops: dict[str, Shop] = field(default_factory=dict)
+    trust: Trust = Trust.ANY  # asked for
     blocked: dict[Host, float] = field(default_factory=dict)  # machine -> until when
     strikes: dict[Host, int] = field(default_factory=dict)  # of machines that cost nothing
 
@@ -105,14 +107,22 @@ class Market:
         return any(now_s - shop.heard_s <= FRESH_S for shop in self.shops.values())
 
     def heard(self, provider: str, offers: Iterable[Offer], now_s: float) -> None:
-        """A provider has answered; offers whose figures cannot be are dropped."""
+        """A provider has answered; offers whose figures cannot be are dropped.
+
+        And so are those on machines that are not to be trusted: nothing that chooses among offers
+        ever sees them.
+        """
         shop = self.shops[provider]
         shop.is_asking, shop.heard_s = False, now_s
         shop.breaker.worked()
-        shop.offers = {}
+        shop.offers, shop.distrusted = {}, 0
         for offer in offers:
-            if is_sane(offer, shop.facts):
+            if not is_sane(offer, shop.facts):
+                continue
+            if offer.trusted_as.is_enough(self.trust):
                 shop.offers.setdefault(offer.host_key, []).append(offer)
+            else:
+                shop.distrusted += 1
 
     def listed(self, provider: str) -> bool:
         """A provider has said what is ours; whether that was waited for."""
@@ -178,6 +188,12 @@ class Market:
             for offers in shop.offers.values()
             if offers[0].kind in {Kind.ON_DEMAND, Kind.INTERRUPTIBLE}
         )
+
+    @property
+    def is_distrusted(self) -> bool:
+        """Whether there are offers, and not one of them on a machine that may be used."""
+        shops = self.shops.values()
+        return any(shop.distrusted for shop in shops) and not any(shop.offers for shop in shops)
 
     def known(self) -> Iterator[Offer]:
         """Every offer heard of, rentable now or not."""

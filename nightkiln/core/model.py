@@ -40,6 +40,19 @@ class Loss(StrEnum):
     LOST = "lost"  # it stopped answering
 
 
+class Trust(StrEnum):
+    """What is known of who runs a machine; each is more than the one before."""
+
+    ANY = "any"
+    VERIFIED = "verified"  # looked at by the service that rents it out
+    DATACENTER = "datacenter"  # a company that runs it for others
+
+    def is_enough(self, wanted: Trust) -> bool:
+        """Whether something that asks for ``wanted`` may be rendered there."""
+        order = tuple(Trust)
+        return order.index(self) >= order.index(wanted)
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What a batch asks of a machine."""
@@ -91,6 +104,17 @@ class Offer:
     def is_serverless(self) -> bool:
         """Whether it belongs to a fallback."""
         return self.kind is Kind.SERVERLESS
+
+    @property
+    def trusted_as(self) -> Trust:
+        """What is known of who runs the machine.
+
+        The user's own machines are as good as a datacenter's, and serverless GPUs are one's. A
+        word that nobody knows says nothing.
+        """
+        if self.kind in {Kind.LOCAL, Kind.SERVERLESS}:
+            return Trust.DATACENTER
+        return Trust(self.trust) if self.trust in set(Trust) else Trust.ANY
 
     @property
     def is_free(self) -> bool:

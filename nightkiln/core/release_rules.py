@@ -62,6 +62,8 @@ def _blame(state: State, held: Held) -> Iterator[Command]:
 def _reason(state: State, held: Held) -> str | None:
     if held.is_bad:
         return held.error
+    if not held.offer.trusted_as.is_enough(state.terms.trust):
+        return "nothing of this catalog may be rendered there"  # rented when it asked for less
     if not held.offer.is_free and held.expires_s - state.now_s <= RELEASE_AHEAD_S:
         return "its life is over, and it was not extended"
     if any(not state.trying[attempt_id].is_moot for attempt_id in held.running):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from nightkiln.core.faults import Tries
-from nightkiln.core.model import JobId, Offer
+from nightkiln.core.model import JobId, Offer, Trust
 
 RETRY_SCAN_MAX = 32  # retries looked at to find one that this machine may have
 
@@ -21,6 +21,7 @@ RETRY_SCAN_MAX = 32  # retries looked at to find one that this machine may have
 class Queue:
     """Jobs between the catalog and their end."""
 
+    trust: Trust = Trust.ANY  # asked for: nothing goes to a machine that is known less well
     fetched: int = 0
     open: int = 0  # fetched and not settled
     is_exhausted: bool = False
@@ -74,6 +75,8 @@ class Queue:
 
     def take(self, offer: Offer, mark: str) -> JobId | None:
         """The next job for a machine that has ``mark`` loaded; None when there is none for it."""
+        if not self._trusts(offer):
+            return None
         if self._again:
             for index, job_id in enumerate(self._again):
                 if index >= RETRY_SCAN_MAX:
@@ -95,6 +98,8 @@ class Queue:
 
     def has_for(self, offer: Offer) -> bool:
         """Whether a job waits that may be tried there."""
+        if not self._trusts(offer):
+            return False
         if self._fresh_count:
             return True
         return any(self.may_run(job_id, offer) for job_id in islice(self._again, RETRY_SCAN_MAX))
@@ -106,7 +111,11 @@ class Queue:
     def may_run(self, job_id: JobId, offer: Offer) -> bool:
         """Whether a job may be tried there: not where it failed, not where memory was short."""
         tries = self.tries.get(job_id)
-        return tries is None or tries.allows(offer)
+        return self._trusts(offer) and (tries is None or tries.allows(offer))
+
+    def _trusts(self, offer: Offer) -> bool:
+        """Also of a lease that an earlier run rented, when the catalog asked for less."""
+        return offer.trusted_as.is_enough(self.trust)
 
     def stranded(self, offers: Sequence[Offer]) -> Iterator[JobId]:
         """Jobs that failed, and now wait for another machine than any of ``offers``.

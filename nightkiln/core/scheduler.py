@@ -26,6 +26,7 @@ from nightkiln.core.model import Host
 from nightkiln.core.pricing import Quoter
 from nightkiln.core.priors import Priors
 from nightkiln.core.recording import record
+from nightkiln.core.routing import Queue
 from nightkiln.core.state import State
 from nightkiln.core.terms import Terms
 
@@ -53,7 +54,8 @@ class Scheduler:
             knowledge=knowledge,
             quoter=Quoter(terms.load, terms.rules),
             ledger=Ledger(terms.budget, terms.load),
-            market=Market(blocked=dict(blocked) if blocked is not None else {}),
+            market=Market(trust=terms.trust, blocked=dict(blocked) if blocked is not None else {}),
+            queue=Queue(trust=terms.trust),
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from nightkiln.core.model import Usd
+from nightkiln.core.model import Trust, Usd
 
 DEADLINE_S_UNSAID = 8 * 3600.0  # nobody named a deadline: as cheap as fits a night
 
@@ -105,6 +105,7 @@ class Terms:
     load: Load = Load()
     jobs_per_s_max: float | None = None  # what the controller can fetch, verify and keep
     midnight_s: float | None = None  # some UTC midnight on the clock of ``Tick``; None: not known
+    trust: Trust = Trust.ANY  # nothing is rendered on a machine that is known less well
     rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
