@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -19,11 +22,20 @@ from pydantic_settings import (
 
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.terms import AtCap, Fallback, Late
+from nightkiln.vast_settings import VastSettings
 
-FLAGS = {"budget": "--budget", "fallback": "--fallback", "late": "--late", "at_cap": "--at-cap"}
+FLAGS = {
+    "budget": "--budget",
+    "fallback": "--fallback",
+    "late": "--late",
+    "at_cap": "--at-cap",
+    "providers": "--provider",
+    "fleet": "--fleet",
+}
+USUAL_KEY = "VAST_API_KEY"  # where Vast's own tools look for it
 
 
-class Settings(BaseSettings):
+class Settings(VastSettings):
     """Everything that can be set once instead of on every command line."""
 
     model_config = SettingsConfigDict(
@@ -65,12 +77,41 @@ class Settings(BaseSettings):
         le=1000,
         description="GB of the container image that a rented machine pulls; else a usual one.",
     )
+    providers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Which to use; empty: local workers if given, vast if there is a key."
+    )
+    fleet: str = Field(
+        "main",
+        pattern="^[a-z0-9]{1,12}$",
+        description="Which set-up rented machines belong to; computers that do not share a state "
+        "folder need one each.",
+    )
+    state: str = Field(
+        "",
+        description="Folder that remembers what is rented; empty: nightkiln in XDG_STATE_HOME.",
+    )
+    deadman_s: float = Field(
+        900.0,
+        ge=180,
+        le=6 * 3600,
+        description="A rented machine that hears nothing for so many seconds deletes itself.",
+    )
     disk: str = Field("", description="For tests: a disk that fails (nightkiln.testing.disk).")
 
-    @field_validator("worker_urls", mode="before")
+    @field_validator("worker_urls", "providers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @property
+    def state_folder(self) -> Path:
+        """What this user's runs, the reaper and ``nightkiln leases`` share."""
+        if self.state:
+            return Path(self.state).expanduser().absolute()
+        usual = Path(os.environ.get("XDG_STATE_HOME", ""))
+        # The specification has relative paths ignored.
+        base = usual if usual.is_absolute() else Path.home() / ".local" / "state"
+        return base / "nightkiln"
 
     @classmethod
     def settings_customise_sources(
@@ -83,7 +124,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags win over the environment, which wins over the file."""
         del dotenv_settings, file_secret_settings
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+        key = os.environ.get(USUAL_KEY)
+        usual = {"vast_api_key": key} if key is not None else {}
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls),
+            InitSettingsSource(settings_cls, init_kwargs=usual),
+        )
 
 
 def load_settings(**flags: Any) -> Settings:
