@@ -65,9 +65,9 @@ def _unfit(state: State, known: Known) -> str | None:
         return "this run has given it up before"
     if shop is None or not is_sane(offer, shop.facts):
         return "its figures cannot be"
-    if not offer.trusted_as.is_enough(state.terms.trust):
-        return "nothing of this catalog may be rendered there"
-    if not state.market.is_allowed(offer.host_key, state.now_s):
+    if not offer.trusted_as.is_enough(state.terms.trust) or not state.market.is_allowed(
+        offer.host_key, state.now_s
+    ):
         return "its machine is not to be rented"
     if not state.may_use(is_serverless=offer.is_serverless):
         return "the choice of fallback rules it out"
