@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from nightkiln.core.model import Kind, LeaseId, Offer, Usd
+from nightkiln.core.model import Kind, Lease, LeaseId, Offer, Usd
+from nightkiln.ports.provider import Billed
 from nightkiln.testing.market.machines import BIT_PER_GB, Boot, Stretch
 from nightkiln.testing.market.params import Market
 
@@ -130,3 +131,18 @@ def _rent(usd_per_hour: Usd, seconds: float) -> Usd:
 
 def _exact(number: float) -> Decimal:
     return Decimal(repr(number)).quantize(MICROSECOND)
+
+
+def listed(lease: Lease, fleet: str, since_s: float) -> Billed:
+    """A lease among those that a service says it bills us for."""
+    offer = lease.offer
+    return Billed(
+        lease_id=lease.id,
+        fleet=fleet,
+        contract=offer.ref,
+        usd_per_hour=offer.usd_per_hour + offer.storage_usd_per_hour,
+        since_s=since_s,
+        status="running",
+        gpu=offer.gpu,
+        machine=offer.machine,
+    )

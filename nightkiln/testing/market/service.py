@@ -12,7 +12,8 @@ from typing import Self
 
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.model import JobId, Lease, LeaseId, Loss, Need, Offer
-from nightkiln.testing.market.billing import Bill, Usage
+from nightkiln.ports.provider import Billed
+from nightkiln.testing.market.billing import Bill, Usage, listed
 from nightkiln.testing.market.night import AttemptTruth, Window
 from nightkiln.testing.market.stage import Stage
 from nightkiln.testing.market.worker import Life, SimulatedWorker
@@ -225,6 +226,12 @@ class SimulatedService(ABC):
     async def owned(self) -> Sequence[LeaseId]:
         self._answer("owned")
         return [lease_id for lease_id, one in self._rentals.items() if one.released_s is None]
+
+    async def billed(self) -> Sequence[Billed]:
+        self._answer("billed")
+        begin_s = asyncio.get_running_loop().time() - self.now_s + self._stage.epoch_s
+        ours = [one for one in self._rentals.values() if one.released_s is None]
+        return [listed(one.lease, self._stage.fleet, begin_s + one.rented_s) for one in ours]
 
     # The truth, for whoever judges a night.
 

@@ -27,4 +27,5 @@ class Stage:
     epoch_s: float = 0.0  # epoch seconds of the loop's time 0, for timings and ``expires_at_s``
     starts_s: float | None = None  # loop time of the night's start; None: when it is entered
     picture: bytes | None = None  # what ``save`` writes for each output; None: nothing
+    fleet: str = "main"  # on the label of everything that is rented
     is_mortal: bool = False  # leases end at ``expires_at_s`` unless extended
