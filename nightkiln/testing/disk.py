@@ -69,9 +69,9 @@ def disk_from_spec(spec: str) -> Disk:
 
 
 def place_of(effect: str) -> str:
-    """``link:results`` of an effect's name: its verb, and the folder of the store it is in."""
+    """``link:results`` of an effect's name: its verb, and the folder of store or state it is in."""
     verb, _, path = effect.partition(" ")
-    inside = path.partition("/store/")[2]
+    inside = path.partition("/store/")[2] or path.partition("/state/")[2]
     return f"{verb}:{inside.partition('/')[0]}"
 
 

@@ -1,0 +1,151 @@
+"""A run at the simulated market, in a hurry; also as a process of its own, to be killed.
+
+What waits for a real market's minutes waits for seconds here; nothing else is different. As a
+process it reads a ``Controller`` as JSON from stdin and ends with the run's exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TextIO
+
+from nightkiln.core.model import Usd
+from nightkiln.core.plain import from_json, to_json
+from nightkiln.core.story import Opening
+from nightkiln.core.terms import Rules
+from nightkiln.gate import unquoted
+from nightkiln.machine.goods import Goods
+from nightkiln.machine.scripts import provision_program
+from nightkiln.machine.stay import ArrivalLimits, LinkLimits
+from nightkiln.night import Outcome, StopSwitch
+from nightkiln.observers import JsonLines
+from nightkiln.providers.vast import Limits, VastProvider, VastTerms
+from nightkiln.settings import Settings
+from nightkiln.signals import stopping_on_signals
+from nightkiln.wiring import Request, chosen_catalog, run_batch
+
+BATCH = "night"
+RELEASE_S_MAX = 20.0
+
+RULES = Rules(
+    plan_every_s=1.0,
+    offers_every_s=1.0,
+    swap_every_s=30.0,
+    boot_extra_s=15.0,
+    boot_s_max=40.0,
+    last_s=5.0,
+    gap_s=5.0,
+    gap_s_max=15.0,
+    job_limit_s_min=5.0,
+)
+LIMITS = Limits(
+    answer_s=3.0,
+    list_s=10.0,
+    search_s=10.0,
+    release_s=RELEASE_S_MAX,
+    ambiguous_s=15.0,
+    farewell_s=15.0,
+    appear_s=5.0,
+    destroy_again_s=1.0,
+    offline_s=3.0,
+    scheduling_s=3.0,
+    stopping_s=2.0,
+)
+ARRIVAL = ArrivalLimits(
+    armed_s_max=10.0,
+    link=LinkLimits(
+        connect_s_max=5.0, retry_s=0.2, broken_s=8.0, reconnect_s_max=8.0, keepalive_s=1.0
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """One run of the catalog in ``folder``, with store and state beside it."""
+
+    folder: str
+    url: str
+    key: str  # of a simulated market: it opens nothing else
+    pace: float  # x the service's documented waits between calls
+    budget: Usd = Decimal(5)
+    batch: str = BATCH
+    leases_max: int = 3
+    deadman_s: float = 30.0
+    disk: str = ""  # as ``nightkiln.testing.disk`` reads it
+
+    @property
+    def settings(self) -> Settings:
+        """What a user would have set."""
+        return Settings(
+            store=str(Path(self.folder) / "store"),
+            state=str(Path(self.folder) / "state"),
+            budget=self.budget,
+            release_s=RELEASE_S_MAX,
+            disk=self.disk,
+        )
+
+    def provider(self, goods: Goods | None = None) -> VastProvider:
+        """The account."""
+        terms = VastTerms(
+            url=self.url,
+            startup_s=60.0,
+            deadman_s=self.deadman_s,
+            poll_s=0.3,
+            limits=replace(LIMITS, pace=self.pace),
+        )
+        state = self.settings.state_folder
+        return VastProvider(self.key, terms, state=state, goods=goods, arrival=ARRIVAL)
+
+    async def run(self, said: TextIO, *, switch: StopSwitch | None = None) -> Outcome:
+        """Work on the batch to its end; what people are told goes to ``said`` as JSON lines."""
+        catalog = chosen_catalog(Path(self.folder) / "catalog")
+        program = await asyncio.to_thread(provision_program)
+        goods = Goods.of(catalog.environment, program=program)
+        provider = self.provider(goods)
+        return await run_batch(
+            Request(catalog, name=self.batch, leases_max=self.leases_max),
+            self.settings,
+            JsonLines(said),
+            switch=switch,
+            rents_from={provider.name: provider},
+            opens=_hurried,
+            gate=unquoted,
+        )
+
+    def start(self) -> subprocess.Popen[str]:
+        """The same in a process of its own."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(to_json(self)))
+        process.stdin.close()
+        process.stdin = None  # or ``communicate`` would write to it
+        return process
+
+
+def _hurried(opening: Opening) -> Opening:
+    return replace(opening, terms=replace(opening.terms, rules=RULES))
+
+
+async def _main() -> int:
+    controller = from_json(Controller, json.load(sys.stdin), where="stdin")
+    switch = StopSwitch()
+    with stopping_on_signals(switch):
+        return (await controller.run(sys.stdout, switch=switch)).exit_code
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    sys.exit(asyncio.run(_main()))
