@@ -77,15 +77,16 @@ class VastProvider:
         Raises:
             VastFailed: there is no key, or it cannot be one.
         """
-        rates = Rates(state, key=key, url=terms.url, clock=clock)
-        self._service = VastService(key, url=terms.url, rates=rates, answer_s=terms.limits.answer_s)
+        limits = terms.limits
+        rates = Rates(state, key=key, url=terms.url, clock=clock, pace=limits.pace)
+        self._service = VastService(key, url=terms.url, rates=rates, answer_s=limits.answer_s)
         self._terms, self._state, self._clock, self._tell = terms, state, clock, tell
         self._goods, self._arrival = goods, arrival
         self._models_gb, self._results_gb = models_gb, results_gb
         self._names = Names(terms.fleet, state)
         self._watch = Watch(self._service, terms, clock=clock)
         self._creating = Creating(self._service, self._watch, terms, clock=clock)
-        self._ending = Ending(self._watch, terms.limits, clock=clock)
+        self._ending = Ending(self._watch, limits, clock=clock)
         self._poller: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:

@@ -67,10 +67,12 @@ PACES = {
 class Rates:
     """Gives out turns. ``key`` and ``url`` say whose limits they are; only a digest is kept."""
 
-    def __init__(self, state: Path, *, key: str, url: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, state: Path, *, key: str, url: str, clock: Callable[[], float], pace: float = 1.0
+    ) -> None:
         self._path = state / "rates" / "vast.json"
         self._whose = hashlib.sha256(f"{url}\n{key}".encode()).hexdigest()[:16]
-        self._clock = clock
+        self._clock, self._scale = clock, pace
         self._queues: defaultdict[Endpoint, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def turn(self, endpoint: Endpoint, *, within_s: float) -> None:
@@ -96,7 +98,8 @@ class Rates:
         Raises:
             StoreUnusable: the state folder cannot be written.
         """
-        pause_s = max(PACES[endpoint].penalty_s, retry_after_s if retry_after_s is not None else 0)
+        penalty_s = PACES[endpoint].penalty_s * self._scale
+        pause_s = max(penalty_s, retry_after_s if retry_after_s is not None else 0.0)
         await asyncio.to_thread(self._pause, endpoint, min(pause_s, AHEAD_S_MAX))
 
     def _take(self, endpoint: Endpoint) -> float:
@@ -107,7 +110,7 @@ class Rates:
             calls = _times(times.get("calls"), now_s)[-pace.calls :]
             free_s = max(_times([times.get("not_before")], now_s), default=0.0)
             if len(calls) == pace.calls:
-                free_s = max(free_s, calls[0] + pace.seconds * SPARE)
+                free_s = max(free_s, calls[0] + pace.seconds * SPARE * self._scale)
             if free_s > now_s:
                 return free_s - now_s
             times["calls"] = [*calls, now_s][-pace.calls :]

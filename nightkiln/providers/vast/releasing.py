@@ -17,7 +17,6 @@ from nightkiln.providers.vast.service import VastService
 from nightkiln.providers.vast.terms import Limits
 
 CHUNK = 25  # machines in one order
-LOOK_AGAIN_S = 2.0  # between listings, while something that was destroyed is still listed
 _HOPELESS = frozenset({Kind.NO_KEY, Kind.WRONG_KEY, Kind.NOT_ALLOWED})
 
 _log = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ class Releaser:
                 raise
             _log.warning("machines are not given back yet: %s", failed)
         if self._dooms:
-            await asyncio.sleep(LOOK_AGAIN_S)
+            await asyncio.sleep(self._limits.look_again_s)
 
     def _due(self) -> list[int]:
         """Machines to order destroyed now: for the first time, or because they are still there."""

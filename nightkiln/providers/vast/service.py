@@ -216,7 +216,12 @@ async def until_answered(call: Callable[[], Awaitable[T]], *, within_s: float) -
         VastFailed: the last one.
     """
     caller = stamina.AsyncRetryingCaller(
-        attempts=None, timeout=within_s, wait_initial=NAP_S, wait_max=NAP_S_MAX, wait_jitter=NAP_S
+        attempts=None,
+        timeout=within_s,
+        wait_initial=NAP_S,
+        wait_max=NAP_S_MAX,
+        wait_jitter=NAP_S,
+        wait_exp_base=1.5,
     )
     return await caller.on(_may_be_repeated)(call)
 

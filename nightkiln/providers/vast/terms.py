@@ -17,7 +17,7 @@ IMAGE_GB = 12.0  # compressed, as it is pulled
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take, in wall seconds. Tests are in a hurry; nobody else should be."""
+    """How long things may take, in wall seconds; only tests are in more of a hurry than this."""
 
     answer_s: float = 30.0  # one call, until it counts as unanswered
     list_s: float = 60.0  # a complete listing, with repeats
@@ -26,9 +26,11 @@ class Limits:
     ambiguous_s: float = 600.0  # how long a machine is looked for whose creation nobody confirmed
     farewell_s: float = 30.0  # for what is still in doubt when the provider is closed
     appear_s: float = 60.0  # from creation until a machine must be in the listing
+    look_again_s: float = 2.0  # between listings, while something destroyed is still listed
     destroy_again_s: float = 15.0  # a destroyed machine that is still listed is destroyed again
     offline_s: float = 60.0  # a machine without contact to the service is given up after that
     scheduling_s: float = 45.0  # a stopped machine that waits for its GPU has been outbid
+    pace: float = 1.0  # x the seconds that the service wants between calls
     stopping_s: float = 20.0  # an ended container is outbid, if the next listing says so
 
 

@@ -1,0 +1,147 @@
+"""The SDK behind our own words: errors that say what to do, and a key that nobody sees."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import traceback
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.traceback import Traceback
+from vastai import VastAI
+
+from nightkiln.core.errors import ProviderError
+from nightkiln.providers.vast import Kind, VastFailed, VastProvider, VastTerms, account
+from nightkiln.providers.vast.errors import refusal
+from tests.adapters.vast_world import HASTY, NEED, TERMS, a_market, a_provider, rented
+
+NOWHERE = "http://127.0.0.1:9"  # nobody listens there
+
+
+def test_without_a_key_nothing_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(VastFailed, match="NIGHTKILN_VAST_API_KEY") as caught:
+        VastProvider("  ", VastTerms(), state=tmp_path)
+
+    assert caught.value.kind is Kind.NO_KEY
+
+
+@pytest.mark.parametrize("key", ["two words here", "line\nbreak-in-it", "schlüssel-12345", "k"])
+def test_a_key_that_cannot_be_sent_is_not_repeated_to_anybody(tmp_path: Path, key: str) -> None:
+    with pytest.raises(VastFailed) as caught:
+        VastProvider(key, VastTerms(), state=tmp_path)
+
+    assert caught.value.kind is Kind.WRONG_KEY
+    assert key not in str(caught.value) or key == "k"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "kind"),
+    [
+        ({"success": False, "error": "auth_error", "msg": "Invalid user key"}, 404, Kind.WRONG_KEY),
+        ({"success": False, "error": "auth_error"}, 401, Kind.WRONG_KEY),
+        ("forbidden", 403, Kind.NOT_ALLOWED),
+        ({"error": "search_quota_exceeded"}, 429, Kind.SEARCH_QUOTA),
+        ("API requests too frequent: endpoint threshold=4.5", 429, Kind.RATE_LIMITED),
+        ({"error": "invalid_args", "msg": "error 404/3603: no_such_ask"}, 404, Kind.OFFER_GONE),
+        ({"error": "x", "msg": "offer no longer available"}, 409, Kind.OFFER_GONE),
+        ({"error": "deprecated_endpoint"}, 410, Kind.REFUSED),
+        ({"error": "no_such_instance"}, 404, Kind.NO_SUCH_MACHINE),
+        ({"error": "insufficient_credit"}, 400, Kind.NO_CREDIT),
+        ({"error": "spend_rate_limit"}, 400, Kind.SPEND_LIMIT),
+        ({"error": "invalid_price", "new_contract": 7}, 400, Kind.PRICE),
+        ("<html>Bad Gateway</html>", 502, Kind.SERVICE),
+        (None, 500, Kind.SERVICE),
+        ({"error": ["odd"], "msg": 3}, 400, Kind.REFUSED),
+    ],
+)
+def test_what_the_service_says_has_one_meaning(answer: object, status: int, kind: Kind) -> None:
+    failed = refusal(answer, "verb", status=status)
+
+    assert failed.kind is kind
+    assert "\n" not in str(failed)
+    assert len(str(failed)) < 500
+
+
+@pytest.mark.parametrize("contract", [7, "7", None, True, -1, "x", 10**30, [7]])
+def test_the_machine_in_a_refusal_is_taken_only_if_it_is_a_number(contract: object) -> None:
+    failed = refusal({"error": "invalid_price", "new_contract": contract}, "create", status=400)
+
+    assert failed.contract in {7, None, 10**19}
+
+
+async def test_a_wrong_key_is_said_in_one_line(tmp_path: Path) -> None:
+    async with a_market() as market:
+        with pytest.raises(VastFailed, match="not valid") as caught:
+            await account("some-wrong-key", replace(TERMS, url=market.url), state=tmp_path)
+
+    assert caught.value.kind is Kind.WRONG_KEY
+
+
+async def test_a_service_that_cannot_be_reached_is_said_in_one_line(tmp_path: Path) -> None:
+    terms = replace(TERMS, url=NOWHERE, limits=replace(HASTY, search_s=0.5))
+    async with VastProvider("some-good-key", terms, state=tmp_path) as provider:
+        with pytest.raises(VastFailed, match="check the network") as caught:
+            await provider.offers(NEED, limit=1)
+
+    assert caught.value.kind is Kind.UNREACHABLE
+
+
+async def test_the_account_tells_its_credit(tmp_path: Path) -> None:
+    async with a_market(credit=Decimal("12.5")) as market:
+        found = await account(market.key, replace(TERMS, url=market.url), state=tmp_path)
+
+    assert (found.credit, found.missing) == (Decimal("12.5"), ())
+
+
+async def test_a_scoped_key_is_told_what_it_lacks(tmp_path: Path) -> None:
+    async with a_market() as market:
+        sdk = VastAI(api_key=market.key, server_url=market.url, retry=1)
+        permissions: dict[str, Any] = {"api": {"misc": {}, "user_read": {}, "instance_read": {}}}
+        made = await asyncio.to_thread(sdk.create_api_key, name="nk", permissions=permissions)
+
+        found = await account(made["key"], replace(TERMS, url=market.url), state=tmp_path)
+
+    assert found.credit is not None
+    assert found.missing == ("billing_read",)
+
+
+async def test_the_key_is_in_no_url_log_repr_or_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    failures: list[ProviderError] = []
+    async with a_market("list_500@3", "create_no_credit@2") as market:
+        key = market.key
+        async with a_provider(market, tmp_path) as provider:
+            first, second = await provider.offers(NEED, limit=2)
+            lease = await rented(provider, 0, first)
+            with pytest.raises(ProviderError) as caught:
+                await rented(provider, 1, second)
+            failures.append(caught.value)
+            await provider.release([lease.id])
+            told = [repr(provider), repr(provider._service), repr(vars(provider))]
+        urls = [request.url for request in market.requests]
+    terms = replace(TERMS, url=NOWHERE, limits=replace(HASTY, search_s=0.2))
+    async with VastProvider(key, terms, state=tmp_path) as provider:
+        with pytest.raises(ProviderError) as unreached:
+            await provider.offers(NEED, limit=1)
+        failures.append(unreached.value)
+
+    page = io.StringIO()
+    for failed in failures:
+        told += [repr(failed), *traceback.format_exception(failed)]
+        shown = Traceback.from_exception(
+            type(failed), failed, failed.__traceback__, show_locals=True
+        )
+        Console(file=page, width=200).print(shown)
+    everything = "\n".join([*told, *urls, caplog.text, *capfd.readouterr()])
+    assert key not in everything
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if key.encode() in path.read_bytes()]
+    del page
