@@ -15,6 +15,7 @@ from nightkiln.cli import (
     demo,
     doctor,
     init,
+    market,
     object_info,
     query,
     quote,
@@ -62,6 +63,7 @@ app.command("query")(query.query)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)
+app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)
 app.add_typer(schema.app, name="schema")
 app.add_typer(object_info.app, name="object-info")

@@ -38,6 +38,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "docs/tutorial/first-night.md": {
         "make setup": "it made the environment that this test runs in",
     },
+    "docs/reference/vast-market.md": {
+        "nightkiln market --speed 60 --faults default": "it stays until it is ended; "
+        "tests/cli/test_market.py starts and ends it",
+    },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",
     },

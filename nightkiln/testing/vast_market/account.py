@@ -99,7 +99,7 @@ class Account:
 
     def _end_s(self, contract: Contract) -> float:
         ended_s = contract.destroyed_s
-        return ended_s if ended_s is not None else self._exchange.clock.wall_s
+        return ended_s if ended_s is not None else self._exchange.wall_s
 
     def _charge(self, contract: Contract) -> dict[str, Any]:
         bill = self._exchange.bill(contract)

@@ -11,20 +11,13 @@ from nightkiln.testing.vast_market.body import Box
 from nightkiln.testing.vast_market.contract import PORT_FLAG, Contract
 from nightkiln.testing.vast_market.rules import Rules
 
-OTHER_GPU, OTHER_GPU_MB = "RTX 3060", 12_288
-OLD_CUDA = "11.8"
-FREE_SHARE, BUSY_SHARE = 0.97, 0.2  # of the card's memory
+FREE_SHARE = 0.97  # of the card's memory, where nobody else is on it
 SLOW_SHARE = 0.02  # of the line
 
 
 def box_of(contract: Contract, night: Night, rules: Rules, url: str) -> Box:
-    """The machine as it is: what troubles make of it is in its figures already."""
+    """The machine as it was offered, and its troubles, which its body plays."""
     fate, stretch = contract.fate, contract.ask.stretch
-    gpu, gpu_mb = stretch.gpu, contract.ask.gpu_mb
-    if "wrong_gpu" in fate.trouble:
-        gpu, gpu_mb = OTHER_GPU, OTHER_GPU_MB
-    free = BUSY_SHARE if "busy_card" in fate.trouble else FREE_SHARE
-    app_s = stretch.load_s / rules.speed
     return Box(
         contract=contract.id,
         image=contract.order.image,
@@ -32,14 +25,14 @@ def box_of(contract: Contract, night: Night, rules: Rules, url: str) -> Box:
         onstart=contract.order.onstart,
         api_url=url,
         api_key=contract.key,
-        gpu=gpu,
-        gpu_mb=gpu_mb,
-        gpu_free_mb=int(gpu_mb * free),
-        cuda=OLD_CUDA if "cuda_old" in fate.trouble else CUDA,
-        disk_gb=contract.disk_gb,
+        gpu=stretch.gpu,
+        gpu_mb=contract.ask.gpu_mb,
+        gpu_free_mb=int(contract.ask.gpu_mb * FREE_SHARE),
+        cuda=CUDA,
+        disk_gb=contract.order.disk_gb,
         mbps=stretch.mbps_true * (SLOW_SHARE if "slow_download" in fate.trouble else 1.0),
-        seconds_per_job=stretch.s_per_job * fate.slower / rules.speed,
-        app_s=app_s,
+        seconds_per_job=stretch.s_per_job / rules.speed,
+        app_s=stretch.load_s / rules.speed,
         trouble=fate.trouble,
         attempt=partial(_attempt, night, contract),
     )

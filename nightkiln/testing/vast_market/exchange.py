@@ -54,6 +54,11 @@ class Exchange:
         self._taken: set[str] = set()  # stretches that were rented: their fate is used up
         self._is_broke = False
 
+    @property
+    def wall_s(self) -> float:
+        """The moment up to which all has happened: nothing is billed beyond it."""
+        return self.clock.wall_of(self.agenda.now_s)
+
     def tick(self) -> None:
         """Let happen what is due, and stop everything when the credit is gone."""
         self.agenda.run(self.clock.story_s)
@@ -128,7 +133,7 @@ class Exchange:
         assert len(self.contracts) < CONTRACTS_MAX
         night, stretch, rules = self.night, ask.stretch, self.rules
         kind = Kind.ON_DEMAND if order.price is None else Kind.INTERRUPTIBLE
-        wall_s, story_s = self.clock.wall_s, self.agenda.now_s
+        wall_s, story_s = self.wall_s, self.agenda.now_s
         stay = Stay(night, stretch, kind, story_s, rules.strikes_s)
         image_gb = rules.image_gb if rules.image_gb is not None else night.market.batch.image_gb
         models = rules.models_gb if rules.models_gb is not None else night.market.batch.models_gb
@@ -180,11 +185,11 @@ class Exchange:
     def row(self, contract: Contract) -> dict[str, Any]:
         """Its row in the listing."""
         end_wall_s = self.clock.wall_of(contract.ends_s)
-        return contract.row(self.agenda.now_s, self.clock.wall_s, end_wall_s)
+        return contract.row(self.agenda.now_s, self.wall_s, end_wall_s)
 
     def bid(self, contract: Contract, usd_per_hour: Usd) -> None:
         """Another price from now on; enough of it beats the rival."""
-        contract.meter.reprice(self.clock.wall_s, usd_per_hour)
+        contract.meter.reprice(self.wall_s, usd_per_hour)
         rival = contract.rival_usd_h
         if rival is not None and usd_per_hour >= exact(rival):
             self.lives.resume(contract)
@@ -205,7 +210,7 @@ class Exchange:
 
     def bill(self, contract: Contract) -> Bill:
         """What it has cost so far."""
-        return contract.bill(self.clock.wall_s, self.agenda.now_s)
+        return contract.bill(self.wall_s, self.agenda.now_s)
 
 
 def _gone(ask_id: int, *, is_cancelled: bool) -> Refused:

@@ -24,7 +24,6 @@ AWAY_S = 60.0
 REBOOT_S = 20.0  # until a machine that restarts runs again
 ZOMBIE_S = 60.0
 LINGERS_S = 60.0
-SLOW_TIMES = 10.0
 DISK_SHARE = 0.5
 DAEMON = "Error response from daemon: "
 
@@ -65,7 +64,6 @@ class Fate:
     reboots_s: float = NEVER_S
     ends_s: float = NEVER_S  # the host takes it back, beside the end of its term
     gone_after_s: float = 0.0  # from destroying until the row is gone
-    slower: float = 1.0  # times as long per job
     disk_share: float = 1.0  # of what was asked for
     ports: Ports = Ports.ORDINARY
     trouble: frozenset[str] = frozenset()  # all that ails it, for its body and the truth
@@ -212,11 +210,6 @@ def _with_disk(fate: Fate, stay: Stay) -> Fate:
     return replace(fate, disk_share=DISK_SHARE)
 
 
-def _slow(fate: Fate, stay: Stay) -> Fate:
-    del stay
-    return replace(fate, slower=SLOW_TIMES)
-
-
 def _shows(ports: Ports) -> Change:
     def change(fate: Fate, stay: Stay) -> Fate:
         del stay
@@ -252,9 +245,9 @@ TROUBLES: Mapping[str, Change] = MappingProxyType(
         "offline_back": _offline(AWAY_S),
         "offline_forever": _offline(NEVER_S),
         "frozen": _frozen,
-        "gpu_slow": _slow,
+        "gpu_slow": _body,
         "cuda_500": _body,
-        "port_change": _reboots,
+        "moves": _reboots,
         "disk_full": _body,
         "end_date": _ends,
         "destroy_lingers": _lingers,

@@ -299,7 +299,7 @@ _BODIES: Mapping[str, tuple[str, float]] = {
     "frozen": ("frozen, and billed", 0.01),
     "gpu_slow": ("ten times as slow", 0.02),
     "cuda_500": ("CUDA errors", 0.01),
-    "port_change": ("restarts under another port", 0.02),
+    "moves": ("restarts under another port", 0.02),
     "disk_full": ("its disk fills up", 0.01),
     "end_date": ("its host takes it back", 0.01),
     "destroy_lingers": ("its row is there for a minute after it is destroyed", 0.02),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -56,6 +56,7 @@ class VastMarket:
         self._keys: Keys | None = None
         self._runner: web.AppRunner | None = None
         self._task: asyncio.Task[None] | None = None
+        self._happened = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         exchange = self._exchange = Exchange(self._night, self.rules, self._bodies)
@@ -105,6 +106,7 @@ class VastMarket:
         """Let things happen when nobody asks."""
         while True:
             self.exchange.tick()
+            self._happened.set()
             await self.exchange.agenda.wait(self.exchange.clock)
 
     async def _serve(self, request: web.Request) -> web.Response:
@@ -117,6 +119,7 @@ class VastMarket:
             content=await request.read(),
         )
         spoken = await self.front.answer(heard)
+        self._happened.set()
         if spoken.after_s > 0:
             await asyncio.sleep(spoken.after_s)
         reply = spoken.reply
@@ -182,6 +185,12 @@ class VastMarket:
         """Let so much of the story happen now."""
         self.exchange.clock.skip(story_s)
         self.exchange.tick()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Until that is so; asked whenever something may have happened."""
+        while not holds():
+            self._happened.clear()
+            await self._happened.wait()
 
     async def settled(self) -> None:
         """Until every body has done what it was told."""

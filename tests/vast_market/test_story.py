@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+import requests
 
 from nightkiln.core.model import Kind, LeaseId, Need, Offer
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Boot, Night, shipped_market
+from nightkiln.testing.market.params import ApiTroubles
 from nightkiln.testing.market.providers import SimulatedMarket
 from nightkiln.testing.vast_market.body import Bare
 from nightkiln.testing.vast_market.exchange import Exchange, Terms
 from nightkiln.testing.vast_market.orders import order_of
 from nightkiln.testing.vast_market.rules import Rules
+from tests.vast_market.driving import DISK_GB, Hand, driven
 
 HOUR_S = 3_600.0
-DISK_GB = 40.0
 MANY = 10_000
 RENTED = 25
 CLOSE = Decimal("0.000002")  # a bid is rounded from a rounded minimum
 ORDINARY = Terms(cancels_if_unavailable=True, is_taken=False, trouble=frozenset())
-
-
-@dataclass
-class Hand:
-    """A clock that is set by hand."""
-
-    now_s: float = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def night(seed: int, market: str = "ordinary") -> Night:
@@ -133,3 +125,20 @@ def test_both_let_a_rental_meet_the_same_fate(seed: int) -> None:
                 assert contract.rented_s + lost_s == pytest.approx(terms.death_s)
 
     virtual_time.run(compared())
+
+
+@pytest.mark.parametrize("window", ["outage", "storm"])
+async def test_both_are_away_at_the_same_time(window: str) -> None:
+    chances = {f"{window}_chance": 1.0, f"{window}_s": 600.0}
+    market = replace(shipped_market(), api=ApiTroubles(**chances))
+    of = Night(market, seed=1, horizon_s=24 * HOUR_S)
+    found = of.api_outage if window == "outage" else of.api_storm
+    assert found is not None
+
+    async with driven(night=of) as sdk:
+        assert (await sdk("show_user"))["credit"] > 0
+        sdk.market.skip(found.from_s + 1.0)
+        with pytest.raises(requests.HTTPError, match="503" if window == "outage" else "429"):
+            await sdk("show_user")
+        sdk.market.skip(600.0)
+        assert (await sdk("show_user"))["credit"] > 0
