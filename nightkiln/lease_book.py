@@ -25,6 +25,8 @@ from nightkiln.core.plain import from_json, to_json
 from nightkiln.disk import Disk, OsDisk, trouble
 
 RECORD_BYTES_MAX = 64 * 1024
+ALIVE_EVERY_S = 15.0  # between two signs of life of a run that holds leases
+DEADMAN_S = 900.0  # without one, its machines end themselves and others may end them
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # ids become file names
 
 T = TypeVar("T")
@@ -94,6 +96,10 @@ class LeaseBook:
         """The provider has confirmed it."""
         self._change(lease_id, standing=Standing.RENTED, host=host)
 
+    def taken_over(self, entry: Entry) -> None:
+        """Another run of its batch goes on with it, and is its owner from now on."""
+        self._keep(self._leases / _file(entry.lease_id), entry)
+
     def extended(self, lease_id: LeaseId, *, expires_s: float) -> None:
         """It is going to live longer; written down before the machine is told."""
         self._change(lease_id, expires_s=expires_s)
@@ -122,6 +128,10 @@ class LeaseBook:
         """A sign of life, or of the orderly end, of a run that holds leases."""
         self._keep(self._owners / _file(owner_name(owner.batch, owner.epoch)), owner)
 
+    def forget_owner(self, batch: str, epoch: int) -> None:
+        """Drop a run that has ended and holds nothing."""
+        self._drop(self._owners / _file(owner_name(batch, epoch)))
+
     def owner(self, batch: str, epoch: int) -> Owner | None:
         """A run that holds or held leases; None: the book does not know it."""
         return self._read(self._owners / _file(owner_name(batch, epoch)), Owner)
@@ -140,8 +150,8 @@ class LeaseBook:
 
     def _change(self, lease_id: LeaseId, **changes: Any) -> None:
         entry = self.entry(lease_id)
-        assert entry is not None, "changed before it was intended"
-        self._keep(self._leases / _file(lease_id), replace(entry, **changes))
+        if entry is not None:  # else somebody who found its run dead has closed it meanwhile
+            self._keep(self._leases / _file(lease_id), replace(entry, **changes))
 
     def _keep(self, path: Path, value: Entry | Owner) -> None:
         data = json.dumps(to_json(value), sort_keys=True).encode()

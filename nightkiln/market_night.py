@@ -148,6 +148,7 @@ def _settings(store: str) -> Settings:
         budget=BUDGET_USD,
         fallback=Fallback.AUTO,
         late=Late.FINISH,
+        release_s=DEADLINE_S,
     )
 
 

@@ -13,9 +13,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from nightkiln import __version__
+from nightkiln.accounts import Accounts
 from nightkiln.catalog import Catalog
-from nightkiln.core.errors import BadInput, NightkilnError, most_telling
+from nightkiln.core.errors import BadInput, most_telling
 from nightkiln.core.model import BatchId, LeaseEnd, Trust, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
@@ -30,17 +30,16 @@ from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, O
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.run_record import close_run, open_run, run_start
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import drop_journals, settled_fields
 from nightkiln.store.claim import Claim
 from nightkiln.store.commit import Committer
-from nightkiln.store.processes import this_process
 from nightkiln.store.quotes import Quoted
 from nightkiln.store.records import (
     BatchEnd,
     BatchStart,
     write_batch_end,
-    write_batch_start,
     write_lease_end,
 )
 from nightkiln.store.store import Store
@@ -81,8 +80,10 @@ class Night:
     gate: Gate | None = None  # before anything that bills
     quoted: Quoted | None = None
     leases_max: int = LEASES_MAX  # at once
+    accounts: Accounts | None = None  # of machines that bill
     adopted: int = 0
     reused: int = 0
+    usd_billed: Usd | None = None
 
     async def work(self) -> Outcome:
         """Bring the batch as far as it goes."""
@@ -93,16 +94,16 @@ class Night:
             still_mine=self.claim.still_mine,
             rows_max=self.shard_rows,
         ) as committer:
-            start = self._start(started_s)
+            start = run_start(self.batch, self.plan, self.catalog_digest, started_s)
             # First, for it says under which date the rows are that a later run has to find.
-            await asyncio.to_thread(self._open, start)
+            await asyncio.to_thread(open_run, self.store, start)
             counts = await self._bring_in(committer)
             await self._pass_gate(start, counts)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
             decisions = await self._decisions(jobs=counts.total - counts.settled)
             landing, is_whole = self._landing(), False
             try:
-                if counts.total > counts.settled:
+                if counts.total > counts.settled or await self._holds_leases():
                     await self._render(decisions, tally, landing, committer)
                 await committer.flush()
                 # Everything in the journals is committed now.
@@ -114,7 +115,11 @@ class Night:
                     tally, decisions.scheduler, landing, self.clock() - started_s
                 )
                 outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
-                await asyncio.shield(asyncio.to_thread(self._close, start, outcome, is_whole))
+                ended_s = self.clock()
+                closing = asyncio.to_thread(
+                    close_run, self.store, start, outcome, ended_s, is_whole=is_whole
+                )
+                await asyncio.shield(closing)
         return outcome
 
     # Before anything is rented.
@@ -154,6 +159,10 @@ class Night:
             end = BatchEnd(self.clock(), counts.done, counts.reused, counts.failed, BAD_INPUT)
             await asyncio.to_thread(write_batch_end, blobs, start, end)
             raise
+
+    async def _holds_leases(self) -> bool:
+        """Whether an earlier run of this batch has left something that may be billed."""
+        return self.accounts is not None and await self.accounts.hold_leases()
 
     # The work itself.
 
@@ -209,8 +218,11 @@ class Night:
                 controller=Controller(time.process_time, partial(free_bytes, self.store.staging)),
                 clock=self.clock,
                 release_s_max=self.release_s_max,
+                book=await self.accounts.booking() if self.accounts is not None else None,
             )
             await self._dispatch(Dispatcher(work, decisions.scheduler, tally), decisions)
+            if self.accounts is not None:
+                self.usd_billed = await self.accounts.read_bills(self._warn)
 
     async def _dispatch(self, dispatcher: Dispatcher, decisions: Decisions) -> None:
         self.switch.connect(lambda reason, is_now: dispatcher.stop(reason, is_now=is_now))
@@ -245,33 +257,6 @@ class Night:
 
     # The record.
 
-    def _start(self, started_s: float) -> BatchStart:
-        return BatchStart(
-            batch=self.batch,
-            catalog_digest=self.catalog_digest,
-            process=this_process(),
-            started_s=started_s,
-            jobs_total=self.plan.total,
-            version=__version__,
-            columns=self.plan.other_columns(),
-            params=self.plan.params(),
-        )
-
-    def _open(self, start: BatchStart) -> None:
-        self.store.make_durable(self.batch.date)
-        write_batch_start(self.store.blobs, start)
-        self.store.refresh_views()
-
-    def _close(self, start: BatchStart, outcome: Outcome, is_whole: bool) -> None:  # noqa: FBT001
-        end = BatchEnd(
-            self.clock(), outcome.done, outcome.reused, outcome.failed, outcome.exit_code
-        )
-        try:
-            write_batch_end(self.store.blobs, start, end)
-        except NightkilnError:
-            if is_whole:
-                raise  # else what has ended the run is already on its way up
-
     def _outcome(
         self, tally: Tally, scheduler: Scheduler, landing: Landing, elapsed_s: float
     ) -> Outcome:
@@ -297,4 +282,5 @@ class Night:
             usd=ledger.spent,
             usd_open=ledger.reserved(scheduler.state.now_s) if tally.not_released else Usd(0),
             quoted=self.quoted,
+            usd_billed=self.usd_billed,
         )

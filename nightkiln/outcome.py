@@ -34,3 +34,5 @@ class Outcome:
     usd: Usd = Decimal(0)  # spent by this run, as far as it is known
     quoted: Quoted | None = None  # what it would cost, if something could bill
     usd_open: Usd = Decimal(0)  # what leases that are not released may come to, on top of it
+    usd_billed: Usd | None = None  # by the providers until now, for all leases of the batch whose
+    # bills were read just now; None: nobody says

@@ -15,7 +15,9 @@ FAILURES_SHOWN_MAX = 50
 CELL_CHARS_MAX = 200  # hosts and errors come from strangers' machines
 _LEASES = """
 select host, provider, gpu, jobs_done, attempts_failed, busy_s, usd, reason,
-       count(*) over () as leases, sum(usd) over () as usd_all
+       count(*) over () as leases, sum(usd) over () as usd_all,
+       sum(usd_estimated) filter (usd_billed is not null) over () as estimated_all,
+       sum(usd_billed) over () as billed_all
 from leases where batch = ? order by rented_at, lease_id limit ?
 """
 _FAILURES = """
@@ -69,6 +71,9 @@ def _head(outcome: Outcome, leases: Sequence[Mapping[str, Any]]) -> str:
         ("time", duration(outcome.elapsed_s)),
         ("cost of all runs", f"{usd:.2f} USD"),
     ]
+    if leases and leases[0]["billed_all"] != leases[0]["estimated_all"]:
+        billed, estimated = leases[0]["billed_all"], leases[0]["estimated_all"]
+        rows.append(("of which billed so far", f"{billed:.2f} USD, by our count {estimated:.2f}"))
     if outcome.quoted is not None:
         said = outcome.quoted
         rows.append(("quoted for this run", f"p50 {said.usd_p50:.2f}, p90 {said.usd_p90:.2f} USD"))

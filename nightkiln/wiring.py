@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import duckdb
 
+from nightkiln.accounts import Accounts
 from nightkiln.catalog import Catalog, catalog_digest, load_catalog, scratch
 from nightkiln.catalog.checks import check
 from nightkiln.catalog.definitions import SAVED_FILE, definitions_for
@@ -31,6 +32,7 @@ from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.gate import Gate
 from nightkiln.goals import Goals
+from nightkiln.lease_book import DEADMAN_S, LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
@@ -204,6 +206,8 @@ async def run_batch(
     rents_from: Mapping[str, Provider] | None = None,
     opens: Callable[[Opening], Opening] | None = None,
     gate: Gate | None = None,
+    book: LeaseBook | None = None,
+    deadman_s: float = DEADMAN_S,
 ) -> Outcome:
     """Work on a batch until it is settled or stopped; resumes what an earlier run left.
 
@@ -211,6 +215,8 @@ async def run_batch(
     ``opens``: what the scheduler starts from, given what it would start from.
     ``gate``: quotes what is left before anything bills, and lets it be rented; it has to be given
     where a provider bills.
+    ``book``: where leases of providers that bill are written down before they are rented.
+    ``deadman_s``: how long a machine of theirs lives that hears nothing of its run.
 
     Raises:
         BadInput: the catalog fails preflight, with every problem, the deadline has passed, or
@@ -261,6 +267,7 @@ async def run_batch(
             opens=opens if opens is not None else _as_usual,
             gate=gate,
             leases_max=request.leases_max,
+            accounts=Accounts(store, batch, found, clock, book, deadman_s),
         )
         try:
             outcome = await night.work()

@@ -37,8 +37,8 @@ def query(
 ) -> None:
     """Ask a store in SQL.
 
-    Views: jobs, jobs_<catalog>, outputs, attempts, catalog_rows, leases, runs, batches, quotes,
-    calibration, scorecard, blocklist.
+    Views: jobs, jobs_<catalog>, outputs, attempts, catalog_rows, leases, charges, waste, runs,
+    batches, quotes, calibration, scorecard, blocklist.
     `nightkiln query "describe jobs"` lists columns, the catalog's own among them; names say units.
 
     Example: nightkiln query "select status, count(*) from jobs group by 1" --store results

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
-from nightkiln.core.model import LeaseId, Offer, Usd
+from nightkiln.core.model import Cost, LeaseId, Offer, Usd
 from nightkiln.core.terms import Load
 
 HOUR_S = Decimal(3600)
@@ -34,6 +34,26 @@ def rent_usd(offer: Offer, life_s: float, *, loading_s: float = 0.0) -> Usd:
     return ((per_hour * seconds - offer.usd_per_hour * spared) / HOUR_S).quantize(
         CENT_PARTS, ROUND_CEILING
     )
+
+
+def lease_cost(
+    offer: Offer, load: Load, *, life_s: float, loading_s: float = 0.0, jobs: int = 0
+) -> Cost:
+    """What a lease has come to by our own count; adds up to ``rent_usd`` and ``traffic_usd``.
+
+    Parts are rounded so that none is ever counted lower than it is together with the next.
+    """
+    rent, traffic = rent_usd(offer, life_s, loading_s=loading_s), traffic_usd(offer, load, jobs)
+    spared_s = (1.0 - offer.loading_billed) * min(loading_s, life_s)
+    gpu_s = life_s + offer.idle_tail_s - spared_s
+    gb_in, gb_out = load.image_gb + load.models_gb, load.result_gb * jobs
+    gpu = min(rent, _up(offer.usd_per_hour * Decimal(repr(gpu_s)) / HOUR_S))
+    traffic_in = min(traffic, _up(offer.usd_per_gb_in * Decimal(repr(gb_in))))
+    return Cost(gpu, rent - gpu, traffic_in, traffic - traffic_in, gpu_s, gb_in, gb_out)
+
+
+def _up(usd: Usd) -> Usd:
+    return usd.quantize(CENT_PARTS, ROUND_CEILING)
 
 
 def traffic_usd(offer: Offer, load: Load, jobs: int) -> Usd:

@@ -30,6 +30,12 @@ def is_of_run(lease: LeaseId, run_label: str) -> bool:
     return lease.startswith(f"{run_label}-lease-")
 
 
+def batch_of(lease: LeaseId) -> str:
+    """The batch that a lease of ours was rented for; empty: it has no such name."""
+    found = _LEASE.fullmatch(lease)
+    return found["batch"] if found is not None else ""
+
+
 def in_full(listed: str, batch: str) -> LeaseId | None:
     """A lease as a provider lists it, by its whole name; None: it is not of ``batch``.
 

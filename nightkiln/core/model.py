@@ -261,6 +261,23 @@ class BatchId:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a lease costs, in parts."""
+
+    gpu: Usd = Decimal(0)
+    storage: Usd = Decimal(0)
+    traffic_in: Usd = Decimal(0)
+    traffic_out: Usd = Decimal(0)
+    gpu_s: float = 0.0  # billed at the full rate; those of a lower one count for their share
+    gb_in: float = 0.0
+    gb_out: float = 0.0
+
+    @property
+    def usd(self) -> Usd:
+        return self.gpu + self.storage + self.traffic_in + self.traffic_out
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseEnd:
     """A lease that is over and, once it is released, costs nothing any more."""
 
@@ -272,4 +289,9 @@ class LeaseEnd:
     jobs_done: int
     attempts_failed: int
     busy_s: float  # GPU seconds of all its attempts
-    usd: Usd = Decimal(0)
+    cost: Cost = field(default_factory=Cost)  # by our own count
+    is_late: bool = False  # told by a run that did not rent it, or after it was given up
+
+    @property
+    def usd(self) -> Usd:
+        return self.cost.usd

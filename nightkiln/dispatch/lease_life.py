@@ -8,50 +8,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-import stamina
-
-from nightkiln.core.budget import rent_usd, traffic_usd
+from nightkiln.core.budget import lease_cost
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.events import Lost, Released, Rented
 from nightkiln.core.model import (
     Attempt,
     AttemptId,
+    Cost,
     Fault,
     Lease,
     LeaseEnd,
     LeaseId,
     Loss,
     Offer,
-    Usd,
 )
+from nightkiln.dispatch.booking import Booking
+from nightkiln.dispatch.giving_back import see_through
 from nightkiln.dispatch.landing import Trust
+from nightkiln.dispatch.render import Render
 from nightkiln.dispatch.shell import Shell
-from nightkiln.ports.provider import Provider
+from nightkiln.ports.provider import Metered, Provider
 from nightkiln.ports.worker import Worker
 
-RELEASE_TRY_S_MAX = 20.0  # for one answer of the provider
 CANCEL_S_MAX = 3.0  # to tell a worker that its job is not wanted any more
-
-
-@dataclass(slots=True)
-class Render:
-    """One attempt under way."""
-
-    task: asyncio.Task[None]
-    is_landing: bool = False  # verified, being kept: beyond cancelling
-    is_telling: bool = False  # that the lease is lost: cut off, nobody would hear of its jobs
-    is_cancelled: bool = False  # by the scheduler: the user stops
-
-    def cancel(self) -> None:
-        """Hand the job back, unless it is beyond that."""
-        if self.is_cancellable:
-            self.is_cancelled = True
-            self.task.cancel()
-
-    @property
-    def is_cancellable(self) -> bool:
-        """Whether ending it now leaves nothing half said or half kept."""
-        return not self.is_landing and not self.is_telling
 
 
 @dataclass(slots=True)
@@ -69,6 +48,11 @@ class LeaseLife:
     reason: str = ""
     is_lost: bool = False
     may_bill: bool = False  # asked for, and nobody says that it never was ours
+    is_adopted: bool = False  # rented by an earlier run, and gone on with
+    is_left_over: bool = False  # of an earlier run, or given up: only to be given back
+    is_over: bool = False
+    is_written: bool = False  # in the book of leases
+    ended_s: float | None = None  # confirmed
     renders: dict[AttemptId, Render] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     jobs_done: int = 0
@@ -128,6 +112,9 @@ class LeaseLife:
         if self.lease is None or self._release_asked.is_set():
             return
         provider = shell.work.providers[self.offer.provider]
+        book = shell.book_of(provider)
+        if book is not None:
+            await shell.write_down(book.book.extended, self.id, expires_s=self.expires_s)
         with contextlib.suppress(OfferGone, ProviderError):  # then it ends as first agreed
             await provider.rent(self.offer, self.id, shell.work.need, expires_at_s=self.expires_s)
 
@@ -152,82 +139,90 @@ class LeaseLife:
 
     @asynccontextmanager
     async def _connected(self, shell: Shell, provider: Provider) -> AsyncIterator[Worker]:
+        book = shell.book_of(provider)
+        if book is not None:
+            await self._write_down_first(book)
         self.may_bill = True  # from now on: an answer that is lost may have been a yes
         try:
             lease = self.lease = await provider.rent(
                 self.offer, self.id, shell.work.need, expires_at_s=self.expires_s
             )
         except OfferGone:
-            self.may_bill = False
+            self.may_bill = self.is_adopted  # then it was ours until somebody took it away
             raise
+        if book is not None:
+            await shell.write_down(book.book.rented, self.id, host=lease.host)
         shell.tally.add_worker(lease)
         async with shell.watched(lease), provider.connect(lease) as worker:
             gpu = worker.gpu if self.offer.gpu == "unknown" else self.offer.gpu
             self.lease = replace(lease, offer=replace(lease.offer, gpu=gpu))
             yield worker
 
+    async def _write_down_first(self, book: Booking) -> None:
+        times = {"asked_s": self.rented_s, "expires_s": self.expires_s}
+        if self.is_adopted:
+            await book.take_over(self.id, self.offer, **times)
+        else:
+            await book.intend(self.id, self.offer, **times)
+        self.is_written = True
+
     async def _released(self, shell: Shell, provider: Provider) -> None:
         """Stop paying, also when this very task is being cancelled, and only then say so."""
         self._connecting = None
         releasing = asyncio.ensure_future(self._release(shell, provider))
-        try:
-            is_confirmed = await asyncio.shield(releasing)
-        except asyncio.CancelledError:
-            await releasing
-            raise
+        is_confirmed, was_cancelled = await see_through(releasing)
+        self.is_over = True
+        if was_cancelled:
+            raise asyncio.CancelledError
         # Also when nobody confirmed it: a run that waits for that would never end.
-        shell.events.put_nowait(Released(self.id, self._usd(shell), is_confirmed))
+        shell.events.put_nowait(Released(self.id, self._cost(shell).usd, is_confirmed))
 
-    def _usd(self, shell: Shell) -> Usd:
+    def _cost(self, shell: Shell) -> Cost:
         """What this lease has come to by our own count: its bill may be lower, never dearer."""
         if not self.may_bill:
-            return Usd(0)  # it never was ours
-        life_s = max(0.0, shell.now_s() - self.rented_s)
-        rent = rent_usd(self.offer, life_s, loading_s=self.loading_s)
-        return rent + traffic_usd(self.offer, shell.work.load, self.jobs_done)
+            return Cost()  # it never was ours
+        provider, unbilled_s = shell.work.providers[self.offer.provider], self.loading_s
+        if isinstance(provider, Metered):
+            seen_s = provider.unbilled_s(self.id)
+            unbilled_s = seen_s if seen_s is not None else unbilled_s
+        ended_s = self.ended_s if self.ended_s is not None else shell.now_s()
+        return lease_cost(
+            self.offer,
+            shell.work.load,
+            life_s=max(0.0, ended_s - self.rented_s),
+            loading_s=max(0.0, unbilled_s),
+            jobs=self.jobs_done,
+        )
 
     async def _release(self, shell: Shell, provider: Provider) -> bool:
         """Whether it is confirmed that it ended."""
-        error = await self._stop_paying(shell, provider)
-        if error is None:
-            await shell.work.lease_log(self._end(shell, shell.now_s(), self.reason))
-            shell.tally.worker(self.id, state="lost" if self.is_lost else "released")
-            if not self.is_lost:  # else people have been told already why it went
-                name = "lease_released" if self.ready_s is not None else "lease_called_off"
-                await shell.tell(name, {**self._facts(), "reason": self.reason})
-            return True
-        shell.tally.not_released.append(self.id)
-        shell.tally.worker(self.id, state="not released")
-        await self._tell_not_released(shell, provider, error)
-        said = f"not confirmed released ({error}); {self.reason}"
-        await shell.work.lease_log(self._end(shell, None, said))
-        return False
+        releases = shell.releases(provider)
+        book = shell.book_of(provider) if self.is_written else None
+        error = await releases.give_back(self.id, for_s=shell.work.release_s_max)
+        if error is not None:
+            await self._not_released(shell, provider, error)
+            return False
+        self.ended_s = shell.now_s()
+        if book is not None:
+            await shell.write_down(book.book.ended, self.id, ended_s=self.ended_s)
+        await shell.work.lease_log(self._end(shell, self.ended_s, self.reason))
+        if book is not None:
+            await shell.write_down(book.book.forget, self.id)
+        shell.tally.released(self.id, was_lost=self.is_lost)
+        if not self.is_lost:  # else people have been told already why it went
+            was_up = self.ready_s is not None or self.is_left_over
+            name = "lease_released" if was_up else "lease_called_off"
+            await shell.tell(name, {**self._facts(), "reason": self.reason})
+        return True
 
-    async def _stop_paying(self, shell: Shell, provider: Provider) -> str | None:
-        """Release, again and again for a bounded time; None, or what went wrong the last time."""
-
-        async def release() -> None:
-            async with asyncio.timeout(RELEASE_TRY_S_MAX):
-                await provider.release([self.id])
-
-        caller = stamina.AsyncRetryingCaller(
-            attempts=None,
-            timeout=shell.work.release_s_max,
-            wait_initial=0.1,
-            wait_max=5.0,
-            wait_jitter=0.0,  # a night that is played twice is the same night
-        )
-        try:
-            await caller.on(Exception)(release)
-        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises, the machine is not given back
-            return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return None
-
-    async def _tell_not_released(self, shell: Shell, provider: Provider, error: str) -> None:
+    async def _not_released(self, shell: Shell, provider: Provider, error: str) -> None:
+        shell.tally.gave_up(self.id)
         may_cost = f"it may still cost money: end it at {provider.name} by hand"
         what_to_do = may_cost if provider.bills else "it costs nothing; see whether it still runs"
         fields = {"provider": provider.name, "error": error, "what_to_do": what_to_do}
         await shell.tell("lease_not_released", {**self._facts(), **fields})
+        said = f"not confirmed released ({error}); {self.reason}"
+        await shell.work.lease_log(self._end(shell, None, said))
 
     def _end(self, shell: Shell, released_s: float | None, reason: str) -> LeaseEnd:
         return LeaseEnd(
@@ -239,7 +234,8 @@ class LeaseLife:
             jobs_done=self.jobs_done,
             attempts_failed=self.attempts_failed,
             busy_s=self.busy_s,
-            usd=self._usd(shell),
+            cost=self._cost(shell),
+            is_late=self.is_left_over or self.is_adopted,
         )
 
     async def tell_lost(self, shell: Shell) -> None:

@@ -30,6 +30,7 @@ from nightkiln.core.events import (
     ProviderFailed,
     Queued,
     Release,
+    Released,
     Rent,
     Started,
     Stop,
@@ -41,9 +42,14 @@ from nightkiln.core.model import Fault, LeaseId
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Step, told_error
 from nightkiln.dispatch.attempting import Attempting, give_up
-from nightkiln.dispatch.lease_life import LeaseLife, Render
+from nightkiln.dispatch.booking import owning
+from nightkiln.dispatch.lease_life import LeaseLife
+from nightkiln.dispatch.left_over import adopted, give_back_unseen, left_over, listed
+from nightkiln.dispatch.render import Render
 from nightkiln.dispatch.shell import InHand, Shell, Work
 from nightkiln.dispatch.tally import Tally
+
+LIST_AGAIN_S = 60.0  # after a release that nobody confirmed
 
 
 class Dispatcher:
@@ -53,6 +59,7 @@ class Dispatcher:
         self._scheduler = scheduler
         self._shell = Shell(work, tally)
         self._lives: dict[LeaseId, LeaseLife] = {}
+        self._list_again_s: dict[str, float] = {}  # providers, and when
         self._group: asyncio.TaskGroup | None = None
 
     def stop(self, reason: str, *, is_now: bool = False) -> None:
@@ -64,12 +71,22 @@ class Dispatcher:
         self._shell.tally.started_s = self._shell.now_s()
         if self._shell.work.controller is not None:
             self._shell.work.controller.start()
+        async with contextlib.AsyncExitStack() as stack:
+            book = self._shell.work.book
+            if book is not None:
+                await stack.enter_async_context(owning(book, self._shell.now_s, self._shell.warn))
+            await self._work()
+        await self._shell.tell_progress()
+
+    async def _work(self) -> None:
         self._shell.events.put_nowait(Started(self._time_s(), self._provider_facts()))
         async with asyncio.TaskGroup() as group:
             self._group = group
             ticking = group.create_task(self._tick(), name="tick")
             while not self._scheduler.is_finished:
                 event = await self._shell.events.get()
+                if isinstance(event, Released) and not event.is_confirmed:
+                    self._look_for_again(event.lease_id)
                 if isinstance(event, StopRequested):
                     # Whoever asks hears at once: an orderly end may take a render's time.
                     self._start(self._shell.tell("stopping", {"reason": _heard(event)}), "tell")
@@ -79,7 +96,6 @@ class Dispatcher:
                 # queue alone does not let it take that step.
                 await asyncio.sleep(0)
             ticking.cancel()
-        await self._shell.tell_progress()
 
     def _decide(self, event: Event) -> Sequence[Command]:
         """Ask the scheduler, and have it written down, also how it breaks."""
@@ -137,8 +153,8 @@ class Dispatcher:
 
     def _change_lease(self, command: Rent | Extend | Release) -> None:
         match command:
-            case Rent(offer, lease_id, expires_at_s):
-                life = LeaseLife(lease_id, offer, self._shell.now_s(), self._epoch_s(expires_at_s))
+            case Rent(lease_id=lease_id):
+                life = self._life_of(command)
                 self._lives[lease_id] = life
                 self._start(life.live(self._shell), f"lease {lease_id}")
             case Extend(lease_id, expires_at_s):
@@ -146,22 +162,39 @@ class Dispatcher:
                 self._start(extending, f"extend {lease_id}")
             case Release(lease_id, reason):
                 life_here = self._lives.get(lease_id)
-                if life_here is not None:
+                if life_here is not None and not life_here.is_over:
                     life_here.ask_release(reason)
                 else:
-                    self._start(self._send_back(lease_id), f"send back {lease_id}")
+                    self._start(self._give_back(command), f"give back {lease_id}")
             case _:
                 assert_never(command)
+
+    def _look_for_again(self, lease_id: LeaseId) -> None:
+        """Nobody confirmed that it ended: if it is still listed then, it is given back again."""
+        provider = self._shell.work.providers[self._lives[lease_id].offer.provider]
+        if provider.bills and provider.can_list:
+            again_s = self._shell.now_s() + LIST_AGAIN_S
+            self._list_again_s.setdefault(provider.name, again_s)
 
     def _epoch_s(self, time_s: float) -> float:
         return self._shell.now_s() + time_s - self._time_s()
 
-    async def _send_back(self, lease_id: LeaseId) -> None:
-        """Release what a dead run of this batch has left behind; every provider may be asked."""
-        for provider in self._shell.work.providers.values():
-            if provider.bills:
-                with contextlib.suppress(ProviderError):  # the next listing shows it again
-                    await provider.release([lease_id])
+    async def _give_back(self, release: Release) -> None:
+        lease_id, reason = release.lease_id, release.reason
+        life = await left_over(self._shell, lease_id, self._lives.get(lease_id))
+        if life is None:
+            await give_back_unseen(self._shell, lease_id)
+        else:
+            self._lives[lease_id] = life
+            life.ask_release(reason)
+            await life.live(self._shell)
+
+    def _life_of(self, rent: Rent) -> LeaseLife:
+        expires_s = self._epoch_s(rent.expires_at_s)
+        if rent.since_s is None:
+            return LeaseLife(rent.lease_id, rent.offer, self._shell.now_s(), expires_s)
+        rented_s, book = self._epoch_s(rent.since_s), self._shell.work.book
+        return adopted(rent.lease_id, rent.offer, rented_s, expires_s, book)
 
     def _submit(self, command: Submit) -> None:
         life, hand = self._lives[command.lease_id], self._shell.in_hand.get(command.job_id)
@@ -184,6 +217,10 @@ class Dispatcher:
             capacity = controller.capacity() if controller is not None else None
             self._shell.events.put_nowait(Tick(self._time_s(), capacity))
             await self._shell.tell_progress()
+            now_s = self._shell.now_s()
+            for name in [name for name, at_s in self._list_again_s.items() if at_s < now_s]:
+                del self._list_again_s[name]
+                self._start(self._list_owned(name), f"list {name}")
             await asyncio.sleep(self._shell.work.tick_s)
 
     async def _fetch_jobs(self, count_max: int) -> None:
@@ -204,11 +241,13 @@ class Dispatcher:
 
     async def _list_owned(self, name: str) -> None:
         try:
-            owned = await self._shell.work.providers[name].owned()
+            found = await listed(self._shell, name)
         except ProviderError as error:
             await self._provider_failed(name, error, is_listing=True)
         else:
-            self._shell.events.put_nowait(Owned(name, tuple(owned)))
+            self._shell.events.put_nowait(Owned(name, found.lease_ids, found.known))
+            if found.again_s is not None:
+                self._list_again_s[name] = found.again_s
 
     async def _provider_failed(
         self, name: str, error: ProviderError, *, is_listing: bool = False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.events import Blame, Event
 from nightkiln.core.model import (
     Attempt,
@@ -27,7 +28,9 @@ from nightkiln.core.model import (
 )
 from nightkiln.core.story import Step
 from nightkiln.core.terms import Load
+from nightkiln.dispatch.booking import Booking
 from nightkiln.dispatch.controller import Controller
+from nightkiln.dispatch.giving_back import Releases
 from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.dispatch.tally import Tally
 from nightkiln.ports.journal import Journal
@@ -92,6 +95,7 @@ class Work:
     clock: Callable[[], float] = time.time
     tick_s: float = TICK_S
     release_s_max: float = RELEASE_S_MAX
+    book: Booking | None = None  # what bills is written down there; None: only in tests
 
 
 @dataclass(slots=True)
@@ -112,6 +116,26 @@ class Shell:
     tally: Tally
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     in_hand: dict[JobId, InHand] = field(default_factory=dict)
+    _releases: dict[str, Releases] = field(default_factory=dict)
+
+    def releases(self, provider: Provider) -> Releases:
+        """The way back to a provider, the same for all its leases."""
+        return self._releases.setdefault(provider.name, Releases(provider))
+
+    def book_of(self, provider: Provider) -> Booking | None:
+        """Where its leases are written down; None: they cost nothing."""
+        return self.work.book if provider.bills else None
+
+    async def write_down(self, writing: Callable[..., None], *args: Any, **fields: Any) -> None:
+        """Change the book where a failure only costs whoever comes next a second look."""
+        try:
+            await asyncio.to_thread(writing, *args, **fields)
+        except StoreUnusable as error:
+            await self.warn(f"the book of leases is not up to date: {error}")
+
+    async def warn(self, message: str) -> None:
+        """Tell people what they should know."""
+        await self.tell("warning", {"message": message})
 
     def now_s(self) -> float:
         """Epoch seconds."""

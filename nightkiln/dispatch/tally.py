@@ -51,6 +51,18 @@ class Tally:
             lease.id, lease.host, lease.provider, lease.offer.gpu, "starting", 0, 0, 0
         )
 
+    def released(self, lease_id: LeaseId, *, was_lost: bool) -> None:
+        """A lease costs nothing any more."""
+        if lease_id in self.not_released:  # the first time nobody had confirmed it
+            self.not_released.remove(lease_id)
+        self.worker(lease_id, state="lost" if was_lost else "released")
+
+    def gave_up(self, lease_id: LeaseId) -> None:
+        """Nobody confirms that a lease ended."""
+        if lease_id not in self.not_released:
+            self.not_released.append(lease_id)
+        self.worker(lease_id, state="not released")
+
     def worker(
         self,
         lease_id: LeaseId,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from nightkiln.night import Outcome
 from nightkiln.ports.observer import Progress
 
+CENT = Decimal("0.01")  # a smaller difference is not worth a line
 _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
     "{adopted} adopted, {left} to do",
@@ -17,6 +19,7 @@ _SENTENCES = {
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",
     "lease_called_off": "{host} is called off before it is ready: {reason}",
+    "lease_closed": "{host} is no more: {reason}",
     "lease_not_released": "{host}: NOT RELEASED, as far as {provider} confirmed ({error}); "
     "{what_to_do} (lease {lease_id})",
     "attempt_failed": "{host} failed job {job_id:.12} ({fault}, {kind}): {error}",
@@ -64,6 +67,11 @@ def outcome_facts(outcome: Outcome) -> list[str]:
         f" (quoted: p50 {quoted.usd_p50:.2f}, p90 {quoted.usd_p90:.2f} USD)" if quoted else ""
     )
     facts = [first + (f", for {outcome.usd:.2f} USD{expected}" if outcome.usd else "")]
+    if outcome.usd_billed is not None and abs(outcome.usd_billed - outcome.usd) >= CENT:
+        facts.append(
+            f"the providers have billed {outcome.usd_billed:.2f} USD for the batch until now; "
+            "their bills may still grow"
+        )
     if outcome.stop_reason is not None:
         facts.append(f"stopped early: {outcome.stop_reason}")
     if outcome.not_released:

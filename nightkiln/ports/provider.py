@@ -104,6 +104,17 @@ class Inventory(Protocol):
         """
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A provider that watches how its leases stand, and so knows what is not billed."""
+
+    def unbilled_s(self, lease_id: LeaseId) -> float | None:
+        """Seconds of a lease's life so far in which its GPU was not fully billed; None: unknown.
+
+        While it loaded, and after it was taken away; also of a lease that never came up.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What a provider has billed for one lease so far; it may still grow after the release."""

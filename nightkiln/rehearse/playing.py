@@ -41,6 +41,7 @@ from nightkiln.testing.virtual_time import run
 
 TICK_S_MAX = 20.0  # of the played clock; a real run's ticks are a second
 TICKS_MIN = 180  # until the deadline
+RELEASE_S_MAX = 86400.0  # a real run that gives a machine up finds it again in the next listing
 NOWHERE = Path("/nonexistent/nightkiln-rehearsal")  # an output without content is never written
 
 
@@ -105,6 +106,7 @@ async def _played(script: Script, night: Night) -> Played:
             load=script.load,
             clock=clock,
             tick_s=max(1.0, min(TICK_S_MAX, script.deadline_s / TICKS_MIN)),
+            release_s_max=RELEASE_S_MAX,
         )
         await Dispatcher(work, scheduler, Tally("rehearsal", script.lumps)).run()
         bills = [bill for service in services for bill in service.all_bills()]

@@ -63,8 +63,16 @@ LEASES = pa.schema(
         ("attempts_failed", pa.int64()),
         ("busy_s", pa.float64()),  # GPU seconds of all its attempts
         ("usd_per_hour", pa.decimal128(12, 6)),
-        ("usd", pa.decimal128(12, 6)),
+        ("usd", pa.decimal128(12, 6)),  # by our own count; the view calls it usd_estimated
         ("schema_version", pa.int32()),
+        # Rows of earlier versions lack the parts: the view shows null.
+        ("usd_gpu", pa.decimal128(12, 6)),
+        ("usd_storage", pa.decimal128(12, 6)),
+        ("usd_in", pa.decimal128(12, 6)),
+        ("usd_out", pa.decimal128(12, 6)),
+        ("gpu_billed_s", pa.float64()),  # those at a lower rate count for their share
+        ("gb_in", pa.float64()),
+        ("gb_out", pa.float64()),
     ]
 )
 
@@ -112,8 +120,13 @@ def write_batch_end(blobs: Blobs, start: BatchStart, end: BatchEnd) -> None:
 
 
 def write_lease_end(blobs: Blobs, batch: BatchId, end: LeaseEnd) -> None:
-    """Record a lease that is over, once; a second call with other facts is a conflict."""
-    lease = end.lease
+    """Record a lease that is over, once; a second call with other facts is a conflict.
+
+    What is told late has a name of its own: the run that rented it may have said something before.
+    """
+    lease, cost = end.lease, end.cost
+    told = "" if end.released_s is None else f"-{round(end.released_s * 1000)}"
+    name = f"{lease.id}-{batch.epoch:06d}{told}" if end.is_late else lease.id
     row = {
         "lease_id": lease.id,
         "batch": batch.batch,
@@ -132,8 +145,15 @@ def write_lease_end(blobs: Blobs, batch: BatchId, end: LeaseEnd) -> None:
         "usd_per_hour": money(lease.offer.usd_per_hour),
         "usd": money(end.usd),
         "schema_version": SCHEMA_VERSION,
+        "usd_gpu": money(cost.gpu),
+        "usd_storage": money(cost.storage),
+        "usd_in": money(cost.traffic_in),
+        "usd_out": money(cost.traffic_out),
+        "gpu_billed_s": cost.gpu_s,
+        "gb_in": cost.gb_in,
+        "gb_out": cost.gb_out,
     }
-    create_row(blobs, f"leases/dt={batch.date}/{lease.id}.parquet", LEASES, row)
+    create_row(blobs, f"leases/dt={batch.date}/{name}.parquet", LEASES, row)
 
 
 def _write_batch(blobs: Blobs, start: BatchStart, phase: str, facts: Mapping[str, Any]) -> None:

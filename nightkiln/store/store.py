@@ -13,11 +13,12 @@ from nightkiln.core.errors import BadInput, Problem, StoreUnusable
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk
+from nightkiln.store.charges import CHARGES
 from nightkiln.store.quotes import QUOTES
 from nightkiln.store.records import BATCHES, LEASES
 from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
 from nightkiln.store.scores import MARKET, market_json
-from nightkiln.store.views import CatalogColumns, glob_root, merged, sql_file, views_sql
+from nightkiln.store.views import CatalogColumns, Has, glob_root, merged, sql_file, views_sql
 from nightkiln.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ _BATCH_KEY = re.compile(r"batches/dt=(?P<date>[0-9-]{10})/(?P<batch>.+)-[0-9]{6}
 # A glob that matches nothing is an error in DuckDB, and the first file's schema is the view's:
 # a file without rows, first in every listing, answers for both.
 _EMPTY = "dt=1970-01-01/schema-1.parquet"
-_SCHEMAS = {"results": RESULTS, "leases": LEASES, "batches": BATCHES, "quotes": QUOTES}
+_SCHEMAS = {
+    "results": RESULTS,
+    "leases": LEASES,
+    "batches": BATCHES,
+    "quotes": QUOTES,
+    "charges": CHARGES,
+}
 
 
 def check_batch_name(name: str) -> str:
@@ -174,9 +181,8 @@ class Store:
         self.blobs.put(VIEWS_SQL, text.encode())
 
     def _views_sql(self, root: str, catalogs: Sequence[CatalogColumns]) -> str:
-        return views_sql(
-            root, catalogs, has_scores=self._has(MARKET), has_quotes=self._has("quotes/")
-        )
+        has = Has(self._has(MARKET), self._has("quotes/"), self._has("charges/"))
+        return views_sql(root, catalogs, has)
 
     def _has(self, prefix: str) -> bool:
         return next(iter(self.blobs.list(prefix)), None) is not None

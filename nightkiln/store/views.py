@@ -23,6 +23,8 @@ VIEWS = (
     "attempts",
     "catalog_rows",
     "leases",
+    "charges",
+    "waste",
     "runs",
     "batches",
     "quotes",
@@ -141,15 +143,21 @@ def merged(records: Iterable[tuple[str, str]]) -> list[CatalogColumns]:
     return [found[catalog] for catalog in sorted(found)]
 
 
-def views_sql(
-    root: str, catalogs: Sequence[CatalogColumns], *, has_scores: bool, has_quotes: bool
-) -> str:
-    """Statements that create every view over the store at ``root`` ("": the current folder).
+@dataclass(frozen=True, slots=True)
+class Has:
+    """What a store has files of: stores of before lack some, and a view needs one to begin with."""
 
-    Views over scores and quotes need a file to begin with, which stores of before do not have.
-    """
+    scores: bool
+    quotes: bool
+    charges: bool
+
+
+def views_sql(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> str:
+    """Statements that create every view over the store at ``root`` ("": the current folder)."""
     shared = _unfolded(catalogs)
-    parts = [sql_file(name, root=glob_root(root)) for name in ("results", "settled", "leases")]
+    charges = "charges" if has.charges else "charges_none"
+    names = ("results", "settled", charges, "leases")
+    parts = [sql_file(name, root=glob_root(root)) for name in names]
     parts += [sql_file("runs", root=glob_root(root)), sql_file("batches")]
     parts += [sql_file("jobs", view="jobs", unfolded=shared, where="")]
     taken: set[str] = set()
@@ -161,9 +169,10 @@ def views_sql(
         where = f"\nwhere s.catalog = {literal(one.catalog)}"
         unfolded = _unfolded([one])
         parts += [sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)]
-    if has_quotes:
+    parts += [sql_file("waste")]
+    if has.quotes:
         parts += [sql_file("quotes", root=glob_root(root)), sql_file("calibration")]
-    if has_scores:
+    if has.scores:
         parts += [sql_file(name, root=glob_root(root)) for name in ("scorecard", "blocklist")]
     parts += [sql_file("outputs"), sql_file("attempts"), sql_file("catalog_rows", unfolded=shared)]
     return "\n".join(parts)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from nightkiln.cli.query import query
 from nightkiln.core.errors import BadInput, StoreConflict, StoreUnusable
-from nightkiln.core.model import BatchId, CatalogRow, Lease, LeaseEnd, LeaseId, Offer, Settled
+from nightkiln.core.model import BatchId, CatalogRow, Cost, Lease, LeaseEnd, LeaseId, Offer, Settled
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.plan_joins import are_there, attach, reused, reused_outputs
 from nightkiln.store.processes import Process
@@ -137,7 +137,7 @@ def test_jobs_and_waste_add_up_to_what_the_leases_cost(store: Store) -> None:
     twice = replace(done(3), attempts=(tried, *done(3).attempts))
     commit(store, [rendered, twice])
     lease = Lease(LeaseId("night-1-lease"), Offer("vast", "4711", usd_per_hour=Decimal("0.4")))
-    end = LeaseEnd(lease, 1.0, 2.0, 3.0, "done", 2, 1, busy_s=6.0, usd=Decimal("0.9"))
+    end = LeaseEnd(lease, 1.0, 2.0, 3.0, "done", 2, 1, busy_s=6.0, cost=Cost(Decimal("0.9")))
     write_lease_end(store.blobs, BATCH, end)
 
     [(jobs, marginal)] = ask(store, "select sum(usd), sum(usd_marginal) from jobs")
@@ -206,7 +206,7 @@ def quoted_night(
     for half in range(2):
         name = LeaseId(f"night-{epoch}-{half}")
         lease = Lease(name, Offer("cloud", "4711", usd_per_hour=Decimal("0.4")))
-        end = LeaseEnd(lease, 1.0, 2.0, 3.0, "done", 2, 0, busy_s=6.0, usd=Decimal(usd) / 2)
+        end = LeaseEnd(lease, 1.0, 2.0, 3.0, "done", 2, 0, busy_s=6.0, cost=Cost(Decimal(usd) / 2))
         write_lease_end(store.blobs, batch, end)
     commit(store, [done(epoch, finished_s=last_s)], batch)
     write_batch_end(store.blobs, start, BatchEnd(last_s + 10.0, 3 - left, 0, 0, 3 if left else 0))

@@ -1,0 +1,154 @@
+"""One run's hand in the user's book of leases, so that whoever comes after it knows what it had."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from nightkiln.core.errors import StoreUnusable
+from nightkiln.core.lease_ids import in_full
+from nightkiln.core.model import LeaseId, Offer
+from nightkiln.lease_book import ALIVE_EVERY_S, DEADMAN_S, Entry, LeaseBook, Owner, Standing
+from nightkiln.store.lease_history import Earlier
+
+LOOK_FOR_S = 600.0  # after it was asked for, a lease that nobody confirmed may still turn up
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """The book, as one run of a batch writes it. What bills is written down, nothing else."""
+
+    book: LeaseBook
+    batch: str
+    epoch: int
+    store: str
+    deadman_s: float = DEADMAN_S
+    earlier: Mapping[LeaseId, Earlier] = field(default_factory=dict)
+
+    async def intend(
+        self, lease_id: LeaseId, offer: Offer, *, asked_s: float, expires_s: float
+    ) -> None:
+        """Durable before anything is asked for.
+
+        Raises:
+            StoreUnusable: it is not, or the name is taken, so nothing may be rented.
+        """
+        entry = Entry(lease_id, self.batch, self.epoch, self.store, offer, asked_s, expires_s)
+        await asyncio.to_thread(self._intend, entry)
+
+    def _intend(self, entry: Entry) -> None:
+        before = self.book.entry(entry.lease_id)
+        if before is not None and not self.is_ours(before) and before.standing != Standing.ENDED:
+            raise StoreUnusable(
+                f"{entry.lease_id} is rented for a batch of the same name in {before.store}; "
+                "give this batch another --name"
+            )
+        self.book.intend(entry)
+
+    async def take_over(
+        self, lease_id: LeaseId, offer: Offer, *, asked_s: float, expires_s: float
+    ) -> None:
+        """From now on this run is its owner.
+
+        Raises:
+            StoreUnusable: it cannot be written down.
+        """
+        entry = Entry(lease_id, self.batch, self.epoch, self.store, offer, asked_s, expires_s)
+        await asyncio.to_thread(self.book.taken_over, replace(entry, standing=Standing.RENTED))
+
+    def is_ours(self, entry: Entry) -> bool:
+        """Whether it is of this very batch, and not of one of the same name in another store."""
+        return (entry.batch, entry.store) == (self.batch, self.store)
+
+    async def entries(self) -> tuple[list[Entry], set[LeaseId]]:
+        """Every lease of this batch that is not forgotten, and those of others of its name."""
+        found = await asyncio.to_thread(self.book.entries, self.batch)
+        others = {entry.lease_id for entry in found if not self.is_ours(entry)}
+        return [entry for entry in found if self.is_ours(entry)], others
+
+    def earlier_of(self, lease_id: LeaseId) -> Earlier:
+        """What the store has of it."""
+        return self.earlier.get(lease_id, Earlier())
+
+    async def counted_until_s(self, entry: Entry, *, now_s: float) -> float:
+        """Until when a lease that is gone may have cost money; never less than it did.
+
+        Its machine ends itself when it expires, or when its run gives no sign for so long.
+        """
+        owner = await asyncio.to_thread(self.book.owner, entry.batch, entry.epoch)
+        until_s = min(entry.expires_s, now_s)
+        if owner is not None:
+            until_s = min(until_s, max(owner.alive_s, entry.asked_s) + self.deadman_s)
+        return max(until_s, entry.asked_s)
+
+
+def gone(
+    entries: Collection[Entry], listed: Collection[LeaseId], run: Booking, *, now_s: float
+) -> Iterator[Entry]:
+    """Leases of earlier runs that cost nothing any more, by the book or by the provider's list."""
+    whole = {in_full(one, run.batch) for one in listed}
+    for entry in entries:
+        if entry.epoch == run.epoch:
+            continue
+        is_past = now_s - entry.asked_s > LOOK_FOR_S
+        may_turn_up = entry.standing is Standing.INTENDED and not is_past
+        if entry.lease_id not in whole and not may_turn_up:
+            yield entry
+
+
+def look_again_s(entries: Collection[Entry], run: Booking, *, now_s: float) -> float | None:
+    """When to list once more: somebody asked for a lease just before, and may have got it."""
+    times = [
+        entry.asked_s + LOOK_FOR_S
+        for entry in entries
+        if entry.epoch != run.epoch and entry.standing is Standing.INTENDED
+    ]
+    return min((time_s for time_s in times if time_s >= now_s), default=None)
+
+
+@asynccontextmanager
+async def owning(
+    run: Booking, clock: Callable[[], float], warn: Callable[[str], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Give signs of life in here, and say at the end that this run holds nothing any more.
+
+    Raises:
+        StoreUnusable: not even the first sign could be written, so nothing may be rented.
+    """
+    await _sign(run, clock)
+    signs = asyncio.create_task(_keep_signing(run, clock, warn), name="signs of life")
+    try:
+        yield
+    finally:
+        signs.cancel()
+        await asyncio.wait([signs])
+        try:
+            await asyncio.shield(_sign(run, clock, has_ended=True))
+            await asyncio.shield(asyncio.to_thread(_tidy, run))
+        except StoreUnusable as error:
+            await warn(f"that this run has ended is not written down: {error}")
+
+
+async def _sign(run: Booking, clock: Callable[[], float], *, has_ended: bool = False) -> None:
+    await asyncio.to_thread(run.book.alive, Owner(run.batch, run.epoch, clock(), has_ended))
+
+
+async def _keep_signing(
+    run: Booking, clock: Callable[[], float], warn: Callable[[str], Awaitable[None]]
+) -> None:
+    while True:
+        await asyncio.sleep(ALIVE_EVERY_S)
+        try:
+            await _sign(run, clock)
+        except StoreUnusable as error:
+            await warn(f"nobody can see that this run is alive: {error}")
+
+
+def _tidy(run: Booking) -> None:
+    """Earlier runs of the batch that hold nothing are of no interest any more."""
+    holders = {entry.epoch for entry in run.book.entries(run.batch)}
+    for owner in run.book.owners():
+        if owner.batch == run.batch and owner.epoch < run.epoch and owner.epoch not in holders:
+            run.book.forget_owner(owner.batch, owner.epoch)
