@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
@@ -21,6 +23,7 @@ from nightkiln.core.model import LeaseId, Offer
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Fallback, Late
 from nightkiln.demo import batch_name, demo_catalog
+from nightkiln.lease_book import LeaseBook
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.ports.observer import Observer
 from nightkiln.rehearse import Quote, quoted, with_jobs
@@ -127,16 +130,19 @@ async def play(
         SimulatedMarket(night, name=MARKET, stage=stage),
         SimulatedFallback(night, name=FALLBACK, stage=stage),
     )
-    outcome = await run_batch(
-        Request(catalog(), name=f"{batch_name()}-market", is_fresh=True),
-        _settings(store),
-        observer,
-        switch=switch,
-        clock=lambda: began_s + loop.time(),
-        rents_from={service.name: service for service in services},
-        opens=_opening(told),
-        gate=QuoteGate(lambda _: expected, freely),
-    )
+    # What is rented here is not real: the user's own book has no business with it.
+    with TemporaryDirectory() as state:
+        outcome = await run_batch(
+            Request(catalog(), name=f"{batch_name()}-market", is_fresh=True),
+            _settings(store),
+            observer,
+            switch=switch,
+            clock=lambda: began_s + loop.time(),
+            rents_from={service.name: service for service in services},
+            opens=_opening(told),
+            gate=QuoteGate(lambda _: expected, freely),
+            book=LeaseBook(Path(state)),
+        )
     return Watched(outcome, began_s, _truths(services))
 
 

@@ -32,7 +32,7 @@ from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.gate import Gate
 from nightkiln.goals import Goals
-from nightkiln.lease_book import DEADMAN_S, LeaseBook
+from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
@@ -74,6 +74,11 @@ def _disk(settings: Settings) -> Disk:
     from nightkiln.testing.disk import disk_from_spec
 
     return disk_from_spec(settings.disk)
+
+
+def book_of(settings: Settings) -> LeaseBook:
+    """The user's book of what is rented."""
+    return LeaseBook(settings.state_folder, disk=_disk(settings))
 
 
 def batch_name(request: Request, settings: Settings, *, now_s: float) -> str:
@@ -207,7 +212,6 @@ async def run_batch(
     opens: Callable[[Opening], Opening] | None = None,
     gate: Gate | None = None,
     book: LeaseBook | None = None,
-    deadman_s: float = DEADMAN_S,
 ) -> Outcome:
     """Work on a batch until it is settled or stopped; resumes what an earlier run left.
 
@@ -215,8 +219,8 @@ async def run_batch(
     ``opens``: what the scheduler starts from, given what it would start from.
     ``gate``: quotes what is left before anything bills, and lets it be rented; it has to be given
     where a provider bills.
-    ``book``: where leases of providers that bill are written down before they are rented.
-    ``deadman_s``: how long a machine of theirs lives that hears nothing of its run.
+    ``book``: where leases of providers that bill are written down before they are rented, instead
+    of in the user's state folder.
 
     Raises:
         BadInput: the catalog fails preflight, with every problem, the deadline has passed, or
@@ -228,6 +232,7 @@ async def run_batch(
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
     catalog = request.catalog
     found = rents_from if rents_from is not None else providers(settings)
+    kept_in = book if book is not None else book_of(settings)
     goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
     goals.check(found.values())
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
@@ -267,7 +272,7 @@ async def run_batch(
             opens=opens if opens is not None else _as_usual,
             gate=gate,
             leases_max=request.leases_max,
-            accounts=Accounts(store, batch, found, clock, book, deadman_s),
+            accounts=Accounts(store, batch, found, clock, kept_in, settings.deadman_s),
         )
         try:
             outcome = await night.work()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
@@ -21,6 +24,19 @@ class OneServerEach(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         return next((shared for shared in SHARING if nodeid.startswith(shared)), nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_state_folder_of_its_own() -> Iterator[None]:
+    """No test writes into, or believes, the book of whoever runs it; nor do its processes."""
+    before = os.environ.get("XDG_STATE_HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = folder
+        yield
+    if before is None:
+        del os.environ["XDG_STATE_HOME"]
+    else:
+        os.environ["XDG_STATE_HOME"] = before
 
 
 @pytest.hookimpl(optionalhook=True)
