@@ -51,6 +51,7 @@ class Wire:
         self.ready = ready
         self._connections_max = connections_max
         self._opened: aiohttp.ClientSession | None = None  # belongs to the loop of the first call
+        self._is_closed = False
 
     @asynccontextmanager
     async def stream(
@@ -72,6 +73,8 @@ class Wire:
         Raises:
             httpx.TransportError: nothing, or nothing whole, came back.
         """
+        if self._is_closed:  # by whoever ends the lease, while a job is still being handed back
+            raise httpx.ConnectError("this connection is closed")
         url = self.url + path + ("?" + urlencode(params) if params is not None else "")
         headers = _HEADERS if content is None else _JSON_HEADERS
         if body:
@@ -116,7 +119,8 @@ class Wire:
         return self._opened
 
     async def aclose(self) -> None:
-        """Hang up. Idempotent."""
+        """Hang up; whoever asks after that gets no answer. Idempotent."""
+        self._is_closed = True
         if self._opened is not None:
             await self._opened.close()
 

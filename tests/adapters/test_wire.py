@@ -90,3 +90,14 @@ def test_a_redirect_is_not_followed() -> None:
     _, got = answered(away, fetched)
 
     assert got == b""
+
+
+def test_who_asks_after_the_connection_was_closed_gets_no_answer() -> None:
+    async def ask() -> None:
+        wire = Wire("http://127.0.0.1:9")
+        await wire.aclose()
+        async with wire.stream("POST", "/interrupt"):
+            pass
+
+    with pytest.raises(httpx.ConnectError, match="closed"):
+        asyncio.run(ask())
