@@ -90,10 +90,12 @@ class Creating:
             await self._refused(held, failed)
         else:
             held.find(contract, self._clock())
-            if held.is_ending:  # meanwhile nobody wants it any more
-                self._watch.releaser.doom([contract])
+        if held.is_ending and held.contract is not None:  # meanwhile nobody wants it any more
+            self._watch.releaser.doom([held.contract])
 
     async def _refused(self, held: Held, failed: VastFailed) -> None:
+        if held.contract is not None and failed.is_ambiguous:
+            return  # a listing has shown it before the answer failed to come
         if failed.contract is not None:
             # It says no and has made one all the same, stopped and billed for its disk.
             held.is_ending = True

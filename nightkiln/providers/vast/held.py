@@ -53,7 +53,8 @@ class Held:
 
     def is_in_doubt(self, now_s: float) -> bool:
         """Whether there may be a machine that nobody has told us of."""
-        return self.doubt_until_s is not None and now_s < self.doubt_until_s
+        until_s = self.doubt_until_s if self.contract is None else None
+        return until_s is not None and now_s < until_s
 
     def lose(self, why: str, loss: Loss) -> None:
         """The machine is lost; whoever is connected hears it at once."""
