@@ -120,9 +120,11 @@ def _meaning(error: Exception) -> NotYet | Silent:
     match error:
         case asyncssh.PermissionDenied():
             return NotYet("SSH does not take our key")
+        case TimeoutError():
+            return Silent("nothing but timeouts")
         case asyncssh.Error() | ConnectionError():
             return NotYet("SSH does not answer")
         case OSError(errno=None):  # several addresses, each with an error of its own
             return NotYet("SSH does not answer")
         case _:
-            return Silent("nothing but timeouts")
+            return Silent("no way to the host")

@@ -23,7 +23,6 @@ from nightkiln.machine.stay import ArrivalLimits
 
 FOLDER = "provision"  # below ~/.nightkiln
 LOOK_S = 1.0
-SILENT_S_MAX = 60.0  # the machine writes its status every second
 RENEWALS_MAX = 20  # of addresses, in one provisioning
 STARTS_MAX = 3  # of a program that ended without a word, as when the machine was rebooted
 
@@ -122,7 +121,7 @@ class Provisioning:
                 if seen.state == "done":
                     return
                 await self._attend(seen, now_s())
-            if now_s() - heard_s >= SILENT_S_MAX:
+            if now_s() - heard_s >= self.limits.provisioning_silent_s:
                 if self._starts >= STARTS_MAX:
                     said = "provisioning ends on the machine without a word"
                     raise WorkerLost(said, loss=Loss.STARTUP)

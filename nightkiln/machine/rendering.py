@@ -1,4 +1,4 @@
-"""From a lease to a worker: log in, look at the machine, provision it, keep it alive, let it render.
+"""From a lease to a worker: log in, look at the machine, provision it, keep it alive.
 
 Theory of operation. Everything that belongs to a stay runs in one task group around the caller's
 block: mending the connection, the heartbeat, listening for the provider's word that the machine is
@@ -9,7 +9,7 @@ whatever it was waiting for. Leaving the block, for whatever reason, ends every 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -52,7 +52,8 @@ async def rendering(stay: Stay) -> AsyncIterator[ComfyWorker]:
                 for task in tasks:
                     task.cancel()
     except BaseExceptionGroup as errors:
-        error = most_telling(errors)
+        one = errors.exceptions[0]  # the block's own error, which may be a group, leaves as it is
+        error = one if len(errors.exceptions) == 1 else most_telling(errors)
         raise error from error.__cause__
 
 
@@ -84,7 +85,7 @@ class _Arrival:
 
     async def _worker(self) -> ComfyWorker:
         stay, link = self.stay, self.link
-        # Whoever was here before has been through the gate, and has left models in the card's memory.
+        # Whoever was here before has been through the gate, and may have left models in memory.
         is_known = await asyncio.to_thread(stay.pin.exists)
         await link.open()
         self._in_background(link.keep(), "connection")
@@ -108,3 +109,6 @@ class _Arrival:
             clock=stay.clock,
             loading_s=stay.loading_s(),
         )
+
+    def _in_background(self, work: Coroutine[None, None, None], name: str) -> None:
+        self.tasks.append(self.group.create_task(work, name=f"{name} of {self.stay.lease.id}"))

@@ -37,8 +37,9 @@ class LinkLimits:
     retry_s: float = 2.0  # between tries
     broken_s: float = 60.0  # nothing but timeouts: the network of the machine is broken
     reconnect_s_max: float = 120.0  # of mending a connection that was there
-    keepalive_s: float = 5.0
-    keepalives_max: int = 3  # unanswered in a row: the connection is cut
+    # A dead connection is noticed within 12 s: before a request to ComfyUI gives up by itself.
+    keepalive_s: float = 4.0
+    keepalives_max: int = 2  # unanswered in a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class ArrivalLimits:
     download_judged_after_s: float = 30.0  # a transfer needs a while to get going
     link_mbps_min: float | None = 4.0  # from the machine to us: a picture takes a few seconds
     armed_s_max: float = 60.0  # from the first login until its dead-man's switch says so
+    provisioning_silent_s: float = 60.0  # its status changes every second
     link: LinkLimits = field(default_factory=LinkLimits)
 
 
