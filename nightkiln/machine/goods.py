@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -32,7 +34,7 @@ class Model:
     url: str | None = None
     file: Path | None = None  # on this computer; pushed over SSH
     sha256: str | None = None  # hex
-    size: int | None = None  # bytes, where the catalog says it
+    size: int | None = None  # bytes, where it is known exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,19 @@ class Goods:
     ) -> Goods:
         """What a catalog's environment asks for; ``files`` maps a model's path to a local file.
 
+        Reads local files whole, for their checksums. Blocks.
+
         Raises:
             BadInput: a model comes from nowhere, or from a file that cannot be pushed.
         """
         local = files if files is not None else {}
-        models = tuple(
-            Model(model.path, model.url, local.get(model.path), model.sha256, _bytes(model.gb))
+        models = [
+            Model(model.path, model.url, local.get(model.path), model.sha256)
             for model in environment.models
-        )
-        return cls(models, environment.custom_nodes, program, tokens=tokens)
+        ]
+        cls(tuple(models))  # what is wrong is told before anything is read
+        brought = tuple(_measured(model) for model in models)
+        return cls(brought, environment.custom_nodes, program, tokens=tokens)
 
     @property
     def is_empty(self) -> bool:
@@ -77,8 +83,20 @@ class Goods:
         return not self.models and not self.custom_nodes
 
 
-def _bytes(gb: float | None) -> int | None:
-    return None if gb is None else round(gb * 1e9)
+def _measured(model: Model) -> Model:
+    """A local file with its own size, and its own checksum where the catalog has none."""
+    if model.file is None:
+        return model
+    try:
+        with model.file.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            found = model.sha256
+            if found is None:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        what = f"{model.file} cannot be read: {error.strerror}"
+        raise BadInput([Problem(f"environment.models {model.path}", what)]) from error
+    return replace(model, sha256=found, size=size)
 
 
 def _problems(model: Model) -> list[Problem]:

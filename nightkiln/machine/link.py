@@ -46,6 +46,7 @@ class Link:
         self._where, self._keys, self._pin = where, keys, pin
         self._limits, self._tell = limits, tell
         self._connection: asyncssh.SSHClientConnection | None = None
+        self._has_ended: asyncio.Event | None = None  # of that connection
         self._changed = asyncio.Event()  # it came, it went, or it never will again
         self._lost: WorkerLost | None = None
         self._tunnel = Tunnel(lambda: self._connection, to_port=COMFY_PORT)
@@ -159,34 +160,13 @@ class Link:
             await self._changed.wait()
 
     async def _connect(self) -> None:
-        is_over = False
-
-        def over() -> None:
-            nonlocal is_over
-            is_over = True
-            self._connection = None
-            self._changed.set()
-
-        connection = await self._dialled(over)
-        if not is_over:  # it may have ended while we wrote down its host key
-            self._connection = connection
-            self._changed.set()
-
-    async def _dialled(self, on_lost: Callable[[], None]) -> asyncssh.SSHClientConnection:
         """Try until somebody opens."""
         silent_since_s: float | None = None
         while True:
             began_s = asyncio.get_running_loop().time()
-            address = await self._where()
             try:
-                if address is not None:
-                    return await dial(
-                        address,
-                        keys=self._keys,
-                        pin=self._pin,
-                        limits=self._limits,
-                        on_lost=on_lost,
-                    )
+                if await self._try_once():
+                    return
             except NotYet as error:
                 silent_since_s = None
                 self._tell(str(error))
@@ -197,3 +177,25 @@ class Link:
                 if now_s - silent_since_s >= self._limits.broken_s:
                     raise WorkerLost(BROKEN) from error
             await asyncio.sleep(self._limits.retry_s)
+
+    async def _try_once(self) -> bool:
+        """Whether there is a connection now."""
+        address = await self._where()
+        if address is None:
+            return False
+        has_ended = asyncio.Event()  # of this very connection: earlier ones may end late
+
+        def over() -> None:
+            has_ended.set()
+            if self._has_ended is has_ended:
+                self._connection = None
+                self._changed.set()
+
+        connection = await dial(
+            address, keys=self._keys, pin=self._pin, limits=self._limits, on_lost=over
+        )
+        if has_ended.is_set():  # while its host key was written down
+            return False
+        self._connection, self._has_ended = connection, has_ended
+        self._changed.set()
+        return True

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from nightkiln.core.errors import WorkerLost
 from nightkiln.core.model import Loss
@@ -22,7 +22,6 @@ from nightkiln.machine.signed import Refused, signed_addresses
 from nightkiln.machine.stay import ArrivalLimits
 
 FOLDER = "provision"  # below ~/.nightkiln
-LOOK_S = 1.0
 RENEWALS_MAX = 20  # of addresses, in one provisioning
 STARTS_MAX = 3  # of a program that ended without a word, as when the machine was rebooted
 
@@ -46,8 +45,9 @@ class Provisioning:
     limits: ArrivalLimits
     tell: Callable[[str, Mapping[str, object]], None]
     _renewals: int = 0
+    _renewed_s: float = 0.0
     _starts: int = 0
-    _slow_since_s: float | None = field(default=None)
+    _slow_since_s: float | None = None
 
     async def carry_out(self) -> None:
         """Return once everything is there, verified, and ComfyUI has been started with it.
@@ -127,21 +127,26 @@ class Provisioning:
                     raise WorkerLost(said, loss=Loss.STARTUP)
                 await self._start()
                 heard_s = now_s()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self.limits.look_s)
 
     async def _attend(self, seen: Progress, now_s: float) -> None:
         """Give it what it waits for, and give it up when it cannot go on."""
         if seen.state == "failed":
             said = f"provisioning failed: {seen.kind or 'unknown'}: {seen.why}"
             raise WorkerLost(said, loss=Loss.STARTUP)
-        if seen.state == "needs_urls" and seen.waiting_for:
-            self._renewals += 1
-            if self._renewals > RENEWALS_MAX:
-                said = "the addresses of models expire faster than they can be fetched"
-                raise WorkerLost(said, loss=Loss.STARTUP)
-            models = [model for model in self.goods.models if model.file is None]
-            await self._write_urls([model for model in models if model.path in seen.waiting_for])
+        is_due = not self._renewals or now_s - self._renewed_s >= self.limits.renew_s
+        if seen.state == "needs_urls" and seen.waiting_for and is_due:
+            self._renewed_s = now_s
+            await self._renew(seen.waiting_for)
         self._judge_speed(seen, now_s)
+
+    async def _renew(self, paths: Collection[str]) -> None:
+        self._renewals += 1
+        if self._renewals > RENEWALS_MAX:
+            said = "the addresses of models expire faster than they can be fetched"
+            raise WorkerLost(said, loss=Loss.STARTUP)
+        models = [model for model in self.goods.models if model.file is None]
+        await self._write_urls([model for model in models if model.path in paths])
 
     def _judge_speed(self, seen: Progress, now_s: float) -> None:
         floor = self.limits.download_mbps_min

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from shlex import quote
@@ -120,19 +119,6 @@ def _piece(source: Path, offset: int) -> bytes:
 def _size(source: Path) -> int:
     try:
         return source.stat().st_size
-    except OSError as error:
-        raise _unreadable(source, error) from error
-
-
-def sha256_of(source: Path) -> str:
-    """Hex digest of a local file. Blocks.
-
-    Raises:
-        BadInput: it cannot be read.
-    """
-    try:
-        with source.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(source, error) from error
 

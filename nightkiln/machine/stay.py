@@ -55,6 +55,8 @@ class ArrivalLimits:
     download_judged_after_s: float = 30.0  # a transfer needs a while to get going
     link_mbps_min: float | None = 4.0  # from the machine to us: a picture takes a few seconds
     armed_s_max: float = 60.0  # from the first login until its dead-man's switch says so
+    look_s: float = 1.0  # between two looks at the status of its provisioning
+    renew_s: float = 10.0  # between two renewals of addresses: it reads them when it needs them
     provisioning_silent_s: float = 60.0  # its status changes every second
     link: LinkLimits = field(default_factory=LinkLimits)
 

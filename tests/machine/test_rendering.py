@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,9 @@ from nightkiln.machine.rendering import rendering
 from nightkiln.machine.stay import Stay
 from nightkiln.testing.waiting import until
 from nightkiln.verify import inspect
-from tests.machine.place import QUICK, attempt, job, place
+from tests.machine.place import QUICK, attempt, job, open_files, place
 
 SLOW_RENDER_S = 2.0
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 async def test_a_machine_lets_us_in_shows_itself_and_renders(tmp_path: Path) -> None:

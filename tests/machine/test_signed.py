@@ -21,6 +21,7 @@ class ModelHost:
     """Shows private files to whoever has the token; redirects as it is told."""
 
     redirect_to: str = SIGNED
+    content: bytes = b"model"
     port: int = 0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
@@ -43,7 +44,8 @@ class ModelHost:
         self.asked.append((name, shown))
         is_allowed = shown == f"Bearer {SECRET}"
         answers = {
-            "public": web.Response(body=b"model"),
+            "public": web.Response(body=self.content),
+            "content": web.Response(body=self.content),
             "busy": web.Response(status=503),
             "login": web.Response(text="<form>", content_type="text/html"),
             "renamed": web.Response(status=307, headers={"location": "/private"}),

@@ -20,7 +20,7 @@ from nightkiln.machine.link import Link
 from nightkiln.machine.stay import Address
 from nightkiln.machine.talk import plain
 from nightkiln.testing.waiting import until
-from tests.machine.place import QUICK
+from tests.machine.place import QUICK, open_files
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Stranger:
     key: asyncssh.SSHKey | None  # let in; None: anybody is, without being asked for one
     offered: list[str] = field(default_factory=list)  # keys that callers have shown
     asked: list[str] = field(default_factory=list)
+    let_in: int = 0
     port: int = 0
 
     @asynccontextmanager
@@ -81,6 +82,9 @@ class _Door(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         del username
         return self._stranger.key is not None
+
+    def auth_completed(self) -> None:
+        self._stranger.let_in += 1
 
     def public_key_auth_supported(self) -> bool:
         return True
@@ -164,8 +168,9 @@ async def test_a_machine_that_does_not_know_our_key_yet_is_waited_for(tmp_path: 
         await until(lambda: len(stranger.offered) >= 2)
 
         stranger.key = BatchKeys.of(tmp_path, "night").private
-
         await arriving
+
+        assert stranger.let_in == 1
 
 
 async def _first_contact(folder: Path, stranger: Stranger) -> None:
@@ -176,6 +181,7 @@ async def _first_contact(folder: Path, stranger: Stranger) -> None:
 async def test_a_machine_that_lets_anybody_in_is_not_entered(tmp_path: Path) -> None:
     keys = BatchKeys.of(tmp_path, "night")
     async with Stranger(None).opened() as stranger:
+        files = open_files()
         with pytest.raises(NotYet):
             await dial(
                 Address("127.0.0.1", stranger.port),
@@ -184,6 +190,7 @@ async def test_a_machine_that_lets_anybody_in_is_not_entered(tmp_path: Path) -> 
                 limits=QUICK.link,
                 on_lost=lambda: None,
             )
+        await until(lambda: open_files() <= files)
 
     assert not (tmp_path / "pin").exists()
 
