@@ -14,8 +14,10 @@ from collections.abc import Callable
 from nightkiln.core.errors import NightkilnError
 from nightkiln.core.model import LeaseId, Loss
 from nightkiln.providers.vast.held import Held
-from nightkiln.providers.vast.judging import ailment
+from nightkiln.providers.vast.judging import ailment, overcharge
+from nightkiln.providers.vast.labels import read_label
 from nightkiln.providers.vast.listing import Listing, Snapshot
+from nightkiln.providers.vast.names import Names
 from nightkiln.providers.vast.releasing import Releaser
 from nightkiln.providers.vast.rows import Row
 from nightkiln.providers.vast.service import VastService
@@ -30,13 +32,19 @@ class Watch:
     """The leases of this process, and what lists and ends their machines."""
 
     def __init__(
-        self, service: VastService, terms: VastTerms, *, clock: Callable[[], float]
+        self,
+        service: VastService,
+        terms: VastTerms,
+        *,
+        names: Names,
+        clock: Callable[[], float],
     ) -> None:
         self.leases: dict[LeaseId, Held] = {}
         self.ended: dict[str, LeaseId] = {}  # by label: none of them may be seen again
         self.listing = Listing(service, self._observe, list_s=terms.limits.list_s)
         self.releaser = Releaser(service, self.listing, terms.limits)
         self._service, self._terms, self._clock = service, terms, clock
+        self._names = names
         self._held_any = asyncio.Event()
 
     def hold(self, held: Held) -> None:
@@ -57,6 +65,19 @@ class Watch:
             for held in self.leases.values()
             if held.absent and held.verdict is None and not held.is_ending
         ]
+
+    async def disagreement(self, snapshot: Snapshot) -> str:
+        """What a listing lacks that must be there; empty: nothing."""
+        missing = len(self.suspects)
+        if not missing and not any(read_label(row.label) for row in snapshot.rows.values()):
+            # Nothing of ours at all: also what other runs of this user have rented is asked for.
+            silent_s = self._terms.deadman_s
+            expected = await asyncio.to_thread(
+                self._names.expected, now_s=self._clock(), silent_s=silent_s
+            )
+            known = {*self.leases, *self.ended.values()}
+            missing = sum(lease_id not in known for lease_id in expected)
+        return f"{missing} of our machines are missing in the list of machines" if missing else ""
 
     async def poll(self) -> None:
         """List at every tick while there are leases. Never returns."""
@@ -120,7 +141,9 @@ class Watch:
         held.absent, held.row = 0, row
         if row.is_running and held.running_s is None:
             held.running_s = now_s
-        found = ailment(row, self._terms.limits, has_run=held.running_s is not None)
+        has_run = held.running_s is not None
+        found = overcharge(row, held.lease.offer)
+        found = found or ailment(row, self._terms.limits, has_run=has_run)
         if found is None:
             held.ailing = None
             return
