@@ -37,7 +37,7 @@ PATIENT = replace(HASTY, offline_s=10.0, stopping_s=5.0)
 @asynccontextmanager
 async def a_place(folder: Path, *faults: str) -> AsyncIterator[tuple[VastMarket, VastProvider]]:
     rules = Rules(speed=100.0, limits_scale=0.0, faults=faults, strikes_s=300.0)
-    terms = replace(TERMS, limits=PATIENT)
+    terms = replace(TERMS, limits=PATIENT, deadman_s=30.0)  # so it hears a heartbeat often
     async with (
         SshBodies(folder / "machines") as bodies,
         VastMarket(quiet_night(), rules=rules, bodies=bodies) as market,
@@ -92,10 +92,13 @@ async def test_whoever_waits_for_a_job_hears_at_once_that_the_machine_was_outbid
         lease = await rented(provider)
         [machine] = market.exchange.contracts.values()
 
-        with pytest.raises(WorkerLost) as caught:
+        async def wait_for_a_job() -> None:
             async with provider.connect(lease):
                 market.exchange.lives.outbid(machine)
                 await asyncio.sleep(60)
+
+        with pytest.raises(WorkerLost) as caught:
+            await wait_for_a_job()
 
         assert caught.value.loss is Loss.MARKET
         await until(lambda: alive(market) == [])
