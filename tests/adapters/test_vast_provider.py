@@ -261,9 +261,9 @@ async def test_a_listing_that_lacks_our_machines_stops_renting(tmp_path: Path) -
         market.plan.add(["list_empty@1x10000"])
         await until(lambda: calls(market, "show") >= 1)
 
-        with pytest.raises(ProviderError, match="missing"):
+        with pytest.raises(ProviderError, match="lacks"):
             await rented(provider, 1, second)
-        with pytest.raises(ProviderError, match="missing"):
+        with pytest.raises(ProviderError, match="lacks"):
             await provider.owned()
 
         market.plan.clear()
@@ -286,7 +286,7 @@ async def test_a_listing_without_what_the_book_knows_to_live_is_not_believed(
         book.alive(Owner("night", 1, time.time()))
         market.plan.add(["list_empty@1x1000"])
         async with a_provider(market, tmp_path) as heir:
-            with pytest.raises(ProviderError, match="missing"):
+            with pytest.raises(ProviderError, match="lacks"):
                 await heir.owned()
             with pytest.raises(ProviderError, match="nothing more is rented"):
                 await rented(heir, 1, second)

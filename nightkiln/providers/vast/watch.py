@@ -24,6 +24,7 @@ from nightkiln.providers.vast.service import VastService
 from nightkiln.providers.vast.terms import VastTerms
 
 ABSENT_MAX = 2  # listings in a row without a machine, before it is asked for alone
+LISTED = "the list of machines lacks"
 
 _log = logging.getLogger(__name__)
 
@@ -67,17 +68,26 @@ class Watch:
         ]
 
     async def disagreement(self, snapshot: Snapshot) -> str:
-        """What a listing lacks that must be there; empty: nothing."""
-        missing = len(self.suspects)
-        if not missing and not any(read_label(row.label) for row in snapshot.rows.values()):
-            # Nothing of ours at all: also what other runs of this user have rented is asked for.
-            silent_s = self._terms.deadman_s
-            expected = await asyncio.to_thread(
-                self._names.expected, now_s=self._clock(), silent_s=silent_s
-            )
-            known = {*self.leases, *self.ended.values()}
-            missing = sum(lease_id not in known for lease_id in expected)
-        return f"{missing} of our machines are missing in the list of machines" if missing else ""
+        """What a listing lacks that must be there; empty: nothing.
+
+        Raises:
+            VastFailed: a machine that it lacks could not be asked for.
+        """
+        if self.suspects:
+            for held in self.suspects:
+                if await self._exists(held):  # one is enough: such a list is not believed
+                    return f"{LISTED} {held.label}, which exists"
+            return ""
+        if any(read_label(row.label) for row in snapshot.rows.values()):
+            return ""
+        # Nothing of ours at all: also what other runs of this user have rented is asked for.
+        silent_s = self._terms.deadman_s
+        expected = await asyncio.to_thread(
+            self._names.expected, now_s=self._clock(), silent_s=silent_s
+        )
+        known = {*self.leases, *self.ended.values()}
+        missing = [lease_id for lease_id in expected if lease_id not in known]
+        return f"{LISTED} {missing[0]}, which must be alive" if missing else ""
 
     async def poll(self) -> None:
         """List at every tick while there are leases. Never returns."""
@@ -96,15 +106,16 @@ class Watch:
         await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
         await self.listing.after(due_s)
         for held in self.suspects:
-            if held.absent >= ABSENT_MAX:
-                await self._ask_for(held)
+            if held.absent >= ABSENT_MAX and await self._exists(held):
+                _log.warning("%s exists, but is not listed; nothing more is rented", held.label)
 
-    async def _ask_for(self, held: Held) -> None:
+    async def _exists(self, held: Held) -> bool:
+        """Ask for a machine alone; if the service knows of none, its lease is lost."""
         assert held.contract is not None
-        if not await self._service.exists(held.contract):
+        exists = await self._service.exists(held.contract)
+        if not exists:
             held.lose("the service does not know the machine any more", Loss.LOST)
-        else:
-            _log.warning("%s exists, but is not listed; nothing more is rented", held.label)
+        return exists
 
     def _observe(self, snapshot: Snapshot) -> None:
         """Hold a snapshot against everything we know."""
