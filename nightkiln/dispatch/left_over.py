@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nightkiln.core.budget import lease_cost
+from nightkiln.closing import host_of, last_end
 from nightkiln.core.errors import ProviderError
 from nightkiln.core.events import Known
 from nightkiln.core.lease_ids import batch_of, in_full
-from nightkiln.core.model import Kind, Lease, LeaseEnd, LeaseId, Offer
+from nightkiln.core.model import Kind, Lease, LeaseId, Offer
 from nightkiln.dispatch.booking import Booking, gone, look_again_s
 from nightkiln.dispatch.lease_life import LeaseLife
 from nightkiln.dispatch.shell import Shell
@@ -70,34 +70,17 @@ def _known(
 
 async def _tell_end(shell: Shell, book: Booking, entry: Entry) -> None:
     """The last row of a lease that is gone, by estimate; then there is nothing more to know."""
-    earlier, offer = book.earlier_of(entry.lease_id), entry.offer
+    earlier = book.earlier_of(entry.lease_id)
     if entry.ended_s is not None:
         until_s, reason = entry.ended_s, "given back by a run that was ended before it could say so"
     else:
         until_s = await book.counted_until_s(entry, now_s=shell.now_s())
         reason = "its run died, and it is not listed any more; counted until it must have ended"
-    cost = lease_cost(
-        offer,
-        shell.work.load,
-        life_s=max(0.0, until_s - entry.asked_s),
-        jobs=earlier.jobs_done,
-    )
-    host = entry.host or offer.machine or offer.ref
-    end = LeaseEnd(
-        lease=Lease(entry.lease_id, offer, host),
-        rented_s=entry.asked_s,
-        ready_s=None,
-        released_s=until_s,
-        reason=reason,
-        jobs_done=earlier.jobs_done,
-        attempts_failed=earlier.attempts_failed,
-        busy_s=earlier.busy_s,
-        cost=cost,
-        is_late=True,
-    )
+    load = shell.work.load
+    end = last_end(entry, earlier, until_s=until_s, reason=reason, load=load)
     if not earlier.is_closed:
         await shell.work.lease_log(end)
-        fields = {"lease_id": entry.lease_id, "host": host, "reason": reason, "usd": cost.usd}
+        fields = {"lease_id": entry.lease_id, "host": host_of(entry), "reason": reason}
         await shell.tell("lease_closed", fields)
     await shell.write_down(book.book.forget, entry.lease_id)
 

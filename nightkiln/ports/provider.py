@@ -109,9 +109,10 @@ class Metered(Protocol):
     """A provider that watches how its leases stand, and so knows what is not billed."""
 
     def unbilled_s(self, lease_id: LeaseId) -> float | None:
-        """Seconds of a lease's life so far in which its GPU was not fully billed; None: unknown.
+        """Seconds since ``rent`` was asked first in which its GPU was not fully billed.
 
-        While it loaded, and after it was taken away; also of a lease that never came up.
+        While it was ordered, while it loaded, and after it was taken away; also of a lease that
+        never came up. None: unknown.
         """
 
 

@@ -55,6 +55,8 @@ class LocalProvider:
     ) -> Lease:
         del need, expires_at_s  # nothing is paid, so nothing has to end by itself
         if lease_id not in self._leases:
+            if offer.ref not in self._urls:
+                raise OfferGone(f"{offer.ref} is none of the workers here")
             if any(lease.offer.ref == offer.ref for lease in self._leases.values()):
                 raise OfferGone(f"{offer.ref} is in use")
             self._leases[lease_id] = Lease(lease_id, offer, urlsplit(offer.ref).netloc)
@@ -62,6 +64,8 @@ class LocalProvider:
 
     @asynccontextmanager
     async def connect(self, lease: Lease) -> AsyncIterator[ComfyWorker]:
+        if lease.id not in self._leases:
+            raise WorkerLost(f"there is no lease {lease.id} to connect to")
         wire = Wire(lease.offer.ref)
         async with aclosing(wire):
             gpu = await _until_up(wire, lease.offer)

@@ -12,6 +12,7 @@ import pytest
 
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.model import Kind, LeaseId, Loss, Need
+from nightkiln.lease_book import Entry, LeaseBook, Owner
 from nightkiln.providers.vast import Limits, VastProvider
 from nightkiln.testing.vast_market import VastMarket
 from nightkiln.testing.vast_market.asks import DECOY_FIRST, DECOYS
@@ -260,15 +261,38 @@ async def test_a_listing_that_lacks_our_machines_stops_renting(tmp_path: Path) -
         market.plan.add(["list_empty@1x10000"])
         await until(lambda: calls(market, "show") >= 1)
 
-        with pytest.raises(ProviderError, match="missing"):
+        with pytest.raises(ProviderError, match="lacks"):
             await rented(provider, 1, second)
-        with pytest.raises(ProviderError, match="missing"):
+        with pytest.raises(ProviderError, match="lacks"):
             await provider.owned()
 
         market.plan.clear()
         await provider.owned()
         await rented(provider, 2, second)
         assert len(await provider.owned()) == 2
+
+
+async def test_a_listing_without_what_the_book_knows_to_live_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    async with a_market() as market:
+        async with a_provider(market, tmp_path) as dead:
+            first, second = await dead.offers(NEED, limit=2)
+            lease = await rented(dead, 0, first)
+        book = LeaseBook(tmp_path)
+        entry = Entry(lease.id, "night", 1, "store", first, time.time(), time.time() + HOUR_S)
+        book.intend(entry)
+        book.rented(lease.id, host=lease.host)
+        book.alive(Owner("night", 1, time.time()))
+        market.plan.add(["list_empty@1x1000"])
+        async with a_provider(market, tmp_path) as heir:
+            with pytest.raises(ProviderError, match="lacks"):
+                await heir.owned()
+            with pytest.raises(ProviderError, match="nothing more is rented"):
+                await rented(heir, 1, second)
+
+            market.plan.clear()
+            assert await heir.owned() == [lease.id]
 
 
 async def test_a_machine_that_is_truly_gone_is_lost_and_renting_goes_on(tmp_path: Path) -> None:

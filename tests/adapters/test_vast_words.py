@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.core.model import Kind, LeaseId, Loss, Need, Offer
-from nightkiln.lease_book import Entry, LeaseBook
+from nightkiln.lease_book import Entry, LeaseBook, Owner
 from nightkiln.providers.vast.charging import charges_of, days_around
-from nightkiln.providers.vast.judging import FATAL, ailment
+from nightkiln.providers.vast.judging import FATAL, ailment, overcharge
 from nightkiln.providers.vast.labels import LABEL_CHARS_MAX, label_of, read_label
 from nightkiln.providers.vast.names import Names
 from nightkiln.providers.vast.offers import Wish, query, read_offers
@@ -364,6 +364,49 @@ def test_a_silent_machine_is_given_time(status: str) -> None:
 
     assert found is not None
     assert (found.loss, found.patience_s) == (Loss.LOST, LIMITS.offline_s)
+
+
+def test_a_machine_that_costs_more_than_was_offered_is_not_kept() -> None:
+    offer = Offer("vast", "7", usd_per_hour=Decimal("0.40"), storage_usd_per_hour=Decimal("0.02"))
+
+    found = overcharge(row(usd_per_hour=Decimal("0.60")), offer)
+
+    assert found is not None
+    assert found.loss is Loss.MARKET
+    assert overcharge(row(usd_per_hour=Decimal("0.43")), offer) is None
+    assert overcharge(row(usd_per_hour=None), offer) is None
+
+
+# The lease book.
+
+NOW_S = 1_000.0
+BOOKED = Entry(LeaseId("b-1-lease-000"), "b", 1, "store", Offer("vast", "7"), 0.0, NOW_S + 600)
+
+
+@pytest.mark.parametrize(
+    ("changes", "owner", "is_expected"),
+    [
+        ({}, Owner("b", 1, NOW_S - 10), True),
+        ({}, None, False),
+        ({}, Owner("b", 2, NOW_S), False),
+        ({}, Owner("b", 1, NOW_S - 901), False),
+        ({}, Owner("b", 1, NOW_S, has_ended=True), False),
+        ({"expires_s": NOW_S - 1}, Owner("b", 1, NOW_S), False),
+        ({"offer": Offer("modal", "7")}, Owner("b", 1, NOW_S), False),
+    ],
+)
+def test_the_book_says_which_machines_must_be_alive(
+    tmp_path: Path, changes: dict[str, Any], owner: Owner | None, *, is_expected: bool
+) -> None:
+    book, entry = LeaseBook(tmp_path), replace(BOOKED, **changes)
+    book.intend(entry)
+    book.rented(entry.lease_id, host="70")
+    if owner is not None:
+        book.alive(owner)
+
+    expected = Names("main", tmp_path).expected(now_s=NOW_S, silent_s=900)
+
+    assert expected == ([entry.lease_id] if is_expected else [])
 
 
 # Charges.

@@ -23,7 +23,7 @@ PAGES = ("README.md", "docs/tutorial/*.md", "docs/how-to/*.md", "docs/reference/
 PREFECT_PAGE = "docs/how-to/prefect.md"  # run by tests/flows, which have a server
 SERVER = ".venv/bin/prefect server start"
 SHELL, SESSION = "sh", "console"  # blocks of commands; blocks of "$ command" and what it prints
-TEXT = frozenset({"mermaid", "text", "yaml", "json", "sql", "toml"})  # no commands in these
+TEXT = frozenset({"mermaid", "text", "yaml", "json", "sql", "toml", "python"})  # no commands here
 COMMAND_S_MAX = 120.0
 STOP_S_MAX = 10.0
 

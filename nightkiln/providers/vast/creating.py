@@ -70,9 +70,10 @@ class Creating:
         recent_s = asyncio.get_running_loop().time() - self._terms.poll_s
         snapshot = await self._watch.listing.after(recent_s)
         self._watch.see(held, snapshot)
-        missing = len(self._watch.suspects)
-        if held.contract is None and missing:
-            said = f"{missing} of our machines are missing in the list of machines"
+        if held.contract is not None:
+            return
+        said = await self._watch.disagreement(snapshot)
+        if said:
             raise ProviderError(
                 f"{NAME}, create: {said}; nothing more is rented until it has them", provider=NAME
             )

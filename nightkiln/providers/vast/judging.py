@@ -7,8 +7,9 @@ healthy machines. Only texts that are known to be final end a start early.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
-from nightkiln.core.model import Loss
+from nightkiln.core.model import Loss, Offer, Usd
 from nightkiln.providers.vast.rows import Row
 from nightkiln.providers.vast.terms import Limits
 
@@ -23,6 +24,7 @@ FATAL = (
     ("error response from daemon", "the container could not be started"),
 )
 STARTING = frozenset({"", "created", "loading", "exited", "stopped"})
+DEAR_SHARE, DEAR_USD = Decimal("1.25"), Decimal("0.01")  # above what was offered, per hour
 ENDED = frozenset({"exited", "stopped"})
 SILENT = frozenset({"offline", "unknown"})
 
@@ -40,6 +42,14 @@ def ailment(row: Row, limits: Limits, *, has_run: bool) -> Ailment | None:
     """What is wrong with a machine that we have not asked to stop; None: nothing that counts."""
     start = None if has_run else _broken_start(row)
     return _taken(row, limits) or start or _bad_state(row, limits, has_run=has_run)
+
+
+def overcharge(row: Row, offer: Offer) -> Ailment | None:
+    """A machine that costs clearly more than was offered: nobody has set that money aside."""
+    offered: Usd = offer.usd_per_hour + offer.storage_usd_per_hour
+    if row.usd_per_hour is None or row.usd_per_hour <= offered * DEAR_SHARE + DEAR_USD:
+        return None
+    return Ailment(Loss.MARKET, "the machine costs more than was offered")
 
 
 def _taken(row: Row, limits: Limits) -> Ailment | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nightkiln.core.model import LeaseId
-from nightkiln.lease_book import LeaseBook
+from nightkiln.lease_book import Entry, LeaseBook, Standing
 from nightkiln.providers.vast.errors import NAME
 from nightkiln.providers.vast.labels import label_of, read_label
 
@@ -38,6 +38,21 @@ class Names:
         if CUT in found[1] and label not in self._whole:
             self._learn()
         return self._whole.get(label, found[1])
+
+    def expected(self, *, now_s: float, silent_s: float) -> list[LeaseId]:
+        """Leases that must be alive by the book: rented, not over, of a run that lives. Blocks.
+
+        A machine whose run has been silent for ``silent_s`` has ended itself.
+        """
+        owners = {(one.batch, one.epoch): one for one in self._book.owners() if not one.has_ended}
+
+        def lives(entry: Entry) -> bool:
+            owner = owners.get((entry.batch, entry.epoch))
+            is_rented = entry.provider == NAME and entry.standing is Standing.RENTED
+            is_watched = owner is not None and now_s - owner.alive_s < silent_s
+            return is_rented and is_watched and entry.expires_s > now_s
+
+        return [entry.lease_id for entry in self._book.entries() if lives(entry)]
 
     def _learn(self) -> None:
         for entry in self._book.entries():

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from nightkiln.core.errors import OfferGone
 from nightkiln.core.model import Kind, Need, Offer
 from nightkiln.providers.vast.offers import BID_MARK
 from nightkiln.providers.vast.terms import VastTerms
+from nightkiln.providers.vast.values import whole
 
 DISK_GB_MIN = 8  # the service rents no less
 UNPACKED = 2.0  # x the size of a compressed image
@@ -38,8 +40,15 @@ def disk_to_rent_gb(
 
 
 def ask_of(offer: Offer) -> int:
-    """The service's number of the offer."""
-    return int(offer.ref.removesuffix(BID_MARK))
+    """The service's number of the offer.
+
+    Raises:
+        OfferGone: it was never made by this service.
+    """
+    ask = whole(offer.ref.removesuffix(BID_MARK))
+    if ask is None:
+        raise OfferGone(f"there is no offer {offer.ref}")
+    return ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class VastProvider:
         self._goods, self._arrival = goods, arrival
         self._models_gb, self._results_gb = models_gb, results_gb
         self._names = Names(terms.fleet, state)
-        self._watch = Watch(self._service, terms, clock=clock)
+        self._watch = Watch(self._service, terms, names=self._names, clock=clock)
         self._creating = Creating(self._service, self._watch, terms, clock=clock)
         self._ending = Ending(self._watch, limits, clock=clock)
         self._poller: asyncio.Task[None] | None = None
@@ -243,9 +243,10 @@ class VastProvider:
             ProviderError: the list may be short.
         """
         snapshot = await self._watch.listing.after(asyncio.get_running_loop().time())
-        missing = len(self._watch.suspects)
-        if snapshot.unreadable or missing:
-            said = f"{missing} of our machines missing, {snapshot.unreadable} rows not readable"
+        said = await self._watch.disagreement(snapshot)
+        if snapshot.unreadable:
+            said = f"{snapshot.unreadable} rows cannot be read"
+        if said:
             raise VastFailed(Trouble.SERVICE, "list", said=said)
         return list(snapshot.rows.values())
 

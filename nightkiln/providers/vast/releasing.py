@@ -109,16 +109,19 @@ class Releaser:
         ]
 
     async def _order(self, contracts: Sequence[int]) -> None:
-        """One order for many; where one of them is gone already, for each half of them."""
+        """One order for many; where one of them spoils it, one for each half of them."""
         try:
             await self._service.destroy(contracts)
         except VastFailed as failed:
-            if failed.kind is not Kind.NO_SUCH_MACHINE:
+            if failed.kind not in {Kind.NO_SUCH_MACHINE, Kind.REFUSED}:
                 raise
             if len(contracts) > 1:
                 half = len(contracts) // 2
                 await self._order(contracts[:half])
                 await self._order(contracts[half:])
+                return
+            if failed.kind is Kind.REFUSED:
+                _log.warning("machine %d is not given back yet: %s", contracts[0], failed)
                 return
         for contract in contracts:
             self._dooms[contract].ordered_s = _now_s()

@@ -14,14 +14,17 @@ from collections.abc import Callable
 from nightkiln.core.errors import NightkilnError
 from nightkiln.core.model import LeaseId, Loss
 from nightkiln.providers.vast.held import Held
-from nightkiln.providers.vast.judging import ailment
+from nightkiln.providers.vast.judging import ailment, overcharge
+from nightkiln.providers.vast.labels import read_label
 from nightkiln.providers.vast.listing import Listing, Snapshot
+from nightkiln.providers.vast.names import Names
 from nightkiln.providers.vast.releasing import Releaser
 from nightkiln.providers.vast.rows import Row
 from nightkiln.providers.vast.service import VastService
 from nightkiln.providers.vast.terms import VastTerms
 
 ABSENT_MAX = 2  # listings in a row without a machine, before it is asked for alone
+LISTED = "the list of machines lacks"
 
 _log = logging.getLogger(__name__)
 
@@ -30,13 +33,19 @@ class Watch:
     """The leases of this process, and what lists and ends their machines."""
 
     def __init__(
-        self, service: VastService, terms: VastTerms, *, clock: Callable[[], float]
+        self,
+        service: VastService,
+        terms: VastTerms,
+        *,
+        names: Names,
+        clock: Callable[[], float],
     ) -> None:
         self.leases: dict[LeaseId, Held] = {}
         self.ended: dict[str, LeaseId] = {}  # by label: none of them may be seen again
         self.listing = Listing(service, self._observe, list_s=terms.limits.list_s)
         self.releaser = Releaser(service, self.listing, terms.limits)
         self._service, self._terms, self._clock = service, terms, clock
+        self._names = names
         self._held_any = asyncio.Event()
 
     def hold(self, held: Held) -> None:
@@ -58,6 +67,28 @@ class Watch:
             if held.absent and held.verdict is None and not held.is_ending
         ]
 
+    async def disagreement(self, snapshot: Snapshot) -> str:
+        """What a listing lacks that must be there; empty: nothing.
+
+        Raises:
+            VastFailed: a machine that it lacks could not be asked for.
+        """
+        if self.suspects:
+            for held in self.suspects:
+                if await self._exists(held):  # one is enough: such a list is not believed
+                    return f"{LISTED} {held.label}, which exists"
+            return ""
+        if any(read_label(row.label) for row in snapshot.rows.values()):
+            return ""
+        # Nothing of ours at all: also what other runs of this user have rented is asked for.
+        silent_s = self._terms.deadman_s
+        expected = await asyncio.to_thread(
+            self._names.expected, now_s=self._clock(), silent_s=silent_s
+        )
+        known = {*self.leases, *self.ended.values()}
+        missing = [lease_id for lease_id in expected if lease_id not in known]
+        return f"{LISTED} {missing[0]}, which must be alive" if missing else ""
+
     async def poll(self) -> None:
         """List at every tick while there are leases. Never returns."""
         while True:
@@ -75,15 +106,16 @@ class Watch:
         await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
         await self.listing.after(due_s)
         for held in self.suspects:
-            if held.absent >= ABSENT_MAX:
-                await self._ask_for(held)
+            if held.absent >= ABSENT_MAX and await self._exists(held):
+                _log.warning("%s exists, but is not listed; nothing more is rented", held.label)
 
-    async def _ask_for(self, held: Held) -> None:
+    async def _exists(self, held: Held) -> bool:
+        """Ask for a machine alone; if the service knows of none, its lease is lost."""
         assert held.contract is not None
-        if not await self._service.exists(held.contract):
+        exists = await self._service.exists(held.contract)
+        if not exists:
             held.lose("the service does not know the machine any more", Loss.LOST)
-        else:
-            _log.warning("%s exists, but is not listed; nothing more is rented", held.label)
+        return exists
 
     def _observe(self, snapshot: Snapshot) -> None:
         """Hold a snapshot against everything we know."""
@@ -120,7 +152,9 @@ class Watch:
         held.absent, held.row = 0, row
         if row.is_running and held.running_s is None:
             held.running_s = now_s
-        found = ailment(row, self._terms.limits, has_run=held.running_s is not None)
+        has_run = held.running_s is not None
+        found = overcharge(row, held.lease.offer)
+        found = found or ailment(row, self._terms.limits, has_run=has_run)
         if found is None:
             held.ailing = None
             return

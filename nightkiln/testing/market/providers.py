@@ -174,7 +174,7 @@ class SimulatedFallback(SimulatedService):
         )
 
     def _terms(self, offer: Offer, now_s: float) -> Terms:
-        is_known = offer.ref.startswith(CONTAINER)
+        is_known = offer.ref.startswith(CONTAINER) and offer.ref.removeprefix(CONTAINER).isdigit()
         if self._free() == 0 or not is_known or offer.ref in self._used():
             raise gone(offer, "no such container is free")
         if offer.usd_per_hour != quoted(self._night.market.fallback.usd_h):

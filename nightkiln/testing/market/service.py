@@ -140,6 +140,9 @@ class SimulatedService(ABC):
             if self._lost_replies > 0:
                 self._lost_replies -= 1
                 raise ProviderError("the answer to a rental was lost", provider=self.name)
+        elif rental.released_s is None and expires_at_s > rental.expires_s:
+            rental.expires_s = expires_at_s
+            self._set_expiry(rental)
         return rental.lease
 
     def _rent(self, offer: Offer, lease_id: LeaseId, expires_at_s: float) -> Rental:
