@@ -32,7 +32,7 @@ FLAGS = {
     "providers": "--provider",
     "fleet": "--fleet",
 }
-USUAL_KEY = "VAST_API_KEY"  # where Vast's own tools look for it
+USUAL_KEYS = ("VAST_API_KEY", "HF_TOKEN", "CIVITAI_TOKEN")  # where others look for them, too
 
 
 class Settings(VastSettings):
@@ -51,7 +51,7 @@ class Settings(VastSettings):
         600.0, gt=0, description="Seconds without progress after which a worker counts as stalled."
     )
     release_s: float = Field(
-        60.0, gt=0, description="Seconds for which the release of a machine is tried again."
+        180.0, gt=0, description="Seconds for which the release of a machine is tried again."
     )
     shard_rows: int = Field(
         256, ge=1, le=10_000, description="Settled jobs per commit; a commit is made every 30 s."
@@ -124,8 +124,7 @@ class Settings(VastSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags win over the environment, which wins over the file."""
         del dotenv_settings, file_secret_settings
-        key = os.environ.get(USUAL_KEY)
-        usual = {"vast_api_key": key} if key is not None else {}
+        usual = {name.lower(): os.environ[name] for name in USUAL_KEYS if name in os.environ}
         return (
             init_settings,
             env_settings,

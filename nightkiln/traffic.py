@@ -27,9 +27,15 @@ def expected_load(catalog: Catalog, store: Store, *, image_gb: float | None) -> 
     priors = shipped_traffic()
     return Load(
         image_gb=image_gb if image_gb is not None else priors["image_gb"],
-        models_gb=sum(_model_gb(model, priors) for model in catalog.environment.models),
+        models_gb=models_gb(catalog),
         result_gb=_result_gb(catalog, store, priors["result_gb"]),
     )
+
+
+def models_gb(catalog: Catalog) -> float:
+    """What all models of a catalog come to; of one whose size nobody says, a usual one."""
+    priors = shipped_traffic()
+    return sum(_model_gb(model, priors) for model in catalog.environment.models)
 
 
 def _model_gb(model: ModelFile, priors: Mapping[str, float]) -> float:

@@ -27,6 +27,12 @@ class VastSettings(BaseSettings):
     vast_api_key: SecretStr | None = Field(
         None, description="API key of Vast.ai; else VAST_API_KEY in the environment."
     )
+    hf_token: SecretStr | None = Field(
+        None, description="For private models at Hugging Face; else HF_TOKEN. Never leaves here."
+    )
+    civitai_token: SecretStr | None = Field(
+        None, description="For models at Civitai; else CIVITAI_TOKEN. Never leaves here."
+    )
     vast_url: str = Field(
         VAST_URL, pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$", description="Where Vast.ai answers."
     )
@@ -95,7 +101,7 @@ class VastSettings(BaseSettings):
             raise ValueError(f"{unknown[0]!r} is neither {' nor '.join(KINDS)}")
         return value
 
-    @field_validator("vast_api_key", mode="before")
+    @field_validator("vast_api_key", "hf_token", "civitai_token", mode="before")
     @classmethod
     def _one_word_or_none(cls, value: Any) -> Any:
         """An empty variable says that there is none. What was given is never in the message."""

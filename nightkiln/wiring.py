@@ -28,16 +28,18 @@ from nightkiln.core.model import BatchId
 from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
+from nightkiln.credit import check_account, seen_account
 from nightkiln.deadline import seconds_until
 from nightkiln.disk import Disk, OsDisk
+from nightkiln.dispatch import tell
 from nightkiln.gate import Gate
 from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
+from nightkiln.places import VAST, providers
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.providers.local import LocalProvider
 from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
 from nightkiln.store.scores import Remembered, read_scores
@@ -148,21 +150,6 @@ def _definitions(catalog: Catalog, settings: Settings, saved: Path | None) -> De
     return definitions_for(catalog, saved=saved)
 
 
-def providers(settings: Settings) -> Mapping[str, Provider]:
-    """Every provider that the settings make usable.
-
-    Raises:
-        BadInput: there is none.
-    """
-    if not settings.worker_urls:
-        fix = "give --worker-url http://127.0.0.1:8188, or set NIGHTKILN_WORKER_URLS"
-        raise BadInput([Problem("--worker-url", "no worker to render on", fix)])
-    local = LocalProvider(
-        settings.worker_urls, startup_s=settings.startup_s, stall_s=settings.stall_s
-    )
-    return {local.name: local}
-
-
 def _as_usual(opening: Opening) -> Opening:
     return opening
 
@@ -201,6 +188,14 @@ async def _load(
     return await asyncio.to_thread(expected_load, catalog, store, image_gb=settings.image_gb)
 
 
+async def _look_at_account(settings: Settings, observer: Observer, *, has_others: bool) -> None:
+    """See, before anything is started, that it can be used and what the worst case is."""
+    seen = await seen_account(settings)
+    check_account(seen, has_others=has_others)
+    told = "\n".join(seen.lines(settings.budget))
+    await tell(observer, "account", {"told": told, **seen.as_object()})
+
+
 async def run_batch(
     request: Request,
     settings: Settings,
@@ -231,10 +226,14 @@ async def run_batch(
     """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
     catalog = request.catalog
-    found = rents_from if rents_from is not None else providers(settings)
+    found = rents_from
+    if found is None:
+        found = await asyncio.to_thread(providers, settings, catalog)
     kept_in = book if book is not None else book_of(settings)
     goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
     goals.check(found.values())
+    if rents_from is None and VAST in found:
+        await _look_at_account(settings, observer, has_others=len(found) > 1)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())

@@ -15,10 +15,12 @@ from nightkiln.cli import (
     demo,
     doctor,
     init,
+    leases,
     market,
     object_info,
     query,
     quote,
+    reap,
     rehearse,
     replay,
     run,
@@ -59,6 +61,8 @@ app.command("rehearse")(rehearse.rehearse)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)
+app.command("leases")(leases.leases)
+app.command("reap")(reap.reap)
 app.command("query")(query.query)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)

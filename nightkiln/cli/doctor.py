@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -21,27 +21,19 @@ from rich.console import Console
 from nightkiln import __version__
 from nightkiln import comfy_answers as answers
 from nightkiln.catalog import load_catalog, plan_jobs, scratch
-from nightkiln.cli.options import JsonOption, StoreOption, WorkerUrlOption
+from nightkiln.cli.findings import Finding
+from nightkiln.cli.options import BudgetOption, JsonOption, StoreOption, WorkerUrlOption
+from nightkiln.cli.rented import rented
 from nightkiln.core.errors import BadInput, NightkilnError
 from nightkiln.night import ALL_DONE, BAD_INPUT
 from nightkiln.settings import Settings, load_settings
 from nightkiln.wiring import open_store
 
 PACKAGES = ("duckdb", "pyarrow", "httpx", "prefect", "vastai", "modal", "s3fs")
-KEYS = ("VAST_API_KEY", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "AWS_ACCESS_KEY_ID")
+KEYS = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "AWS_ACCESS_KEY_ID")
 IMAGE_BYTES = 2_000_000  # a 1024 x 1024 PNG of a photograph-like image, with its metadata
 ANSWER_S_MAX = 5.0
 CLOCK_EARLIEST_S = 1_767_225_600.0  # 2026-01-01: a clock before that is not set
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at; ``is_good`` None where it is neither good nor bad."""
-
-    what: str
-    is_good: bool | None
-    said: str
-    fix: str = ""
 
 
 def doctor(
@@ -52,22 +44,26 @@ def doctor(
     *,
     store: StoreOption = None,
     worker_url: WorkerUrlOption = None,
+    budget: BudgetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at versions, store, free space, workers, keys (never shown) and the clock.
+    """Look at versions, store, free space, workers, rented machines, keys and the clock.
 
     Each line is ok, bad with what to do about it, or without a mark where neither applies. A store
-    that is not there yet is made. A worker has 5 seconds to answer.
+    that is not there yet is made. A worker has 5 seconds to answer. With a key of Vast.ai (never
+    shown), its account is asked for credit and permissions: all prepaid credit is the worst case,
+    and more than twice the budget is a needless one.
 
     Example: nightkiln doctor catalogs/parti --worker-url http://127.0.0.1:8188 --store results
 
     Exit codes: 0 nothing is bad, 2 something is.
     """
-    settings = load_settings(store=store, worker_urls=worker_url)
+    settings = load_settings(store=store, worker_urls=worker_url, budget=budget)
     findings = [
         *_versions(),
         *_store(settings, catalog),
         *_workers(settings),
+        *rented(settings),
         *_keys(),
         _clock(time.time()),
     ]

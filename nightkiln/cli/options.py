@@ -38,6 +38,26 @@ WorkerUrlOption = Annotated[
         show_default=False,
     ),
 ]
+ProviderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="Where to render: local, vast; give it again for both. Default: NIGHTKILN_PROVIDERS, "
+        "else local if there are workers, vast if there is a key and a budget.",
+        show_default=False,
+    ),
+]
+FleetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fleet",
+        metavar="NAME",
+        help="Which set-up's machines: the letters and digits that its runs label them with. "
+        "Default: NIGHTKILN_FLEET, else main.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, an object a line.", show_default=False)
 ]

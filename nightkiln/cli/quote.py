@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from nightkiln.cli.options import (
     parsed_overrides,
 )
 from nightkiln.cli.rehearsing import BudgetOption, ByOption, Jobs, MarketOption, script_of
+from nightkiln.credit import seen_account
 from nightkiln.observers.sentences import duration
 from nightkiln.rehearse import Quote, quoted
 from nightkiln.settings import Settings, load_settings
@@ -44,7 +46,8 @@ def quote(
 
     A short rehearsal: few nights, and many jobs played as one. Prices and machines are those of a
     market file, not of today's offers; how long a job takes, too, until a run or `nightkiln try`
-    has measured this workflow in the same store. Nothing is rented.
+    has measured this workflow in the same store. Nothing is rented. With a key of Vast.ai, its
+    account is asked for the worst case: all prepaid credit.
 
     Example: nightkiln quote catalogs/parti --by 07:00 --budget 12
 
@@ -55,12 +58,17 @@ def quote(
     script, jobs = script_of(chosen, settings, by=by, budget=budget, market=market)
     assert script.budget is not None, "it was asked for"
     found = quoted(script, script.budget)
+    account = asyncio.run(seen_account(settings))
     if as_json:
-        more = {"jobs_are_exact": jobs.is_exact, "free_disk_gb": _free_gb(settings)}
+        more = {
+            "jobs_are_exact": jobs.is_exact,
+            "free_disk_gb": _free_gb(settings),
+            "account": account.as_object(),
+        }
         typer.echo(json.dumps(found.as_object() | more))
         return
     console = Console(soft_wrap=True, highlight=False)
-    for line in _lines(found, jobs, settings):
+    for line in (*_lines(found, jobs, settings), *account.lines(script.budget)):
         console.print(line, markup=False)
 
 

@@ -24,6 +24,7 @@ from nightkiln.cli.options import (
     JsonOption,
     LateOption,
     LimitOption,
+    ProviderOption,
     SetOption,
     StoreOption,
     WorkerUrlOption,
@@ -48,6 +49,7 @@ def run(
     *,
     store: StoreOption = None,
     worker_url: WorkerUrlOption = None,
+    provider: ProviderOption = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +111,10 @@ def run(
     p90 of its cost is above --budget, nothing is started, and what would fit is said. Else you are
     asked; a script has to give --yes. Workers that cost nothing are used at once.
 
+    On rented machines, with a key in VAST_API_KEY (docs/how-to/vast.md):
+
+    Example: nightkiln run catalogs/demo --provider vast --budget 2.50 --by 2h
+
     A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
 
     Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,
@@ -119,6 +125,7 @@ def run(
     settings = load_settings(
         store=store,
         worker_urls=worker_url,
+        providers=provider,
         by=by,
         budget=budget,
         fallback=fallback,

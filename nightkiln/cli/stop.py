@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from nightkiln.cli.options import JsonOption, StoreOption
-from nightkiln.core.errors import BadInput, Problem
-from nightkiln.settings import load_settings
-from nightkiln.store.claims import request_stop
+from nightkiln.core.errors import BadInput, NightkilnError, Problem
+from nightkiln.lease_book import LeaseBook
+from nightkiln.settings import Settings, load_settings
+from nightkiln.store.claims import SeenClaim, claimed_batches, request_stop
+from nightkiln.store.store import Store, is_store
 from nightkiln.wiring import open_store
 
 
 def stop(
     batch: Annotated[
-        str, typer.Argument(metavar="BATCH", help="Its name, as `nightkiln status` shows it.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="BATCH", help="Its name, as `nightkiln status` shows it.", show_default=False
+        ),
+    ] = None,
     *,
+    is_all: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every batch that is worked on: in the store, and in each store for which this "
+            "computer has rented machines.",
+        ),
+    ] = False,
     now: Annotated[
         bool, typer.Option("--now", help="Hand running jobs back instead of finishing them.")
     ] = False,
@@ -29,18 +43,59 @@ def stop(
     """Ask the run that works on a batch to stop; what is made is committed.
 
     The run, wherever it runs, sees it within a second or two, finishes what is being rendered and
-    ends with exit code 3; the same `nightkiln run` later does what is left.
+    ends with exit code 3; the same `nightkiln run` later does what is left. It gives its machines
+    back; those of a run that is dead are given back by `nightkiln reap`.
 
     Example: nightkiln stop parti-2026-11-21 --store results
 
-    Exit codes: 0 it was asked, 2 nobody works on this batch.
+    Example: nightkiln stop --all --now
+
+    Exit codes: 0 it was asked, 2 nobody works on this batch, or on any.
     """
-    opened = open_store(load_settings(store=store))
-    asked_s = time.time()
-    claim = request_stop(opened.blobs, batch, now=now, requested_s=asked_s)
-    if claim is None:
-        raise BadInput([Problem(batch, "nobody works on this batch", "see 'nightkiln status'")])
+    if is_all == (batch is not None):
+        what = "a batch and --all" if is_all else "neither a batch nor --all"
+        raise BadInput([Problem("nightkiln stop", f"was given {what}", "give one of them")])
+    settings, asked_s = load_settings(store=store), time.time()
+    stores = _stores(settings) if is_all else [open_store(settings)]
+    asked = 0
+    for opened in stores:
+        names = claimed_batches(opened.blobs) if batch is None else [batch]
+        for name in names:
+            claim = request_stop(opened.blobs, name, now=now, requested_s=asked_s)
+            if claim is not None:
+                asked += 1
+                _told(name, claim, opened, asked_s=asked_s, now=now, as_json=as_json)
+    if not asked:
+        what = "nobody works on this batch" if batch is not None else "nobody works on any batch"
+        raise BadInput([Problem(batch or "--all", what, "see 'nightkiln status'")])
+
+
+def _stores(settings: Settings) -> Iterator[Store]:
+    """The store of the settings, and every one that the book of leases names; those that are there.
+
+    One that cannot be read keeps nobody from stopping the others.
+    """
+    entries = LeaseBook(settings.state_folder).entries()
+    seen = set()
+    for place in (settings.store, *(entry.store for entry in entries)):
+        try:
+            if not is_store(place):
+                continue
+            opened = open_store(settings.model_copy(update={"store": place}))
+        except NightkilnError as error:
+            typer.echo(f"{place}: {error}", err=True)
+            continue
+        if str(opened.root) not in seen:
+            seen.add(str(opened.root))
+            yield opened
+
+
+def _told(
+    name: str, claim: SeenClaim, store: Store, *, asked_s: float, now: bool, as_json: bool
+) -> None:
     if as_json:
-        typer.echo(json.dumps({"event": "stop_requested", "batch": batch, "now": now}))
+        told = {"event": "stop_requested", "batch": name, "now": now, "store": str(store.root)}
+        typer.echo(json.dumps(told))
     else:
-        typer.echo(f"asked {claim.describe(asked_s)} to stop {'now' if now else 'in order'}")
+        how = "now" if now else "in order"
+        typer.echo(f"{name}: asked {claim.describe(asked_s)} to stop {how}")

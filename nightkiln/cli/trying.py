@@ -22,6 +22,7 @@ from nightkiln.cli.options import (
     CatalogArgument,
     JsonOption,
     LimitOption,
+    ProviderOption,
     SetOption,
     StoreOption,
     WorkerUrlOption,
@@ -31,10 +32,11 @@ from nightkiln.cli.rehearsing import Jobs, jobs_of
 from nightkiln.cli.run import say_outcome, watch
 from nightkiln.night import Outcome
 from nightkiln.observers.sentences import duration
+from nightkiln.places import provider_names
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.store import Store
 from nightkiln.trial import FLEETS, Trial, failures_by_reason, read_trial, sheet_of
-from nightkiln.wiring import Request, batch_name, chosen_catalog, open_store, providers
+from nightkiln.wiring import Request, batch_name, chosen_catalog, open_store
 
 ROWS_USUAL, ROWS_MAX = 8, 200
 FAILURES_TOLD_MAX = 5
@@ -69,6 +71,7 @@ def try_rows(
     budget: BudgetOption = None,
     store: StoreOption = None,
     worker_url: WorkerUrlOption = None,
+    provider: ProviderOption = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
     fresh: Annotated[
@@ -98,9 +101,9 @@ def try_rows(
     Exit codes: those of `nightkiln run`: 0 every job has its image, 1 some jobs failed, 2 bad input
     (nothing started), 3 stopped early; what was made until then is shown and kept.
     """
-    settings = load_settings(store=store, worker_urls=worker_url, budget=budget)
+    settings = load_settings(store=store, worker_urls=worker_url, providers=provider, budget=budget)
     settings = settings.model_copy(update={"by": ""})  # a night's deadline is none of a trial's
-    providers(settings)  # before rows are read, which may take a while
+    provider_names(settings)  # before rows are read, which may take a while
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
     picked, rows_of = _picked(chosen, rows)
     jobs = jobs_of(chosen)

@@ -45,6 +45,7 @@ class Cause(StrEnum):
     GONE = "gone"
     MISSING = "missing"
     CLOSED = "closed"
+    UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,9 @@ def judge(machine: Machine, known: Known | None, rules: ReapRules, *, now_s: flo
 def judge_missing(known: Known, rules: ReapRules, *, now_s: float) -> Verdict:
     """What becomes of a lease of the book for which nothing is billed."""
     if known.has_ended:
-        return Verdict(Fate.KEEP, Cause.CLOSED, "it was given back")
+        is_told = _orphaned(known, rules, now_s) is None  # by its run, in a moment
+        fate = Fate.KEEP if is_told else Fate.CLOSE
+        return Verdict(fate, Cause.CLOSED, "it was given back, and is not on record yet")
     is_young = now_s - known.asked_s <= SEARCH_S
     if _orphaned(known, rules, now_s) is None:
         if is_young:
@@ -145,6 +148,15 @@ def judge_missing(known: Known, rules: ReapRules, *, now_s: float) -> Verdict:
     if is_young:  # its creation may yet turn out to have happened
         return Verdict(Fate.KEEP, Cause.STARTING, "nobody confirmed it; it may yet turn up")
     return Verdict(Fate.CLOSE, Cause.GONE, "it is gone, and its run did not say so")
+
+
+def billed_until_s(known: Known, rules: ReapRules, *, now_s: float) -> float:
+    """Until when a lease that nobody saw end may have cost money; never less than it did.
+
+    Its machine ends itself at its agreed end, or when its run gives no sign for so long.
+    """
+    alive_s = max(known.run.alive_s, known.asked_s) if known.run is not None else known.asked_s
+    return max(known.asked_s, min(now_s, known.expires_s, alive_s + rules.silence_s))
 
 
 def _judge_unknown(machine: Machine, rules: ReapRules, now_s: float) -> Verdict:

@@ -14,6 +14,7 @@ _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
     "{adopted} adopted, {left} to do",
     "quoting": "quoting {jobs:,} jobs, in {seconds_max} s at most; nothing is rented yet",
+    "account": "{told}",
     "quoted": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",

@@ -17,7 +17,8 @@ from nightkiln.core.model import LeaseId
 from nightkiln.core.reaping import UNKNOWN_S, Cause, Fate, ReapRules
 from nightkiln.lease_book import Entry, LeaseBook, Owner
 from nightkiln.ports.provider import Inventory
-from nightkiln.reap import Close, Sight, Swept, look, reap
+from nightkiln.reap import LOST_S, Close, Swept, reap
+from nightkiln.sighting import Sight, look
 from nightkiln.temporary import temporary_folder
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
@@ -73,6 +74,7 @@ class Account:
             clock=self.now_s,
             close=close,
             ended_max=ended_max,
+            release_s_max=0.3,  # of the wall's time: nothing here takes any
         )
 
     async def billed(self) -> Collection[LeaseId]:
@@ -138,7 +140,7 @@ def test_what_a_killed_run_has_left_goes_once_its_machines_may_think_so_too(tmp_
         assert {each.lease_id for each in late.ended} == {FIRST, SECOND}
         assert all(each.verdict.cause is Cause.RUN_SILENT for each in late.ended)
         assert await account.billed() == set()
-        assert (await account.reap()).sight.findings == ()
+        assert (await account.reap()).ended == ()
 
     played(tmp_path, story)
 
@@ -231,8 +233,9 @@ def test_a_long_name_that_the_provider_shows_shortened_is_still_ours(tmp_path: P
 def test_a_lease_that_is_gone_is_closed_in_the_book_and_its_record_kept(tmp_path: Path) -> None:
     closed: list[LeaseId] = []
 
-    async def close(entry: Entry, ended_s: float) -> None:
-        assert ended_s >= entry.asked_s
+    async def close(entry: Entry, until_s: float, why: str) -> None:
+        assert why
+        assert until_s == entry.asked_s + RULES.silence_s  # then it must have ended itself
         closed.append(entry.lease_id)
 
     async def story(account: Account) -> None:
@@ -253,8 +256,8 @@ def test_a_lease_that_is_gone_is_closed_in_the_book_and_its_record_kept(tmp_path
 
 
 def test_a_record_that_cannot_be_kept_is_told_and_the_book_keeps_the_lease(tmp_path: Path) -> None:
-    async def close(entry: Entry, ended_s: float) -> None:
-        raise StoreUnusable(f"the store of {entry.batch} is away at {ended_s:.0f}")
+    async def close(entry: Entry, until_s: float, why: str) -> None:
+        raise StoreUnusable(f"the store of {entry.batch} is away ({until_s:.0f}: {why})")
 
     async def story(account: Account) -> None:
         await account.rent(FIRST)
@@ -266,6 +269,11 @@ def test_a_record_that_cannot_be_kept_is_told_and_the_book_keeps_the_lease(tmp_p
         assert len(swept.ended) == 1
         assert "the store of nightly is away" in swept.warnings[0]
         assert [entry.lease_id for entry in account.book.entries()] == [FIRST]
+        again = await account.reap(close=close)
+        assert [each.verdict.cause for each in again.closed] == [Cause.CLOSED]
+        await asyncio.sleep(LOST_S + 1)
+        await account.reap(close=close)
+        assert account.book.entries() == []
 
     played(tmp_path, story)
 

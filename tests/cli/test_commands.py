@@ -224,13 +224,13 @@ def test_stop_says_when_nobody_works_on_a_batch(store: str) -> None:
 def test_doctor_looks_at_everything_and_shows_no_key(
     worker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VAST_API_KEY", KEY)
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", KEY)
 
     result = called("doctor", "--store", str(tmp_path / "s"), "--worker-url", worker)
 
     assert result.exit_code == 0
     assert "is writable" in result.stdout
-    assert "VAST_API_KEY: present" in result.stdout
+    assert "MODAL_TOKEN_SECRET: present" in result.stdout
     assert KEY not in result.output
 
 

@@ -20,6 +20,7 @@ from nightkiln.core.reaping import (
     ReapRules,
     Sign,
     answering,
+    billed_until_s,
     judge,
     judge_missing,
 )
@@ -74,6 +75,7 @@ def test_what_becomes_of_a_machine_that_is_billed(
         (replace(KNOWN, asked_s=NOW_S - 5), Fate.KEEP, Cause.STARTING),
         (KNOWN, Fate.KEEP, Cause.MISSING),
         (replace(KNOWN, has_ended=True), Fate.KEEP, Cause.CLOSED),
+        (replace(KNOWN, has_ended=True, run=None), Fate.CLOSE, Cause.CLOSED),
         (replace(KNOWN, run=replace(ALIVE, has_ended=True)), Fate.CLOSE, Cause.GONE),
         (replace(KNOWN, run=None), Fate.CLOSE, Cause.GONE),
         (
@@ -145,6 +147,14 @@ def test_nothing_is_taken_from_a_run_that_lives(
 
     assert judge(machine, living, RULES, now_s=NOW_S).fate in {Fate.KEEP, Fate.FOREIGN}
     assert judge_missing(living, RULES, now_s=NOW_S).fate is Fate.KEEP
+
+
+@given(KNOWNS)
+def test_what_nobody_saw_end_is_counted_at_most_until_it_must_have(known: Known) -> None:
+    until_s = billed_until_s(known, RULES, now_s=NOW_S)
+
+    assert known.asked_s <= until_s
+    assert until_s <= max(known.asked_s, min(known.expires_s, NOW_S))
 
 
 @given(MACHINES, KNOWNS)

@@ -1,0 +1,160 @@
+"""Which providers a run may rent from, made from the settings; secrets go from there to them.
+
+Nothing is asked and nothing is imported for a provider that is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from nightkiln.catalog import Catalog
+from nightkiln.core.errors import BadInput, Problem
+from nightkiln.ports.provider import Inventory, Provider
+from nightkiln.providers.local import LocalProvider
+from nightkiln.settings import Settings
+from nightkiln.traffic import models_gb
+from nightkiln.vast_settings import KINDS
+
+if TYPE_CHECKING:  # the service's SDK and SSH take seconds to load
+    from nightkiln.machine.goods import Goods
+    from nightkiln.providers.vast import VastProvider, VastTerms
+
+LOCAL, VAST = "local", "vast"
+KNOWN = (LOCAL, VAST)
+GET_A_KEY = "set VAST_API_KEY to a key of your account; docs/how-to/vast.md says which permissions"
+HOUR_S = 3600.0
+
+
+def provider_names(settings: Settings) -> tuple[str, ...]:
+    """Names of the providers to use: those asked for, else those that are set up.
+
+    A key alone makes nobody pay: beside workers of one's own, machines are rented only where there
+    is a budget for them.
+
+    Raises:
+        BadInput: there is none, or there is none of that name, or one is not set up.
+    """
+    named = tuple(dict.fromkeys(settings.providers))
+    if unknown := [name for name in named if name not in KNOWN]:
+        what, fix = f"there is no provider {unknown[0]!r}", f"one of {', '.join(KNOWN)}"
+        raise BadInput([Problem("--provider", what, fix)])
+    if LOCAL in named and not settings.worker_urls:
+        fix = "give --worker-url http://127.0.0.1:8188, or set NIGHTKILN_WORKER_URLS"
+        raise BadInput([Problem("--provider local", "no worker to render on", fix)])
+    if VAST in named and settings.vast_api_key is None:
+        raise BadInput([Problem("--provider vast", "there is no API key", GET_A_KEY)])
+    if named:
+        return named
+    found = [LOCAL] if settings.worker_urls else []
+    if settings.vast_api_key is not None and (settings.budget is not None or not found):
+        found.append(VAST)
+    if not found:
+        fix = (
+            "give --worker-url http://127.0.0.1:8188 or set NIGHTKILN_WORKER_URLS; to rent "
+            f"machines, {GET_A_KEY}"
+        )
+        raise BadInput([Problem("--worker-url", "no worker to render on", fix)])
+    return tuple(found)
+
+
+def providers(settings: Settings, catalog: Catalog | None = None) -> Mapping[str, Provider]:
+    """Every provider to use; ``catalog`` says what rented machines are given.
+
+    Raises:
+        BadInput: as ``provider_names`` does, or no rented machine can get what the catalog asks.
+    """
+    return {name: _made(name, settings, catalog) for name in provider_names(settings)}
+
+
+def _made(name: str, settings: Settings, catalog: Catalog | None) -> Provider:
+    if name == LOCAL:
+        urls = settings.worker_urls
+        return LocalProvider(urls, startup_s=settings.startup_s, stall_s=settings.stall_s)
+    return _vast(settings, vast_terms(settings), catalog)
+
+
+def that_bill(settings: Settings, *, list_s: float | None = None) -> Mapping[str, Provider]:
+    """Every provider that is set up and can say what it bills, whatever a run would use.
+
+    Without a key there is none, which is no error here. ``list_s``: how long a listing may take,
+    with repeats; None: as long as a run waits.
+    """
+    if settings.vast_api_key is None:
+        return {}
+    terms = vast_terms(settings)
+    if list_s is not None:
+        terms = replace(terms, limits=replace(terms.limits, list_s=list_s))
+    vast = _vast(settings, terms, None)
+    assert isinstance(vast, Inventory)
+    return {VAST: vast}
+
+
+def _vast(settings: Settings, terms: VastTerms, catalog: Catalog | None) -> VastProvider:
+    from nightkiln.providers.vast import VastProvider
+
+    assert settings.vast_api_key is not None, "chosen only where there is one"
+    return VastProvider(
+        settings.vast_api_key.get_secret_value(),
+        terms,
+        state=settings.state_folder,
+        goods=_goods(settings, catalog) if catalog is not None else None,
+        models_gb=models_gb(catalog) if catalog is not None else 0.0,
+    )
+
+
+def vast_terms(settings: Settings) -> VastTerms:
+    """What may be rented at Vast.ai, as it is set."""
+    from nightkiln.providers.vast import VastTerms
+
+    usual = VastTerms()
+    return VastTerms(
+        url=settings.vast_url,
+        fleet=settings.fleet,
+        kinds=tuple(KINDS[name] for name in settings.vast_kinds),
+        usd_per_hour_max=float(settings.vast_usd_per_hour_max),
+        bid_premium=settings.vast_bid_premium,
+        image=settings.vast_image,
+        image_gb=settings.image_gb if settings.image_gb is not None else usual.image_gb,
+        launch=settings.vast_launch or None,
+        comfy_folder=settings.vast_comfy_folder or None,
+        is_verified=settings.vast_is_verified,
+        reliability_min=settings.vast_reliability_min,
+        mbps_down_min=settings.vast_mbps_down_min,
+        mbps_up_min=settings.vast_mbps_up_min,
+        disk_mb_per_s_min=settings.vast_disk_mb_per_s_min,
+        direct_ports_min=settings.vast_direct_ports_min,
+        cuda_min=settings.vast_cuda_min,
+        compute_cap_min=settings.vast_compute_cap_min,
+        duration_s_min=settings.vast_duration_h_min * HOUR_S,
+        usd_per_gb_max=float(settings.vast_usd_per_gb_max),
+        gpus=settings.vast_gpus,
+        regions=settings.vast_regions,
+        regions_not=settings.vast_regions_not,
+        machines_not=settings.vast_machines_not,
+        stall_s=settings.stall_s,
+        deadman_s=settings.deadman_s,
+    )
+
+
+def _goods(settings: Settings, catalog: Catalog) -> Goods:
+    """What every machine is given; tokens stay here and sign addresses."""
+    from nightkiln.machine.goods import Goods, Token
+    from nightkiln.machine.scripts import provision_program
+
+    hosts = (
+        ("huggingface.co", "HF_TOKEN", settings.hf_token),
+        ("civitai.com", "CIVITAI_TOKEN", settings.civitai_token),
+    )
+    tokens = [
+        Token(host, variable, token.get_secret_value())
+        for host, variable, token in hosts
+        if isinstance(token, SecretStr)
+    ]
+    models = catalog.environment.models
+    files = {model.path: model.file for model in models if model.file is not None}
+    program = provision_program()
+    return Goods.of(catalog.environment, program=program, files=files, tokens=tuple(tokens))
