@@ -165,6 +165,20 @@ async def test_a_trouble_inside_is_left_to_the_body(fault: str) -> None:
         assert sdk.market.machines()[0]["trouble"] == [fault]
 
 
+async def test_a_trouble_waits_for_a_machine_when_nothing_was_rented() -> None:
+    async with driven("create_404@1", "frozen") as sdk:
+        offer, *_ = await sdk.offers()
+        with pytest.raises(HTTP, match="404"):
+            await sdk.create(offer)
+        with pytest.raises(HTTP, match="410"):
+            await sdk.create({"id": 1})
+        contract = await sdk.create(offer)
+
+        [machine] = sdk.market.machines()
+        assert (machine["contract"], machine["trouble"]) == (contract, ["frozen"])
+        assert sdk.market.plan.struck["frozen"] == 1
+
+
 def test_a_fault_strikes_the_calls_that_were_named() -> None:
     plan = FaultPlan("1")
     plan.add(["list_500@3x2"])

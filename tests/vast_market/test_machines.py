@@ -128,6 +128,16 @@ async def test_nothing_is_billed_while_the_host_is_offline() -> None:
         assert after["usd"] == before["usd"]
 
 
+async def test_a_host_that_was_killed_does_not_come_back() -> None:
+    async with driven("offline_back", strikes_s=60.0) as sdk:
+        contract = await ran(sdk, await sdk.rent())
+        sdk.market.exchange.lives.kill(contract)
+
+        sdk.market.skip(600.0)
+
+        assert contract.status == "offline"
+
+
 async def test_all_machines_stop_when_the_credit_is_gone_and_none_is_rented_then() -> None:
     clock = Hand()
     async with driven(clock=clock, credit=Decimal("0.5"), image_gb=0.0, models_gb=0.0) as sdk:

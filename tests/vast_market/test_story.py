@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 import pytest
 import requests
@@ -14,7 +15,8 @@ from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Boot, Night, shipped_market
 from nightkiln.testing.market.params import ApiTroubles
 from nightkiln.testing.market.providers import SimulatedMarket
-from nightkiln.testing.vast_market.body import Bare
+from nightkiln.testing.vast_market.body import Bare, Box
+from nightkiln.testing.vast_market.contract import Contract
 from nightkiln.testing.vast_market.exchange import Exchange, Terms
 from nightkiln.testing.vast_market.orders import order_of
 from nightkiln.testing.vast_market.rules import Rules
@@ -125,6 +127,61 @@ def test_both_let_a_rental_meet_the_same_fate(seed: int) -> None:
                 assert contract.rented_s + lost_s == pytest.approx(terms.death_s)
 
     virtual_time.run(compared())
+
+
+class Silent:
+    """A body that is there."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+
+    async def start(self) -> int:
+        return 1
+
+    async def freeze(self) -> None:
+        """Nothing is to be seen of it."""
+
+    async def thaw(self) -> None:
+        """Nor of this."""
+
+    async def reboot(self) -> int:
+        return 2
+
+    async def stop(self) -> None:
+        """Nor of this."""
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_the_night_has_in_store_for_a_rental_comes_true(seed: int) -> None:
+    of, hand = night(seed), Hand()
+
+    async def seen() -> None:
+        exchange = Exchange(of, Rules(has_decoys=False, now=hand), Silent)
+        at(exchange, hand, HOUR_S)
+        asks = list(exchange.asks.listed(HOUR_S))
+        for ask in asks[:RENTED]:
+            price = ask.stretch.on_demand_usd_h
+            order = order_of({"image": "comfy", "disk": DISK_GB, "price": price})
+            contract = exchange.rent(ask.id, order, ORDINARY)
+            stretch, born_s = ask.stretch, contract.rented_s
+            death_s = of.death_s(stretch, Kind.INTERRUPTIBLE, born_s)
+            up_s = born_s + stretch.startup_s + 20.0
+            if stretch.boot is Boot.OK and up_s < death_s:
+                exchange.agenda.at(up_s, partial(is_it, contract, {"running"}))
+            if stretch.boot is Boot.EARLY:
+                broken_s = born_s + stretch.boot_fails_s + 1.0
+                exchange.agenda.at(broken_s, partial(is_it, contract, {"loading"}))
+            exchange.agenda.at(death_s + 1.0, partial(is_it, contract, {"exited", "offline"}))
+        at(exchange, hand, 400 * HOUR_S)
+        assert len(looked) > RENTED
+
+    looked: list[int] = []
+
+    def is_it(contract: Contract, states: set[str]) -> None:
+        assert contract.status in states
+        looked.append(contract.id)
+
+    virtual_time.run(seen())
 
 
 @pytest.mark.parametrize("window", ["outage", "storm"])

@@ -56,6 +56,7 @@ class Contract:
     said: str | None = None
     label: str | None = None
     is_online: bool = True
+    is_lost: bool = False  # its host never comes back
     shows_ports: bool = False
     ran_s: float | None = None  # epoch seconds, newest start
     halted_s: float | None = None  # seconds of the story: nothing is fetched from then on

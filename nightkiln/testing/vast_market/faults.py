@@ -100,6 +100,7 @@ class FaultPlan:
     seed: str
     struck: Counter[str] = field(default_factory=Counter)
     _scripts: list[_Script] = field(default_factory=list)
+    _newest: list[_Script] = field(default_factory=list)  # that struck the newest call
 
     def add(self, specs: Iterable[str]) -> None:
         """Put more in force.
@@ -123,12 +124,17 @@ class FaultPlan:
 
     def striking(self, endpoint: str) -> list[Play]:
         """What strikes this call; asking counts it."""
-        found: list[Play] = []
-        for script in self._scripts:
-            if endpoint in script.fault.where and script.strikes(self.seed):
-                self.struck[script.name] += 1
-                found.append(script.fault.play)
-        return found
+        concerned = [script for script in self._scripts if endpoint in script.fault.where]
+        self._newest = [script for script in concerned if script.strikes(self.seed)]
+        self.struck.update(script.name for script in self._newest)
+        return [script.fault.play for script in self._newest]
+
+    def spare(self) -> None:
+        """Nothing was rented by the newest call: its troubles wait for a machine."""
+        for script in self._newest:
+            if isinstance(script.fault.play, Afflicts):
+                script.calls -= 1
+                self.struck[script.name] -= 1
 
 
 def _script(spec: str) -> _Script:

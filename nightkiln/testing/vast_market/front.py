@@ -126,8 +126,13 @@ class Front:
         plays = tuple(self._plan.striking(endpoint.name))
         for play in plays:
             if isinstance(play, Instead):
+                self._plan.spare()
                 return Spoken(play.reply)
-        reply = await endpoint.handler(replace(call, plays=plays))
+        try:
+            reply = await endpoint.handler(replace(call, plays=plays))
+        except Refused:
+            self._plan.spare()
+            raise
         for play in plays:
             match play:
                 case Altered(change):

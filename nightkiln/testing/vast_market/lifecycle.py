@@ -97,6 +97,8 @@ class Lives:
         self._do(contract, Deed.FREEZE)
 
     def _comes_back(self, contract: Contract) -> None:
+        if contract.is_lost:
+            return
         contract.troubles.append("online")
         self._set(contract, is_online=True)
         if contract.actual != "frozen":
@@ -158,8 +160,9 @@ class Lives:
     def kill(self, contract: Contract) -> None:
         """Its host is gone for good."""
         if contract.destroyed_s is None:
-            self._goes_away(contract)
+            contract.is_lost = True
             contract.halted_s = self._agenda.now_s
+            self._goes_away(contract)
 
     def destroy(self, contract: Contract) -> None:
         """Nothing is billed from now on; the row is still there for a while."""
