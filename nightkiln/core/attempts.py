@@ -94,8 +94,7 @@ def failed(state: State, event: Failed) -> Iterator[Command]:
         held.is_useless = held.is_useless or failure.kind in USELESS_KINDS
         held.error = failure.error
     if failure.fault is not Fault.MARKET and not state.done:
-        alike = signature(f"{failure.kind} {failure.error}")
-        state.alike.setdefault(alike, set()).add(held.offer.host_key)
+        count_alike(state, state.alike, f"{failure.kind} {failure.error}", held.offer.host_key)
     state.suspects.add(held.id)
     if not trying.is_moot:
         yield from _return(state, trying.job_id, held, failure)
@@ -125,6 +124,13 @@ def give_up(state: State, job_id: JobId, fault: Fault, error: str) -> Iterator[C
     state.queue.settle(job_id)
     state.failed += 1
     yield GiveUp(job_id, fault, error)
+
+
+def count_alike(state: State, alike: dict[str, set[Host]], said: str, host: Host) -> None:
+    """One more machine that failed in this way."""
+    what = signature(said)
+    alike.setdefault(what, set()).add(host)
+    state.said_alike[what] = said
 
 
 def signature(error: str) -> str:

@@ -59,9 +59,9 @@ def _ours(state: State) -> str | None:
         for what, hosts in alike.items():
             if len(hosts) >= max(most, ALIKE_SHARE * state.leases_count):
                 return (
-                    f"{len(hosts)} machines failed in the same way and none succeeded: {what!r}; "
-                    "the fault is in the catalog, its environment or a service that all of them "
-                    "need"
+                    f"{len(hosts)} machines failed in the same way and none succeeded: "
+                    f"{state.said_alike[what]!r}; the fault is in the catalog, its environment or "
+                    "a service that all of them need"
                 )
     return None
 

@@ -153,8 +153,7 @@ def _judge_loss(state: State, held: Held, event: Lost) -> Iterator[Command]:
             # workflow has rendered before, they are the machines' own.
             is_telling = event.loss is Loss.STARTUP or not state.is_proven
             if is_telling and not state.came_up and not offer.is_free:
-                alike = state.starts_alike.setdefault(attempts.signature(event.error), set())
-                alike.add(offer.host_key)
+                attempts.count_alike(state, state.starts_alike, event.error, offer.host_key)
             yield from avoid(state, held, event.loss.value)
         case Loss.LOST:
             yield from avoid(state, held, event.loss.value)

@@ -102,6 +102,7 @@ class State:
     doubts: dict[Host, int] = field(default_factory=dict)  # jobs failed there, done elsewhere
     alike: dict[str, set[Host]] = field(default_factory=dict)  # failures by kind, none succeeded
     starts_alike: dict[str, set[Host]] = field(default_factory=dict)  # the same, before any is up
+    said_alike: dict[str, str] = field(default_factory=dict)  # of both: the last in full
     came_up: bool = False  # any machine that is not free
     released: set[LeaseId] = field(default_factory=set)  # not held here, and already sent back
     left_behind: dict[LeaseId, Known | None] = field(default_factory=dict)  # by earlier runs

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from nightkiln.night import STOPPED_EARLY
 from nightkiln.store.store import Store
+from nightkiln.testing.samples import text_to_image
 from nightkiln.testing.vast_market.invariants import broken_promises
 from nightkiln.testing.vast_market.scene import VastScene
 
@@ -25,7 +26,7 @@ NODE = {"custom_nodes": [{"repo": f"{NOWHERE}/nobody/missing.git", "ref": "v1"}]
 
 
 def model(url: str) -> Mapping[str, Any]:
-    return {"models": [{"path": "checkpoints/tiny.safetensors", "url": url, "gb": 0.001}]}
+    return {"models": [{"path": "checkpoints/big.safetensors", "url": url, "gb": 0.001}]}
 
 
 @asynccontextmanager
@@ -40,19 +41,22 @@ async def a_file_of(size: int) -> AsyncIterator[str]:
         return response
 
     app = web.Application()
-    app.router.add_get("/tiny.safetensors", announce)
+    app.router.add_get("/big.safetensors", announce)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/tiny.safetensors"
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/big.safetensors"
     finally:
         await runner.cleanup()
 
 
 async def stopped(folder: Path, environment: Mapping[str, Any]) -> str:
     """Run a night that cannot come to anything; what it stopped for."""
-    async with VastScene(folder, catalog={"environment": environment}) as scene:
+    catalog: dict[str, Any] = {"environment": environment}
+    if "models" in environment:
+        catalog["graph"] = text_to_image(checkpoint="big.safetensors")
+    async with VastScene(folder, catalog=catalog) as scene:
         outcome = await scene.run()
 
         assert outcome.exit_code == STOPPED_EARLY, scene.told()
@@ -69,7 +73,7 @@ async def test_a_custom_node_that_nobody_has_stops_the_run(tmp_path: Path) -> No
 
 
 async def test_a_model_host_that_is_down_stops_the_run(tmp_path: Path) -> None:
-    assert "tiny.safetensors" in await stopped(tmp_path, model(f"{NOWHERE}/tiny.safetensors"))
+    assert "big.safetensors" in await stopped(tmp_path, model(f"{NOWHERE}/big.safetensors"))
 
 
 @pytest.mark.nights

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from provision.machine import free_bytes
 from provision.plan import Model, Stopped, Trouble
 from provision.status import Status
 
@@ -78,7 +79,8 @@ def _take(
     total = start + int(length) if length is not None else model.bytes
     if model.bytes is not None and total != model.bytes:
         raise Trouble("checksum", f"{model.path} has not the size that the catalog names")
-    status.change(model.path, done=start, total=total)
+    _check_room(part.parent, model, (total if total is not None else 0) - start)
+    status.change(model.path, state="loading", done=start, total=total)
     with part.open("ab" if start else "wb", buffering=0) as file:
         while chunk := reply.read(CHUNK_BYTES):
             if stop.is_set():
@@ -90,6 +92,12 @@ def _take(
                 raise Trouble("checksum", f"{model.path} has not the size that the catalog names")
     if total is not None and start < total:
         raise Unavailable("the connection ended early")
+
+
+def _check_room(folder: Path, model: Model, needed: int) -> None:
+    """Before it is paid for, where the address is the first to say how large the file is."""
+    if needed > free_bytes(folder):
+        raise Trouble("disk", f"the disk is too small for {model.path}")
 
 
 def _write(file: Any, chunk: bytes) -> None:

@@ -85,7 +85,7 @@ class Models:
                 shutil.move(str(self._pushed(model)), str(part))
                 return True
             had = size_of(part)
-            self._status.change(model.path, state="loading", done=had)
+            self._status.change(model.path, state="waiting", done=had)
             try:
                 download(address, model, part, status=self._status, stop=self.stop)
             except Refused as refusal:
@@ -93,6 +93,7 @@ class Models:
                 reason = "every address for it is refused"
             except Unavailable:
                 reason = "its host is down or does not answer"
+                self._status.change(model.path, state="waiting")
                 self.stop.wait(min(self._plan.pause_s * 2**tries, PAUSE_S_MAX))
             else:
                 return had == 0
