@@ -19,14 +19,15 @@ from nightkiln.machine.stay import ArrivalLimits
 from nightkiln.machine.talk import plain
 
 PROBE_BYTES = 2 * 1024 * 1024
-ASK_S = 2.0  # between two looks whether the dead-man's switch is armed
+TENANT = "another tenant is on the card"
+TENANT_LOOKS = 3  # in a row: what starts up on a card of our own is busy for a moment, too
 MIB_PER_GB = 1024
 KIB_PER_GB = 1_000_000_000 / 1024
 NAME_LETTERS_MAX = 60
 
 _QUESTIONS = """
 pid=$(head -c 16 ~/.nightkiln/armed 2>/dev/null); kill -0 "$pid" 2>/dev/null && echo armed=yes
-nvidia-smi --query-gpu=name,memory.total,memory.used --format=csv,noheader,nounits \
+nvidia-smi --query-gpu=name,memory.total,memory.used,utilization.gpu --format=csv,noheader,nounits \
  | head -n 1 | sed 's/^/card=/'
 nvidia-smi | sed -n 's/.*CUDA Version: *\\([0-9.]*\\).*/cuda=\\1/p'
 df -Pk "$HOME" | sed -n '2s/^/disk=/p'
@@ -45,6 +46,7 @@ class Facts:
     gpu: str | None = None
     memory_mb: float | None = None  # MiB, like the driver
     used_mb: float | None = None
+    busy_percent: float | None = None  # of the time; some cards do not say
     cuda: float | None = None
     disk_gb: float | None = None
 
@@ -61,7 +63,8 @@ async def asked(link: Link) -> Facts:
 def facts(text: str) -> Facts:
     """Read the machine's answers, of which any may be missing or nonsense."""
     told = dict(line.split("=", 1) for line in reversed(text.splitlines()) if "=" in line)
-    name, memory, used, *_ = (*(part.strip() for part in told.get("card", "").split(",")), "", "")
+    card = [part.strip() for part in told.get("card", "").split(",")]
+    name, memory, used, busy, *_ = [*card, "", "", ""]
     disk = told.get("disk", "").split()
     blocks = _number(disk[1]) if len(disk) > 1 else None
     return Facts(
@@ -69,6 +72,7 @@ def facts(text: str) -> Facts:
         gpu=plain(name, NAME_LETTERS_MAX) or None,
         memory_mb=_number(memory),
         used_mb=_number(used),
+        busy_percent=_number(busy),
         cuda=_number(".".join(told.get("cuda", "").split(".")[:2])),
         disk_gb=None if blocks is None else blocks / KIB_PER_GB,
     )
@@ -88,7 +92,7 @@ def objection(
     """
     if found.gpu is None or not found.memory_mb or found.used_mb is None:
         return "no GPU answers on the machine"
-    offered, free = lease.offer.gpu, 1 - found.used_mb / found.memory_mb
+    offered = lease.offer.gpu
     promised_gb = max(lease.offer.vram_gb if lease.offer.vram_gb is not None else 0, need.vram_gb)
     disk_gb = 0 if limits.disk_gb is None else limits.disk_gb * limits.disk_share_min
     objections = {
@@ -98,7 +102,7 @@ def objection(
         "less GPU memory than offered": (
             found.memory_mb / MIB_PER_GB < promised_gb * limits.memory_share_min
         ),
-        "another tenant is on the card": free < limits.free_share_min and not is_known,
+        TENANT: not is_known and _is_in_use(found, limits),
         f"the driver is older than CUDA {limits.cuda_min}, which the image needs": (
             limits.cuda_min is not None and (found.cuda is None or found.cuda < limits.cuda_min)
         ),
@@ -107,6 +111,16 @@ def objection(
         ),
     }
     return next((said for said, is_so in objections.items() if is_so), None)
+
+
+def _is_in_use(found: Facts, limits: ArrivalLimits) -> bool:
+    """Whether somebody else uses the card, if we do not."""
+    assert found.memory_mb is not None
+    assert found.used_mb is not None
+    is_full = 1 - found.used_mb / found.memory_mb < limits.free_share_min
+    return is_full or (
+        found.busy_percent is not None and found.busy_percent > limits.busy_percent_max
+    )
 
 
 def is_same_gpu(offered: str, found: str) -> bool:
@@ -159,15 +173,14 @@ async def pass_gate(
     Raises:
         WorkerLost: with the objection.
     """
-    found = await asked(link)
-    deadline_s = asyncio.get_running_loop().time() + limits.armed_s_max
-    while not found.is_armed:
-        if asyncio.get_running_loop().time() >= deadline_s:
-            raise WorkerLost("the dead-man's switch is not armed", loss=Loss.STARTUP)
-        await asyncio.sleep(ASK_S)
-        found = await asked(link)
-    tell("gate", asdict(found))
+    found = await _armed(link, limits)
     said = objection(found, lease, need, limits, is_known=is_known)
+    for _ in range(TENANT_LOOKS - 1):
+        if said == TENANT:
+            await asyncio.sleep(limits.look_s)
+            found = await asked(link)
+            said = objection(found, lease, need, limits, is_known=is_known)
+    tell("gate", asdict(found))
     if said is not None:
         raise WorkerLost(said, loss=Loss.STARTUP)
     if limits.link_mbps_min is not None:
@@ -176,4 +189,14 @@ async def pass_gate(
         if mbps is None or mbps < limits.link_mbps_min:
             slow = f"fewer than {limits.link_mbps_min:g} megabits a second come from the machine"
             raise WorkerLost(slow, loss=Loss.STARTUP)
+    return found
+
+
+async def _armed(link: Link, limits: ArrivalLimits) -> Facts:
+    """What the machine says once its dead-man's switch is armed."""
+    deadline_s = asyncio.get_running_loop().time() + limits.armed_s_max
+    while not (found := await asked(link)).is_armed:
+        if asyncio.get_running_loop().time() >= deadline_s:
+            raise WorkerLost("the dead-man's switch is not armed", loss=Loss.STARTUP)
+        await asyncio.sleep(limits.look_s)
     return found

@@ -48,6 +48,7 @@ class ArrivalLimits:
 
     memory_share_min: float = 0.93  # of the promised GPU memory: firmware keeps some of it
     free_share_min: float = 0.90  # of the real GPU memory; less: another tenant is on the card
+    busy_percent_max: float = 50.0  # of the time, before our first job: another tenant, too
     cuda_min: float | None = None  # what the image was built for
     disk_gb: float | None = None  # as asked for when it was rented
     disk_share_min: float = 0.90  # of that: file systems keep some of it
@@ -55,7 +56,7 @@ class ArrivalLimits:
     download_judged_after_s: float = 30.0  # a transfer needs a while to get going
     link_mbps_min: float | None = 4.0  # from the machine to us: a picture takes a few seconds
     armed_s_max: float = 60.0  # from the first login until its dead-man's switch says so
-    look_s: float = 1.0  # between two looks at the status of its provisioning
+    look_s: float = 1.0  # between two looks at anything that is going to change
     renew_s: float = 10.0  # between two renewals of addresses: it reads them when it needs them
     provisioning_silent_s: float = 60.0  # its status changes every second
     link: LinkLimits = field(default_factory=LinkLimits)

@@ -171,9 +171,13 @@ class Place:
 
 @asynccontextmanager
 async def place(
-    folder: Path, *, trouble: frozenset[str] = frozenset(), seconds_per_job: float = 0.05
+    folder: Path,
+    *,
+    trouble: frozenset[str] = frozenset(),
+    seconds_per_job: float = 0.05,
+    **truth: Any,
 ) -> AsyncIterator[Place]:
-    """A machine that has booted, or is about to."""
+    """A machine that has booted, or is about to; ``truth`` is what it really is like."""
     keys = BatchKeys.of(folder / "keys", "night")
     variables = {
         "NK_KEY": keys.public,
@@ -203,7 +207,7 @@ async def place(
         attempt=_not_asked,
     )
     async with SshBodies(folder / "machines") as bodies:
-        body = bodies(box)
+        body = bodies(replace(box, **truth))
         assert isinstance(body, SshBody)
         async with Road(await body.start()).opened() as road:
             yield Place(body, road, keys, folder)

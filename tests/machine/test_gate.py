@@ -68,7 +68,7 @@ def test_another_chip_is_another_card_however_alike_its_name(offered: str, found
 def test_answers_are_read_as_the_tools_give_them() -> None:
     text = (
         "armed=yes\n"
-        "card=NVIDIA GeForce RTX 4090, 24564, 364\n"
+        "card=NVIDIA GeForce RTX 4090, 24564, 364, 3\n"
         "cuda=12.8\n"
         "disk=overlay 41943040 1048576 40894464 3% /\n"
     )
@@ -78,6 +78,7 @@ def test_answers_are_read_as_the_tools_give_them() -> None:
         gpu="NVIDIA GeForce RTX 4090",
         memory_mb=24_564,
         used_mb=364,
+        busy_percent=3,
         cuda=12.8,
         disk_gb=42.94967296,
     )
@@ -101,6 +102,7 @@ def test_what_a_machine_may_get_a_job_with_is_not_objected_to() -> None:
         ({"memory_mb": 0.0}, "no GPU answers on the machine"),
         ({"memory_mb": 16_000.0}, "less GPU memory than offered"),
         ({"used_mb": 12_000.0}, "another tenant is on the card"),
+        ({"busy_percent": 97.0}, "another tenant is on the card"),
         ({"cuda": 12.4}, "the driver is older than CUDA 12.8, which the image needs"),
         ({"cuda": None}, "the driver is older than CUDA 12.8, which the image needs"),
         ({"disk_gb": 20.0}, "a smaller disk than was rented"),
@@ -116,6 +118,6 @@ def test_each_shortcoming_is_named_the_same_on_every_machine(
 
 
 def test_our_own_models_in_memory_are_no_other_tenant() -> None:
-    found = replace(GOOD, used_mb=20_000.0)
+    found = replace(GOOD, used_mb=20_000.0, busy_percent=100.0)
 
     assert objection(found, LEASE, Need(), LIMITS, is_known=True) is None
