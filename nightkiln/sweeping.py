@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 
+from nightkiln.closing import close_lease
+from nightkiln.core.errors import NightkilnError, StoreUnusable
 from nightkiln.core.reaping import UNKNOWN_S, ReapRules
-from nightkiln.lease_book import LeaseBook
+from nightkiln.lease_book import Entry
 from nightkiln.places import that_bill
-from nightkiln.ports.provider import Provider
+from nightkiln.ports.provider import Charges, Provider
 from nightkiln.reap import ENDED_MAX, Swept, reap
+from nightkiln.reconciling import reconcile_charges
 from nightkiln.settings import Settings
 from nightkiln.sighting import Sight, look, look_at_book
+from nightkiln.store.store import Store, is_store
+from nightkiln.wiring import book_of, open_store
 
 LOOK_S_MAX = 10.0  # for a service to list what is ours, while somebody waits for it
+BILLS_S_MAX = 60.0  # for a service to say what it has billed
+
+
+def can_sweep(settings: Settings) -> bool:
+    """Whether there is anybody to ask."""
+    return settings.vast_api_key is not None
 
 
 def rules_of(settings: Settings, *, unknown_s: float = UNKNOWN_S) -> ReapRules:
@@ -46,7 +59,7 @@ async def looked(
         BadInput: there is nobody to ask, where that is needed.
         StoreUnusable: the book cannot be read.
     """
-    rules, book = rules_of(settings, unknown_s=unknown_s), LeaseBook(settings.state_folder)
+    rules, book = rules_of(settings, unknown_s=unknown_s), book_of(settings)
     async with AsyncExitStack() as stack:
         found: Mapping[str, Provider] = {}
         if not is_offline:
@@ -64,16 +77,20 @@ async def swept(
     asks: Mapping[str, Provider] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Swept:
-    """Give back what nobody wants.
+    """Give back what nobody wants, keep the records of it, and read the bills that are due.
 
     Raises:
         BadInput: there is nobody to ask.
         StoreUnusable: the book cannot be read.
     """
-    rules, book = rules_of(settings, unknown_s=unknown_s), LeaseBook(settings.state_folder)
+    rules, book = rules_of(settings, unknown_s=unknown_s), book_of(settings)
     async with AsyncExitStack() as stack:
         found = await _entered(settings, asks, stack)
-        return await reap(found, book, rules, clock=clock, ended_max=ended_max)
+        close = partial(_close, settings)
+        done = await reap(found, book, rules, clock=clock, close=close, ended_max=ended_max)
+        stores = {each.entry.store for each in done.sight.findings if each.entry is not None}
+        bills = _read_bills(found, settings, stores, clock)
+        return replace(done, warnings=(*done.warnings, *[said async for said in bills]))
 
 
 async def _entered(
@@ -89,3 +106,50 @@ async def _entered(
     for provider in found.values():
         await stack.enter_async_context(provider)
     return found
+
+
+async def _close(settings: Settings, entry: Entry, until_s: float, why: str) -> None:
+    """Write the last row of a lease into the store of its batch.
+
+    Raises:
+        StoreUnusable: it is not there, or cannot be written.
+    """
+    await asyncio.to_thread(_write_end, settings, entry, until_s, why)
+
+
+def _write_end(settings: Settings, entry: Entry, until_s: float, why: str) -> None:
+    store = _store_at(settings, entry.store)
+    if store is None:
+        raise StoreUnusable(f"there is no store at {entry.store}")
+    close_lease(store, entry, until_s=until_s, reason=why)
+    store.refresh_views()
+
+
+def _store_at(settings: Settings, place: str) -> Store | None:
+    """A store that is there already."""
+    if not is_store(place):
+        return None
+    return open_store(settings.model_copy(update={"store": place}))
+
+
+async def _read_bills(
+    found: Mapping[str, Provider],
+    settings: Settings,
+    stores: Iterable[str],
+    clock: Callable[[], float],
+) -> AsyncIterator[str]:
+    """Hold what was counted against what was billed; what went wrong is only told."""
+    for place in sorted({settings.store, *stores}):
+        try:
+            store = await asyncio.to_thread(_store_at, settings, place)
+            for name, provider in found.items():
+                if store is None or not isinstance(provider, Charges):
+                    continue
+                async with asyncio.timeout(BILLS_S_MAX):
+                    read = await reconcile_charges(store, name, provider, now_s=clock())
+                if read.billed:
+                    await asyncio.to_thread(store.refresh_views)
+        except TimeoutError:
+            yield f"{place}: no bill was read in {BILLS_S_MAX:.0f} s; the next sweep tries again"
+        except NightkilnError as error:
+            yield f"{place}: no bill was read: {error}"
