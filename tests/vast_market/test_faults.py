@@ -10,7 +10,9 @@ import requests
 
 from nightkiln.core.errors import BadInput
 from nightkiln.testing.vast_market.fate import TROUBLES
-from nightkiln.testing.vast_market.faults import FAULTS, Afflicts, FaultPlan
+from nightkiln.testing.vast_market.fault_kinds import Afflicts
+from nightkiln.testing.vast_market.fault_table import FAULTS
+from nightkiln.testing.vast_market.faults import FaultPlan
 from tests.vast_market.driving import driven
 
 HTTP = requests.HTTPError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nightkiln.testing.vast_market.body import Bare, Bodies, Body, Box, Metered, Traffic
 from nightkiln.testing.vast_market.calls import Request
-from nightkiln.testing.vast_market.faults import FAULTS
+from nightkiln.testing.vast_market.fault_table import FAULTS
 from nightkiln.testing.vast_market.invariants import Truth, broken_promises
 from nightkiln.testing.vast_market.rules import KEY, LimitStyle, Rules
 from nightkiln.testing.vast_market.server import VastMarket, night_of

@@ -13,7 +13,8 @@ from nightkiln.testing.market import Boot, Stretch
 from nightkiln.testing.vast_market.calls import Call, Endpoint, Handler
 from nightkiln.testing.vast_market.contract import Contract
 from nightkiln.testing.vast_market.exchange import Exchange
-from nightkiln.testing.vast_market.faults import FAULTS, FaultPlan
+from nightkiln.testing.vast_market.fault_table import FAULTS
+from nightkiln.testing.vast_market.faults import FaultPlan
 from nightkiln.testing.vast_market.front import ADMIN, Front
 from nightkiln.testing.vast_market.lifecycle import UNBEATABLE
 from nightkiln.testing.vast_market.meter import exact

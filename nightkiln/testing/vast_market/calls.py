@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from nightkiln.testing.vast_market.faults import Play
+from nightkiln.testing.vast_market.fault_kinds import Play
 from nightkiln.testing.vast_market.keys import NOBODY, Caller
 from nightkiln.testing.vast_market.replies import Refused, Reply
 

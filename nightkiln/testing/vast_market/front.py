@@ -16,13 +16,8 @@ from nightkiln.testing.vast_market.calls import (
     read_body,
 )
 from nightkiln.testing.vast_market.exchange import Exchange
-from nightkiln.testing.vast_market.faults import (
-    Afterwards,
-    Altered,
-    FaultPlan,
-    Hangs,
-    Instead,
-)
+from nightkiln.testing.vast_market.fault_kinds import Afterwards, Altered, Hangs, Instead
+from nightkiln.testing.vast_market.faults import FaultPlan
 from nightkiln.testing.vast_market.keys import NOBODY, Caller, Keys
 from nightkiln.testing.vast_market.limits import Limiter, too_frequent
 from nightkiln.testing.vast_market.replies import Refused, Reply

@@ -11,7 +11,7 @@ from nightkiln.core.model import Kind
 from nightkiln.testing.vast_market.calls import Call, Endpoint, Handler
 from nightkiln.testing.vast_market.contract import Contract
 from nightkiln.testing.vast_market.exchange import Exchange, Terms
-from nightkiln.testing.vast_market.faults import Afflicts, Raced
+from nightkiln.testing.vast_market.fault_kinds import Afflicts, Raced
 from nightkiln.testing.vast_market.meter import exact
 from nightkiln.testing.vast_market.orders import checked_label, checked_price, order_of
 from nightkiln.testing.vast_market.query import LIMIT_DEFAULT, LIMIT_MAX, matches, ordered, whole
