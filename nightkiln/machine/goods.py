@@ -45,6 +45,8 @@ class Goods:
     custom_nodes: tuple[tuple[str, str], ...] = ()  # (repository, ref)
     program: bytes = field(default=b"", repr=False)  # provision.py, run by the machine's own Python
     restart: str = "supervisorctl restart comfyui"  # how the image's ComfyUI is started again
+    tries: int = 6  # of a file, none of which brings anything, then its host is down
+    pause_s: float = 5.0  # after the first; each further one is twice as long, up to two minutes
     tokens: tuple[Token, ...] = ()
 
     def __post_init__(self) -> None:

@@ -172,6 +172,8 @@ def _plan(goods: Goods) -> dict[str, object]:
         "custom_nodes": nodes,
         "parallel": PARALLEL,
         "restart": goods.restart,
+        "tries": goods.tries,
+        "pause_s": goods.pause_s,
     }
 
 

@@ -33,6 +33,7 @@ from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 BATCH = "night"
 RELEASE_S_MAX = 20.0
+DOWNLOAD_TRIES = 4
 
 RULES = Rules(
     plan_every_s=1.0,
@@ -107,7 +108,9 @@ class Controller:
         """Work on the batch to its end; what people are told goes to ``said`` as JSON lines."""
         catalog = chosen_catalog(Path(self.folder) / "catalog")
         program = await asyncio.to_thread(provision_program)
-        goods = Goods.of(catalog.environment, program=program)
+        goods = replace(
+            Goods.of(catalog.environment, program=program), tries=DOWNLOAD_TRIES, pause_s=0.1
+        )
         provider = self.provider(goods)
         return await run_batch(
             Request(catalog, name=self.batch, leases_max=self.leases_max),
