@@ -31,6 +31,10 @@ BROKEN = "the network of the machine is broken: nothing but timeouts"
 NOT_MENDED = "the connection to the machine ended and could not be made again"
 
 
+def _nobody_listens(_: str) -> None:
+    """Nobody wants to hear of the connection."""
+
+
 class Link:
     """An SSH connection and the way to ComfyUI through it. One controller's, for one lease."""
 
@@ -41,10 +45,11 @@ class Link:
         pin: Path,
         *,
         limits: LinkLimits,
-        tell: Callable[[str], None] = lambda _: None,
+        tell: Callable[[str], None] = _nobody_listens,
     ) -> None:
         self._where, self._keys, self._pin = where, keys, pin
         self._limits, self._tell = limits, tell
+        self.heard = ""  # how the last try to connect ended, or that there is a connection
         self._connection: asyncssh.SSHClientConnection | None = None
         self._has_ended: asyncio.Event | None = None  # of that connection
         self._changed = asyncio.Event()  # it came, it went, or it never will again
@@ -74,13 +79,13 @@ class Link:
         try:
             while True:
                 await self._until(lambda: self._connection is None)
-                self._tell("cut")
+                self._say("cut")
                 try:
                     async with asyncio.timeout(self._limits.reconnect_s_max):
                         await self._connect()
                 except TimeoutError as error:
                     raise WorkerLost(NOT_MENDED) from error
-                self._tell("mended")
+                self._say("mended")
         except WorkerLost as error:
             self.give_up(error)
             raise
@@ -169,10 +174,10 @@ class Link:
                     return
             except NotYet as error:
                 silent_since_s = None
-                self._tell(str(error))
+                self._say(str(error))
             except Silent as error:
                 silent_since_s = silent_since_s if silent_since_s is not None else began_s
-                self._tell(str(error))
+                self._say(str(error))
                 now_s = asyncio.get_running_loop().time()
                 if now_s - silent_since_s >= self._limits.broken_s:
                     raise WorkerLost(BROKEN) from error
@@ -182,6 +187,7 @@ class Link:
         """Whether there is a connection now."""
         address = await self._where()
         if address is None:
+            self._say("no address yet")
             return False
         has_ended = asyncio.Event()  # of this very connection: earlier ones may end late
 
@@ -199,3 +205,9 @@ class Link:
         self._connection, self._has_ended = connection, has_ended
         self._changed.set()
         return True
+
+    def _say(self, state: str) -> None:
+        """Tell what is new."""
+        if state != self.heard:
+            self.heard = state
+            self._tell(state)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nightkiln.core.errors import WorkerLost
 from nightkiln.core.model import Loss
@@ -44,6 +44,7 @@ class Provisioning:
     goods: Goods
     limits: ArrivalLimits
     tell: Callable[[str, Mapping[str, object]], None]
+    _urls: dict[str, list[str]] = field(default_factory=dict)
     _renewals: int = 0
     _renewed_s: float = 0.0
     _starts: int = 0
@@ -95,8 +96,8 @@ class Provisioning:
             urls = await signed_addresses(self.goods, models)
         except Refused as error:
             raise WorkerLost(str(error), loss=Loss.STARTUP) from error
-        known = json.loads(await self._read("urls.json") or "{}") if self._renewals else {}
-        await write_file(self.link, f"{FOLDER}/urls.json", json.dumps(known | urls).encode())
+        self._urls |= urls
+        await write_file(self.link, f"{FOLDER}/urls.json", json.dumps(self._urls).encode())
 
     async def _start(self) -> None:
         self._starts += 1

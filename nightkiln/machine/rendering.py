@@ -24,6 +24,8 @@ from nightkiln.machine.provisioning import Provisioning
 from nightkiln.machine.stay import Stay
 from nightkiln.wire import Wire
 
+SSH = "SSH"
+
 
 @asynccontextmanager
 async def rendering(stay: Stay) -> AsyncIterator[ComfyWorker]:
@@ -72,7 +74,7 @@ class _Arrival:
     group: asyncio.TaskGroup
     tasks: list[asyncio.Task[None]]
     leaving: AsyncExitStack
-    stage: str = "SSH"
+    stage: str = SSH
 
     async def worker(self) -> ComfyWorker:
         """Come up in time, or not at all."""
@@ -80,7 +82,8 @@ class _Arrival:
             async with asyncio.timeout(self.stay.lease.offer.startup_s):
                 return await self._worker()
         except TimeoutError as error:
-            said = f"not ready within its start-up time: waiting for {self.stage}"
+            heard = f" ({self.link.heard})" if self.stage == SSH and self.link.heard else ""
+            said = f"not ready within its start-up time: waiting for {self.stage}{heard}"
             raise WorkerLost(said, loss=Loss.SLOW) from error
 
     async def _worker(self) -> ComfyWorker:

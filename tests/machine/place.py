@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from nightkiln.core.errors import WorkerLost
 from nightkiln.core.model import AttemptId, BoundJob, JobId, Kind, Lease, LeaseId, Need, Offer
 from nightkiln.machine.goods import Goods
 from nightkiln.machine.keys import BatchKeys
+from nightkiln.machine.rendering import rendering
 from nightkiln.machine.scripts import start_script
 from nightkiln.machine.stay import Address, ArrivalLimits, LinkLimits, Stay
 from nightkiln.testing.market import AttemptTruth
@@ -52,6 +56,7 @@ class Road:
     port: int = 0
     bytes_per_s: float | None = None  # towards us; None: as fast as it goes
     cut_after_bytes: int | None = None  # towards the machine, once
+    cut_after_bytes_out: int | None = None  # towards us, once
     is_open: bool = True
     is_silent: bool = False
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -110,13 +115,14 @@ class Road:
     async def _carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_in: bool
     ) -> None:
+        left = "cut_after_bytes" if is_in else "cut_after_bytes_out"
         while piece := await source.read(64 * 1024):
             if self.is_silent:
                 continue
-            if is_in and self.cut_after_bytes is not None:
-                self.cut_after_bytes -= len(piece)
-                if self.cut_after_bytes < 0:
-                    self.cut_after_bytes = None
+            if (bytes_left := getattr(self, left)) is not None:
+                is_spent = bytes_left < len(piece)
+                setattr(self, left, None if is_spent else bytes_left - len(piece))
+                if is_spent:
                     raise ConnectionResetError
             if not is_in and self.bytes_per_s is not None:
                 await asyncio.sleep(len(piece) / self.bytes_per_s)
@@ -230,3 +236,18 @@ def job(seed: int = 1) -> BoundJob:
 
 def attempt(number: int = 1) -> AttemptId:
     return AttemptId(f"night-1-{number:07d}")
+
+
+async def loss_of(
+    stay: Stay, happens: Callable[[], Awaitable[None]], *, within_s: float = 60.0
+) -> WorkerLost:
+    """What ends a stay when something happens to its machine, whose worker does nothing."""
+
+    async def stay_on() -> None:
+        async with rendering(stay), asyncio.timeout(within_s):
+            await happens()
+            await asyncio.Event().wait()
+
+    with pytest.raises(WorkerLost) as lost:
+        await stay_on()
+    return lost.value
