@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nightkiln.providers.vast.errors import Kind, VastFailed
@@ -37,12 +37,21 @@ class Snapshot:
 
 
 class Listing:
-    """Snapshots on demand; ``seen`` is called with each new one."""
+    """Snapshots on demand; ``seen`` is called with each new one.
+
+    ``label_of`` is asked for machines that come without their label: we may know it.
+    """
 
     def __init__(
-        self, service: VastService, seen: Callable[[Snapshot], None], *, list_s: float
+        self,
+        service: VastService,
+        seen: Callable[[Snapshot], None],
+        *,
+        label_of: Callable[[int], str],
+        list_s: float,
     ) -> None:
         self._service, self._seen, self._list_s = service, seen, list_s
+        self._label_of = label_of
         self._asking = asyncio.Lock()
         self._last: Snapshot | None = None
         self._failed: tuple[float, VastFailed] | None = None
@@ -82,10 +91,12 @@ class Listing:
             answer = await self._page(token)
             for raw in answer["instances"]:
                 row = read_row(raw)
-                if row is not None:
+                if row is None:
+                    unreadable += 1
+                elif row.label:
                     rows[row.contract] = row
                 else:
-                    unreadable += 1
+                    rows[row.contract] = replace(row, label=self._label_of(row.contract))
             token = _token(answer)
             if token is None:
                 _check_whole(answer, rows, unreadable)

@@ -42,7 +42,9 @@ class Watch:
     ) -> None:
         self.leases: dict[LeaseId, Held] = {}
         self.ended: dict[str, LeaseId] = {}  # by label: none of them may be seen again
-        self.listing = Listing(service, self._observe, list_s=terms.limits.list_s)
+        self.listing = Listing(
+            service, self._observe, label_of=self._label_of, list_s=terms.limits.list_s
+        )
         self.releaser = Releaser(service, self.listing, terms.limits)
         self._service, self._terms, self._clock = service, terms, clock
         self._names = names
@@ -116,6 +118,10 @@ class Watch:
         if not exists:
             held.lose("the service does not know the machine any more", Loss.LOST)
         return exists
+
+    def _label_of(self, contract: int) -> str:
+        labels = (held.label for held in self.leases.values() if held.contract == contract)
+        return next(labels, "")
 
     def _observe(self, snapshot: Snapshot) -> None:
         """Hold a snapshot against everything we know."""
