@@ -13,7 +13,7 @@ is the one way in which the total can pass the budget.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 
 from nightkiln.core.model import Cost, LeaseId, Offer, Usd
@@ -50,6 +50,17 @@ def lease_cost(
     gpu = min(rent, _up(offer.usd_per_hour * Decimal(repr(gpu_s)) / HOUR_S))
     traffic_in = min(traffic, _up(offer.usd_per_gb_in * Decimal(repr(gb_in))))
     return Cost(gpu, rent - gpu, traffic_in, traffic - traffic_in, gpu_s, gb_in, gb_out)
+
+
+def metered_cost(
+    offer: Offer, load: Load, *, gpu_s: float, storage_s: float, jobs: int = 0
+) -> Cost:
+    """What a lease has come to whose provider knows for how long each part was billed."""
+    traffic = lease_cost(offer, load, life_s=0.0, jobs=jobs)
+    gpu_s += offer.idle_tail_s
+    gpu = _up(offer.usd_per_hour * Decimal(repr(gpu_s)) / HOUR_S)
+    storage = _up(offer.storage_usd_per_hour * Decimal(repr(storage_s)) / HOUR_S)
+    return replace(traffic, gpu=gpu, storage=storage, gpu_s=gpu_s)
 
 
 def _up(usd: Usd) -> Usd:

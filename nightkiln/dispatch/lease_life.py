@@ -7,9 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from math import inf
 
-from nightkiln.core.budget import lease_cost
+from nightkiln.core.budget import lease_cost, metered_cost
 from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
 from nightkiln.core.events import Lost, Released, Rented
 from nightkiln.core.model import (
@@ -31,7 +30,6 @@ from nightkiln.dispatch.shell import Shell
 from nightkiln.ports.provider import Metered, Provider
 from nightkiln.ports.worker import Worker
 
-METER_S = 1.0  # by which a provider's clock of a lease may begin later than ours
 CANCEL_S_MAX = 3.0  # to tell a worker that its job is not wanted any more
 
 
@@ -183,18 +181,21 @@ class LeaseLife:
         """What this lease has come to by our own count: its bill may be lower, never dearer."""
         if not self.may_bill:
             return Cost()  # it never was ours
+        provider, load = shell.work.providers[self.offer.provider], shell.work.load
+        used = provider.used(self.id) if isinstance(provider, Metered) else None
+        if used is not None:
+            gpu_s, storage_s = used.gpu_s, used.storage_s
+            return metered_cost(
+                self.offer, load, gpu_s=gpu_s, storage_s=storage_s, jobs=self.jobs_done
+            )
         ended_s = self.ended_s if self.ended_s is not None else shell.now_s()
+        life_s = max(0.0, ended_s - self.rented_s)
         return lease_cost(
-            self.offer,
-            shell.work.load,
-            life_s=max(0.0, ended_s - self.rented_s),
-            loading_s=self.loading_s,
-            jobs=self.jobs_done,
+            self.offer, load, life_s=life_s, loading_s=self.loading_s, jobs=self.jobs_done
         )
 
     async def _release(self, shell: Shell, provider: Provider) -> bool:
         """Whether it is confirmed that it ended."""
-        self._read_meter(provider, shell.now_s())
         releases = shell.releases(provider)
         book = shell.book_of(provider) if self.is_written else None
         error = await releases.give_back(self.id, for_s=shell.work.release_s_max)
@@ -213,15 +214,6 @@ class LeaseLife:
             name = "lease_released" if was_up else "lease_called_off"
             await shell.tell(name, {**self._facts(), "reason": self.reason})
         return True
-
-    def _read_meter(self, provider: Provider, now_s: float) -> None:
-        """How long no GPU was billed, as its provider saw it: most of a start that failed."""
-        seen_s = provider.unbilled_s(self.id) if isinstance(provider, Metered) else None
-        if seen_s is None:
-            return
-        # One whose GPU was not billed until now will hardly be while it is given back.
-        is_never = self.ready_s is None and seen_s >= now_s - self.rented_s - METER_S
-        self.loading_s = inf if is_never else max(self.loading_s, seen_s)
 
     async def _not_released(self, shell: Shell, provider: Provider, error: str) -> None:
         shell.tally.gave_up(self.id)

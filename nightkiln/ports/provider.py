@@ -104,15 +104,22 @@ class Inventory(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """For how long a lease was billed, as its provider saw it."""
+
+    gpu_s: float  # at the full rate
+    storage_s: float
+
+
 @runtime_checkable
 class Metered(Protocol):
-    """A provider that watches how its leases stand, and so knows what is not billed."""
+    """A provider that watches how its leases stand, and so knows what of their lives is billed."""
 
-    def unbilled_s(self, lease_id: LeaseId) -> float | None:
-        """Seconds since ``rent`` was asked first in which its GPU was not fully billed.
+    def used(self, lease_id: LeaseId) -> Used | None:
+        """So far, or all in all once it is released; also of a lease that never came up.
 
-        While it was ordered, while it loaded, and after it was taken away; also of a lease that
-        never came up. None: unknown.
+        None: unknown; then all of its life counts, but for what its worker says of loading.
         """
 
 

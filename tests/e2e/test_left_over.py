@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from nightkiln.closing import close_lease
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import LeaseId, Need, Offer
 from nightkiln.gate import unquoted
 from nightkiln.lease_book import Entry, LeaseBook, Owner, Standing
 from nightkiln.night import Outcome
-from nightkiln.ports.provider import Charge
+from nightkiln.ports.provider import Charge, Used
 from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
@@ -42,6 +43,7 @@ class Service:
     releases: list[list[LeaseId]] = field(default_factory=list)
     bills: list[Charge] = field(default_factory=list)
     verbs: list[str] = field(default_factory=list)
+    used: dict[LeaseId, Used] = field(default_factory=dict)
 
 
 class Rental(PricedWorkers):
@@ -76,6 +78,9 @@ class Rental(PricedWorkers):
     async def owned(self) -> Sequence[LeaseId]:
         self.service.verbs.append("owned")
         return list(self.service.rented)
+
+    def used(self, lease_id: LeaseId) -> Used | None:
+        return self.service.used.get(lease_id)
 
     async def charges(self, *, since_s: float) -> Sequence[Charge]:
         del since_s
@@ -315,3 +320,30 @@ async def test_what_the_provider_has_billed_is_read_at_the_end(tmp_path: Path) -
     assert estimated == outcome.usd
     assert usd == billed  # a bill that is dearer already counts; a lower one may still grow
     assert night.ask("select lease_id from charges") == [(OLD,)]
+
+
+async def test_what_the_provider_saw_of_its_use_is_what_counts(tmp_path: Path) -> None:
+    async with scene(tmp_path) as night:
+        night.left()
+        night.service.rented[OLD] = night.service.urls[0]
+        night.service.used[OLD] = Used(gpu_s=360.0, storage_s=1200.0)
+
+        outcome = await night.run()
+
+    assert night.ask("select usd, gpu_billed_s from leases") == [(Decimal("0.100000"), 360.0)]
+    assert outcome.usd == Decimal("0.1")
+
+
+async def test_whoever_ends_a_lease_without_being_its_run_can_close_it(tmp_path: Path) -> None:
+    async with scene(tmp_path) as night:
+        await night.run()
+        entry, store = night.left(age_s=3000.0), Store.open(night.root)
+
+        wrote = [close_lease(store, entry, until_s=entry.asked_s + 1800, reason="swept")]
+        wrote += [close_lease(store, entry, until_s=entry.asked_s + 2000, reason="again")]
+
+    assert wrote == [True, False]
+    assert night.ask(
+        "select usd, reason, released_at > rented_at from leases "
+        "where lease_id = 'night-0-lease-003'"
+    ) == [(Decimal("0.500000"), "swept", True)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nightkiln.core.model import Lease, Loss, Need
 from nightkiln.providers.vast.judging import Ailment
+from nightkiln.providers.vast.metering import Meter
 from nightkiln.providers.vast.rows import Row
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Held:
     doubt_until_s: float | None = None  # nobody has confirmed the order, nor denied it
     asked_s: float = 0.0
     running_s: float | None = None  # first seen running
+    meter: Meter = field(default_factory=Meter)
     row: Row | None = None  # as last listed
     ailing: tuple[Ailment, float] | None = None  # and since when
     absent: int = 0  # listings in a row that lacked it
@@ -50,6 +52,12 @@ class Held:
         if not self.is_asked or self.running_s is None:
             return 0.0
         return max(0.0, self.running_s - self.asked_s)
+
+    @property
+    def since_s(self) -> float:
+        """Since when there is a machine, by the service's own word if it says so."""
+        said_s = self.row.since_s if self.row is not None else None
+        return said_s if said_s is not None else self.asked_s
 
     def is_in_doubt(self, now_s: float) -> bool:
         """Whether there may be a machine that nobody has told us of."""

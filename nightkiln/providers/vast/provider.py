@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nightkiln.core.errors import OfferGone, WorkerLost
 from nightkiln.core.model import Kind, Lease, LeaseId, Loss, Need, Offer
-from nightkiln.ports.provider import Billed, Charge
+from nightkiln.ports.provider import Billed, Charge, Used
 from nightkiln.ports.worker import Worker
 from nightkiln.providers.vast.account import Account, account_of
 from nightkiln.providers.vast.charging import billed_of, charges_of, days_around
@@ -249,6 +249,20 @@ class VastProvider:
         if said:
             raise VastFailed(Trouble.SERVICE, "list", said=said)
         return list(snapshot.rows.values())
+
+    def used(self, lease_id: LeaseId) -> Used | None:
+        held = self._watch.leases.get(lease_id, self._watch.past.get(lease_id))
+        if held is None:
+            return None
+        if held.contract is None:
+            is_none = held.is_ending and not held.is_in_doubt(self._clock())
+            return Used(0.0, 0.0) if is_none else None  # there never was a machine
+        ordered_s = self._watch.releaser.ordered_s.get(held.contract)
+        ended_s = self._clock()
+        if ordered_s is not None:
+            ended_s -= asyncio.get_running_loop().time() - ordered_s
+        gpu_s = held.meter.until(ended_s)
+        return Used(gpu_s, max(0.0, ended_s - held.since_s)) if gpu_s is not None else None
 
     async def charges(self, *, since_s: float) -> Sequence[Charge]:
         """Bills are made by the day: what a lease has cost since the start of that UTC day."""

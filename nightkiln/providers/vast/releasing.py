@@ -38,6 +38,7 @@ class Releaser:
         self._service, self._listing, self._limits = service, listing, limits
         self._dooms: dict[int, _Doom] = {}
         self._past: set[int] = set()  # confirmed gone
+        self.ordered_s: dict[int, float] = {}  # when the end of each was granted last, loop's clock
         self._task: asyncio.Task[None] | None = None
 
     def doom(self, contracts: Collection[int]) -> None:
@@ -110,6 +111,7 @@ class Releaser:
 
     async def _order(self, contracts: Sequence[int]) -> None:
         """One order for many; where one of them spoils it, one for each half of them."""
+        was_there = True
         try:
             await self._service.destroy(contracts)
         except VastFailed as failed:
@@ -123,8 +125,11 @@ class Releaser:
             if failed.kind is Kind.REFUSED:
                 _log.warning("machine %d is not given back yet: %s", contracts[0], failed)
                 return
+            was_there = False
         for contract in contracts:
-            self._dooms[contract].ordered_s = _now_s()
+            self._dooms[contract].ordered_s = now_s = _now_s()
+            if was_there or contract not in self.ordered_s:
+                self.ordered_s[contract] = now_s
 
     async def _cross_off(self, snapshot: Snapshot) -> None:
         """A machine is gone when its end was granted and it is not listed any more."""

@@ -28,6 +28,8 @@ LISTED = "the list of machines lacks"
 
 _log = logging.getLogger(__name__)
 
+GPU_BILLED = frozenset({"running", "frozen"})  # container states in which the GPU costs money
+
 
 class Watch:
     """The leases of this process, and what lists and ends their machines."""
@@ -41,6 +43,7 @@ class Watch:
         clock: Callable[[], float],
     ) -> None:
         self.leases: dict[LeaseId, Held] = {}
+        self.past: dict[LeaseId, Held] = {}
         self.ended: dict[str, LeaseId] = {}  # by label: none of them may be seen again
         self.listing = Listing(
             service, self._observe, label_of=self._label_of, list_s=terms.limits.list_s
@@ -58,6 +61,7 @@ class Watch:
     def drop(self, held: Held) -> None:
         """It has ended, confirmed."""
         self.leases.pop(held.lease.id, None)
+        self.past[held.lease.id] = held
         self.ended[held.label] = held.lease.id
 
     @property
@@ -156,6 +160,7 @@ class Watch:
     def _seen(self, held: Held, row: Row) -> None:
         now_s = self._clock()
         held.absent, held.row = 0, row
+        held.meter.see(now_s, is_running=row.status in GPU_BILLED, since_s=held.since_s)
         if row.is_running and held.running_s is None:
             held.running_s = now_s
         has_run = held.running_s is not None

@@ -1,0 +1,133 @@
+"""A machine whose release nobody confirmed, in a run that goes on: it is not forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from nightkiln.core.errors import WorkerLost
+from nightkiln.core.learning import Scores
+from nightkiln.core.model import (
+    AttemptId,
+    BoundJob,
+    Job,
+    JobId,
+    Lease,
+    LeaseEnd,
+    LeaseId,
+    Loss,
+    Need,
+    Output,
+    Settled,
+)
+from nightkiln.core.scheduler import Scheduler
+from nightkiln.core.terms import Terms
+from nightkiln.dispatch import Dispatcher, Tally, Work
+from nightkiln.dispatch.landing import Fetched, Trust
+from nightkiln.dispatch.loop import LIST_AGAIN_S
+from nightkiln.observers import JsonLines
+from nightkiln.ports.worker import Rendered
+from nightkiln.testing import virtual_time
+from nightkiln.testing.market import Night, shipped_market
+from nightkiln.testing.market.machines import Boot
+from nightkiln.testing.market.providers import ServiceFaults, SimulatedMarket, Stage
+from nightkiln.testing.market.samples import HOUR_S, calm, starting_with
+from nightkiln.testing.market.worker import SimulatedWorker
+
+JOBS = 150
+FIRST = LeaseId("night-1-lease-000")
+TOO_OFTEN = ServiceFaults(release_failures=3)  # for somebody who tries for a fifth of a second
+
+
+class FalseStart(SimulatedMarket):
+    """Its first machine does not come up."""
+
+    @asynccontextmanager
+    async def connect(self, lease: Lease) -> AsyncIterator[SimulatedWorker]:
+        if lease.id == FIRST:
+            raise WorkerLost("the image could not be pulled", loss=Loss.STARTUP)
+        async with super().connect(lease) as worker:
+            yield worker
+
+
+class Nothing:
+    """Jobs, journal, store and harbour that weigh nothing."""
+
+    def __init__(self) -> None:
+        self.given, self.done = 0, 0
+
+    def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
+        first, self.given = self.given, min(self.given + count_max, JOBS)
+        jobs = [Job(JobId(f"job-{number}"), {}) for number in range(first, self.given)]
+        return jobs, self.given == JOBS
+
+    async def append(self, kind: str, fields: Mapping[str, Any]) -> None:
+        del kind, fields
+
+    async def close(self) -> None: ...
+
+    async def add(self, settled: Settled) -> None:
+        self.done += settled.status == "done"
+
+    async def fetch(
+        self, job: BoundJob, rendered: Rendered, attempt_id: AttemptId, trust: Trust
+    ) -> Sequence[Fetched]:
+        del job, rendered, attempt_id, trust
+        return ()
+
+    async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
+        del job_id, fetched
+        return ()
+
+    def discard(self, paths: Sequence[Path]) -> None:
+        del paths
+
+
+async def play(ends: list[LeaseEnd]) -> tuple[FalseStart, Tally, Nothing]:
+    market = starting_with(calm(shipped_market("ordinary")), Boot.OK)
+    clock = asyncio.get_running_loop().time
+
+    async def log(end: LeaseEnd) -> None:
+        ends.append(end)
+
+    nothing, tally = Nothing(), Tally("night", JOBS)
+    night = Night(market, seed=1, horizon_s=8 * HOUR_S)
+    async with FalseStart(night, stage=Stage(faults=TOO_OFTEN)) as provider:
+        work = Work(
+            need=Need(),
+            source=nothing,
+            bind=lambda job: BoundJob(job.id, {}),
+            providers={provider.name: provider},
+            landing=nothing,
+            journal=nothing,
+            journal_fields=lambda _: {},
+            sink=nothing,
+            observer=JsonLines(io.StringIO()),
+            lease_log=log,
+            clock=clock,
+            release_s_max=0.2,
+        )
+        terms = Terms("night-1", 2, jobs=JOBS, deadline_s=HOUR_S, budget=Decimal(5))
+        scheduler = Scheduler(terms, scores=Scores(workflow_jobs=1000))
+        await Dispatcher(work, scheduler, tally).run()
+    return provider, tally, nothing
+
+
+def test_a_release_that_nobody_confirmed_is_tried_again_while_the_run_goes_on() -> None:
+    ends: list[LeaseEnd] = []
+
+    provider, tally, nothing = virtual_time.run(play(ends))
+
+    given_up, given_back = (end for end in ends if end.lease.id == FIRST)
+    assert nothing.done == JOBS
+    assert given_up.released_s is None
+    assert given_back.released_s is not None
+    assert given_back.is_late
+    assert LIST_AGAIN_S <= given_back.released_s - given_back.rented_s <= 2 * LIST_AGAIN_S
+    assert provider.rentals[FIRST].released_s == given_back.released_s
+    assert FIRST not in tally.not_released
