@@ -43,7 +43,7 @@ class Booking:
         if before is not None and not self.is_ours(before) and before.standing != Standing.ENDED:
             raise StoreUnusable(
                 f"{entry.lease_id} is rented for a batch of the same name in {before.store}; "
-                "give this batch another --name"
+                "'nightkiln reap' ends it once that run is dead, or give this batch another --name"
             )
         self.book.intend(entry)
 

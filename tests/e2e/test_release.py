@@ -82,6 +82,7 @@ async def night(folder: Path, server: StandIn, provider: LocalProvider, ears: Ea
     settings = Settings(
         store=str(folder / "store"),
         worker_urls=(server.url,),
+        state=str(folder / "state"),
         release_s=0.3,
         budget=Decimal("2.00") if provider.bills else None,
     )
