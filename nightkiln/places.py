@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import EntryPoints, entry_points
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # the service's SDK and SSH take seconds to load
     from nightkiln.providers.vast import VastProvider, VastTerms
 
 LOCAL, VAST = "local", "vast"
-KNOWN = (LOCAL, VAST)
+PLUGINS = "nightkiln.providers"  # entry points of packages that bring a provider
 GET_A_KEY = "set VAST_API_KEY to a key of your account; docs/how-to/vast.md says which permissions"
 HOUR_S = 3600.0
 
@@ -39,8 +40,9 @@ def provider_names(settings: Settings) -> tuple[str, ...]:
         BadInput: there is none, or there is none of that name, or one is not set up.
     """
     named = tuple(dict.fromkeys(settings.providers))
-    if unknown := [name for name in named if name not in KNOWN]:
-        what, fix = f"there is no provider {unknown[0]!r}", f"one of {', '.join(KNOWN)}"
+    known = tuple(dict.fromkeys((LOCAL, VAST, *(each.name for each in _plugins()))))
+    if unknown := [name for name in named if name not in known]:
+        what, fix = f"there is no provider {unknown[0]!r}", f"one of {', '.join(known)}"
         raise BadInput([Problem("--provider", what, fix)])
     if LOCAL in named and not settings.worker_urls:
         fix = "give --worker-url http://127.0.0.1:8188, or set NIGHTKILN_WORKER_URLS"
@@ -74,7 +76,20 @@ def _made(name: str, settings: Settings, catalog: Catalog | None) -> Provider:
     if name == LOCAL:
         urls = settings.worker_urls
         return LocalProvider(urls, startup_s=settings.startup_s, stall_s=settings.stall_s)
-    return _vast(settings, vast_terms(settings), catalog)
+    if name == VAST:
+        return _vast(settings, vast_terms(settings), catalog)
+    return _plugged_in(name)
+
+
+def _plugins() -> EntryPoints:
+    return entry_points(group=PLUGINS)
+
+
+def _plugged_in(name: str) -> Provider:
+    """A provider that another package brings; it takes its settings from wherever it likes."""
+    [entry] = list(_plugins().select(name=name))[:1]
+    made: Provider = entry.load()()
+    return made
 
 
 def that_bill(settings: Settings, *, list_s: float | None = None) -> Mapping[str, Provider]:
