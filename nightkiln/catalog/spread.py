@@ -75,7 +75,7 @@ def _spread_over_kinds(
 
 def picks(sizes: Sequence[int], count: int) -> list[int]:
     """Which of things that lie side by side, kind after kind, to take; ascending."""
-    if len(sizes) >= count:
+    if len(sizes) > count:
         return strides(sum(sizes), count)
     taken, start = [], 0
     for size, places in zip(sizes, shares(sizes, count), strict=True):
