@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -232,6 +232,8 @@ async def run_batch(
     kept_in = book if book is not None else book_of(settings)
     goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
     goals.check(found.values())
+    if any(provider.bills for provider in found.values()):
+        goals = replace(goals, jobs_per_s_max=settings.results_per_s)
     if rents_from is None and VAST in found:
         await _look_at_account(settings, observer, has_others=len(found) > 1)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())

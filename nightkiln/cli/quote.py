@@ -29,6 +29,7 @@ from nightkiln.wiring import chosen_catalog
 
 BITS_PER_MB = 8
 BYTES_PER_GB = 1e9
+GPU_S = 4.0  # a job of an RTX 4090 at SDXL, to tell a computer's limit in GPUs
 
 
 def quote(
@@ -63,6 +64,7 @@ def quote(
         more = {
             "jobs_are_exact": jobs.is_exact,
             "free_disk_gb": _free_gb(settings),
+            "results_per_s_max": settings.results_per_s,
             "account": account.as_object(),
         }
         typer.echo(json.dumps(found.as_object() | more))
@@ -111,6 +113,11 @@ def _here(found: Quote, settings: Settings) -> Iterator[str]:
     yield (
         f"  here      {found.results_per_s:.1f} results a second, {megabits:.0f} Mbit/s; "
         f"{found.results_gb:.1f} GB of results, {free_gb:.0f} GB are free"
+    )
+    most = settings.results_per_s
+    yield (
+        f"{'':12}{most:g} results a second are its limit: {most * GPU_S:.0f} GPUs at {GPU_S:g} s "
+        "a job (NIGHTKILN_RESULTS_PER_S)"
     )
     if found.results_gb > free_gb:
         yield f"  too little disk for the results at {settings.store}: free some, or --limit"

@@ -76,7 +76,13 @@ def script_of(
     deadline_s = seconds_until(by, now_s=time.time(), timezone=settings.timezone)
     usd, chosen = parsed_usd(budget), market_of(market)
     jobs = jobs_of(catalog)
-    script = Script(with_jobs(chosen, jobs.count), deadline_s, budget=usd, leases_max=LEASES_MAX)
+    script = Script(
+        with_jobs(chosen, jobs.count),
+        deadline_s,
+        budget=usd,
+        leases_max=LEASES_MAX,
+        results_per_s_max=settings.results_per_s,
+    )
     found = measured_in(chosen, remembered_of(catalog, settings), shipped_priors())
     return script.with_measured(found), jobs
 

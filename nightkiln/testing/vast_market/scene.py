@@ -54,6 +54,7 @@ class VastScene:
     leases_max: int = 3
     budget: Usd = Decimal(5)
     deadman_s: float = 30.0
+    by: str = ""  # deadline, as the setting
     said: io.StringIO = field(default_factory=io.StringIO)
     _market: VastMarket | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -90,6 +91,8 @@ class VastScene:
             budget=self.budget,
             leases_max=self.leases_max,
             deadman_s=self.deadman_s,
+            by=self.by,
+            speed=self.rules.speed,
         )
 
     async def run(self, *, switch: StopSwitch | None = None) -> Outcome:
