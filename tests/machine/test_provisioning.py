@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nightkiln.catalog.catalog import Environment, ModelFile
@@ -62,6 +62,8 @@ async def test_a_machine_is_told_what_to_fetch_and_renders_once_it_has_it(tmp_pa
             "custom_nodes": [{"repo": "https://git/x", "ref": "v1"}],
             "parallel": 4,
             "restart": "supervisorctl restart comfyui",
+            "tries": 6,
+            "pause_s": 5.0,
         }
         assert json.loads(brought(here, "urls.json").read_text()) == {MODEL.path: [MODEL.url]}
         assert here.stages()[-1] == "ready"
@@ -227,6 +229,8 @@ def test_a_status_of_any_shape_is_read(status: dict[str, object]) -> None:
 
 
 @given(st.text() | JSON.map(json.dumps))
+@example('{"state": ["done"]}')
+@example('{"state": {}}')
 def test_what_is_no_status_is_none(text: str) -> None:
     seen = progress(text)
 
