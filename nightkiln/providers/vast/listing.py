@@ -57,9 +57,10 @@ class Listing:
         self._failed: tuple[float, VastFailed] | None = None
 
     @property
-    def begun_s(self) -> float:
-        """When the last snapshot was begun, by the loop's clock; long ago if there is none."""
-        return self._last.begun_s if self._last is not None else -math.inf
+    def asked_s(self) -> float:
+        """When the last listing was begun, whatever came of it, by the loop's clock."""
+        taken_s = self._last.begun_s if self._last is not None else -math.inf
+        return max(taken_s, self._failed[0] if self._failed is not None else -math.inf)
 
     async def after(self, moment_s: float) -> Snapshot:
         """A snapshot that was begun at ``moment_s`` (by the loop's clock) or later.
