@@ -355,6 +355,7 @@ async def test_a_machine_that_is_truly_gone_is_lost_and_renting_goes_on(tmp_path
         "list_429",
         "list_500",
         "list_html",
+        "list_empty",
         "list_token@2",
         "away@1x3",
     ],
@@ -507,6 +508,20 @@ async def test_a_listing_without_anything_is_no_proof_that_all_is_gone(tmp_path:
         market.plan.add(["destroy_lie@1x2", "list_empty@1x1000"])
 
         await provider.release([lease.id])
+
+        assert alive(market) == []
+
+
+async def test_what_another_run_has_left_is_not_released_by_an_empty_listing(
+    tmp_path: Path,
+) -> None:
+    async with a_market() as market:
+        async with a_provider(market, tmp_path) as dead:
+            lease = await rented(dead)
+        async with a_provider(market, tmp_path) as heir:
+            market.plan.add(["list_empty"])
+
+            await heir.release([lease.id])
 
         assert alive(market) == []
 
