@@ -68,7 +68,8 @@ class Goods:
         Reads local files whole, for their checksums. Blocks.
 
         Raises:
-            BadInput: a model comes from nowhere, or from a file that cannot be pushed.
+            BadInput: a model comes from nowhere, from a file that cannot be pushed, or is one
+                that nobody could tell from another when a machine has fetched it.
         """
         local = files if files is not None else {}
         models = [
@@ -76,6 +77,8 @@ class Goods:
             for model in environment.models
         ]
         cls(tuple(models))  # what is wrong is told before anything is read
+        if problems := [_unknown(model) for model in models if not _is_verifiable(model)]:
+            raise BadInput(problems)
         brought = tuple(_measured(model) for model in models)
         return cls(brought, environment.custom_nodes, program, tokens=tokens)
 
@@ -83,6 +86,15 @@ class Goods:
     def is_empty(self) -> bool:
         """Whether the image alone is enough."""
         return not self.models and not self.custom_nodes
+
+
+def _is_verifiable(model: Model) -> bool:
+    return model.sha256 is not None or model.file is not None
+
+
+def _unknown(model: Model) -> Problem:
+    where, fix = f"environment.models {model.path}", "give sha256: its checksum in hex"
+    return Problem(where, "has no sha256, so a machine could render with another file", fix)
 
 
 def _measured(model: Model) -> Model:

@@ -436,6 +436,14 @@ def test_charges_are_added_up_by_lease_and_part() -> None:
     assert (second.lease_id, second.other) == ("b", Decimal("0.7"))
 
 
+def test_what_the_parts_of_a_charge_leave_of_its_amount_is_counted_too() -> None:
+    rows = [charged("a", 0.5, gpu=0.3), charged("a", 0.001, gpu=0.001, disk=0.001)]
+
+    [charge] = charges_of(rows, {"a": LeaseId("a")}.get)
+
+    assert (charge.gpu, charge.other) == (Decimal("0.301"), Decimal("0.2"))
+
+
 @given(st.lists(JSON, max_size=3), JSON, JSON)
 def test_no_charge_breaks_the_sum(rows: list[Any], items: Any, amount: Any) -> None:
     odd = {"amount": amount, "items": items, "metadata": {"label": "a"}}
