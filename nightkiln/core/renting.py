@@ -23,13 +23,18 @@ NO_LIMIT = 2**62  # jobs: where nothing is paid by the GB
 
 def has_place(state: State) -> bool:
     """Whether one more lease may be rented: limits of the user, the canary, the controller."""
-    terms, rules = state.terms, state.terms.rules
-    if len(state.leases) >= terms.leases_max:
-        return False
+    rules = state.terms.rules
     if not state.is_proven and len(state.leases) >= rules.canary_leases_max:
         waited_s, whole_s = state.now_s - state.started_s, state.deadline_s - state.started_s
         if waited_s <= rules.canary_share_max * whole_s:
             return False
+    return takes_more(state)
+
+
+def takes_more(state: State) -> bool:
+    """The same without the canary: where waiting for it would be too late."""
+    if len(state.leases) >= state.terms.leases_max:
+        return False
     most = state.jobs_per_s_max
     if most is None:
         return True
