@@ -22,7 +22,16 @@ from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.decisions import Decisions
 from nightkiln.disk import free_bytes
-from nightkiln.dispatch import Controller, Dispatcher, Landing, Tally, VerifyRules, Work, tell
+from nightkiln.dispatch import (
+    Booking,
+    Controller,
+    Dispatcher,
+    Landing,
+    Tally,
+    VerifyRules,
+    Work,
+    tell,
+)
 from nightkiln.gate import Ahead, Gate, admitted
 from nightkiln.goals import Goals
 from nightkiln.journal import FileJournal
@@ -160,6 +169,9 @@ class Night:
             await asyncio.to_thread(write_batch_end, blobs, start, end)
             raise
 
+    async def _booking(self, load: Load) -> Booking | None:
+        return await self.accounts.booking(load) if self.accounts is not None else None
+
     async def _holds_leases(self) -> bool:
         """Whether an earlier run of this batch has left something that may be billed."""
         return self.accounts is not None and await self.accounts.hold_leases()
@@ -218,7 +230,7 @@ class Night:
                 controller=Controller(time.process_time, partial(free_bytes, self.store.staging)),
                 clock=self.clock,
                 release_s_max=self.release_s_max,
-                book=await self.accounts.booking() if self.accounts is not None else None,
+                book=await self._booking(decisions.load),
             )
             await self._dispatch(Dispatcher(work, decisions.scheduler, tally), decisions)
             if self.accounts is not None:

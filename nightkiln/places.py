@@ -85,6 +85,12 @@ def _plugins() -> EntryPoints:
     return entry_points(group=PLUGINS)
 
 
+def plugged_in(settings: Settings) -> tuple[str, ...]:
+    """Those asked for by name that another package brings."""
+    known = {each.name for each in _plugins()} - {LOCAL, VAST}
+    return tuple(name for name in dict.fromkeys(settings.providers) if name in known)
+
+
 def _plugged_in(name: str) -> Provider:
     """A provider that another package brings; it takes its settings from wherever it likes."""
     [entry] = list(_plugins().select(name=name))[:1]
@@ -98,14 +104,16 @@ def that_bill(settings: Settings, *, list_s: float | None = None) -> Mapping[str
     Without a key there is none, which is no error here. ``list_s``: how long a listing may take,
     with repeats; None: as long as a run waits.
     """
+    others = {name: _plugged_in(name) for name in plugged_in(settings)}
+    found = {name: it for name, it in others.items() if it.bills and isinstance(it, Inventory)}
     if settings.vast_api_key is None:
-        return {}
+        return found
     terms = vast_terms(settings)
     if list_s is not None:
         terms = replace(terms, limits=replace(terms.limits, list_s=list_s))
     vast = _vast(settings, terms, None)
     assert isinstance(vast, Inventory)
-    return {VAST: vast}
+    return {VAST: vast, **found}
 
 
 def _vast(settings: Settings, terms: VastTerms, catalog: Catalog | None) -> VastProvider:

@@ -118,20 +118,30 @@ def judge(machine: Machine, known: Known | None, rules: ReapRules, *, now_s: flo
         return Verdict(Fate.FOREIGN, Cause.OTHER_FLEET, said)
     if known is None:
         return _judge_unknown(machine, rules, now_s)
-    if known.has_ended:
+    return _judge_known(machine, known, rules, now_s)
+
+
+def _judge_known(machine: Machine, known: Known, rules: ReapRules, now_s: float) -> Verdict:
+    orphaned = _orphaned(known, rules, now_s)
+    if orphaned is not None and known.has_ended:
         said = "it was given back, and is billed all the same"
         return Verdict(Fate.END, Cause.STILL_BILLED, said)
-    orphaned = _orphaned(known, rules, now_s)
     if orphaned is not None:
         return orphaned
-    agreed = known.usd_per_hour * PRICE_SLACK
+    if known.has_ended:  # it was listed just before it went, and its run says so in a moment
+        return Verdict(Fate.KEEP, Cause.IN_USE, "its run is giving it back")
     most = rules.usd_per_hour_max
-    if most is not None and machine.usd_per_hour > max(most, agreed):
+    if most is not None and is_dearer(machine, known) and machine.usd_per_hour > most:
         said = (
             f"it costs {machine.usd_per_hour:.3f} USD an hour: more than agreed, and than allowed"
         )
         return Verdict(Fate.END, Cause.TOO_DEAR, said)
     return Verdict(Fate.KEEP, Cause.IN_USE, "its run is alive")
+
+
+def is_dearer(machine: Machine, known: Known) -> bool:
+    """Whether a machine costs more than was agreed on."""
+    return machine.usd_per_hour > known.usd_per_hour * PRICE_SLACK
 
 
 def judge_missing(known: Known, rules: ReapRules, *, now_s: float) -> Verdict:

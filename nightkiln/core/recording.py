@@ -72,7 +72,7 @@ def _time(state: State, event: Started | Tick) -> Iterator[Command]:
     state.now_s = max(state.now_s, event.now_s)
     if jump_s > JUMP_S and state.leases:
         for shop in state.market.shops.values():
-            if shop.facts.bills:
+            if shop.facts.bills and shop.facts.can_list:
                 yield ListOwned(shop.facts.name)
 
 

@@ -61,6 +61,9 @@ def rent_within_budget(view: View, price: Price, reason: str) -> Iterator[Rent]:
 def rent(state: State, offer: Offer, life_s: float, jobs: int, reason: str) -> Rent:
     """Give a lease its name before it exists."""
     lease_id = name_of(state.terms.run_label, state.leases_count)
+    while state.knows(lease_id):  # left by a run of the same name, in a store made anew since
+        state.leases_count += 1
+        lease_id = name_of(state.terms.run_label, state.leases_count)
     state.leases_count += 1
     expires_s = state.now_s + life_s
     state.leases[lease_id] = Held(lease_id, offer, state.now_s, expires_s, jobs)

@@ -317,7 +317,7 @@ async def test_a_listing_without_what_the_book_knows_to_live_is_not_believed(
         entry = Entry(lease.id, "night", 1, "store", first, time.time(), time.time() + HOUR_S)
         book.intend(entry)
         book.rented(lease.id, host=lease.host)
-        book.alive(Owner("night", 1, time.time()))
+        book.alive(Owner("night", 1, "store", time.time()))
         market.plan.add(["list_empty@1x1000"])
         async with a_provider(market, tmp_path) as heir:
             with pytest.raises(ProviderError, match="lacks"):

@@ -386,13 +386,13 @@ BOOKED = Entry(LeaseId("b-1-lease-000"), "b", 1, "store", Offer("vast", "7"), 0.
 @pytest.mark.parametrize(
     ("changes", "owner", "is_expected"),
     [
-        ({}, Owner("b", 1, NOW_S - 10), True),
+        ({}, Owner("b", 1, "store", NOW_S - 10), True),
         ({}, None, False),
-        ({}, Owner("b", 2, NOW_S), False),
-        ({}, Owner("b", 1, NOW_S - 901), False),
-        ({}, Owner("b", 1, NOW_S, has_ended=True), False),
-        ({"expires_s": NOW_S - 1}, Owner("b", 1, NOW_S), False),
-        ({"offer": Offer("modal", "7")}, Owner("b", 1, NOW_S), False),
+        ({}, Owner("b", 2, "store", NOW_S), False),
+        ({}, Owner("b", 1, "store", NOW_S - 901), False),
+        ({}, Owner("b", 1, "store", NOW_S, has_ended=True), False),
+        ({"expires_s": NOW_S - 1}, Owner("b", 1, "store", NOW_S), False),
+        ({"offer": Offer("modal", "7")}, Owner("b", 1, "store", NOW_S), False),
     ],
 )
 def test_the_book_says_which_machines_must_be_alive(

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from nightkiln import cli
 from nightkiln.core.model import LeaseId, Need, Offer
-from nightkiln.lease_book import Entry, LeaseBook, Owner
+from nightkiln.lease_book import Entry, LeaseBook, Owner, Standing
 from nightkiln.places import that_bill
 from nightkiln.settings import load_settings
 from nightkiln.testing.samples import write_catalog
@@ -84,7 +84,8 @@ class Desk:
         return found
 
     def signed(self, *, ago_s: float = 0.0, has_ended: bool = False) -> None:
-        self.book.alive(Owner("nightly", 1, time.time() - ago_s, has_ended))
+        store = str(self.folder / "store")
+        self.book.alive(Owner("nightly", 1, store, time.time() - ago_s, has_ended))
 
     def billed(self) -> list[str]:
         return [str(each["label"]) for each in self.market.machines() if each["is_billed"]]
@@ -170,7 +171,8 @@ def test_an_intent_that_nobody_confirmed_is_told(desk: Desk) -> None:
     entry = desk.rent()
     asyncio.run(_released(desk))
     desk.book.forget(LEASE)
-    desk.book.intend(Entry(LEASE, "nightly", 1, "s", entry.offer, time.time() - 5, time.time() + 9))
+    again = replace(entry, standing=Standing.INTENDED, asked_s=time.time() - 5)
+    desk.book.intend(again)
     desk.signed()
 
     [lease] = desk.lines("leases")
@@ -328,6 +330,15 @@ def test_stop_all_asks_every_run_of_the_store_and_refuses_what_is_unclear(desk: 
         ("two", "elsewhere"),
     ]
     assert all(each["now"] for each in asked)
+    # A run that holds nothing at this moment is found by its signs of life; a store that cannot
+    # be read keeps nobody from stopping the others.
+    desk.book.ended(LEASE, ended_s=time.time())
+    desk.book.forget(LEASE)
+    desk.book.alive(Owner("one", 1, str(elsewhere), time.time()))
+    (desk.folder / "store" / "claims" / "one").rename(desk.folder / "away")
+    (desk.folder / "store" / "claims" / "one").write_text("no folder")
+    again = desk.call("stop", "--all", "--json")
+    assert [json.loads(each)["store"] for each in again.stdout.splitlines() if "elsewhere" in each]
     assert "neither a batch nor --all" in str(desk.call("stop").exception)
     assert "a batch and --all" in str(desk.call("stop", "one", "--all").exception)
 

@@ -62,7 +62,7 @@ async def left_behind(folder: Path, market: SimulatedMarket) -> LeaseBook:
         book.intend(entry)
         await market.rent(offer, LEASE, NEED, expires_at_s=entry.expires_s)
         book.rented(LEASE, host="somewhere")
-        book.alive(Owner("nightly", 1, 1e9, has_ended=True))
+        book.alive(Owner("nightly", 1, str(folder / "store"), 1e9, has_ended=True))
     return book
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.disk import trouble
+from nightkiln.disk import OsDisk, private_folder, trouble
 from nightkiln.providers.vast.errors import Kind, VastFailed
 
 FILE_BYTES_MAX = 64 * 1024
@@ -135,7 +135,7 @@ class Rates:
 
         lock = self._path.with_suffix(".lock")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self._path.parent, OsDisk())
             with FileLock(lock, timeout=LOCK_S_MAX, mode=0o600):
                 book, now_s = self._read(), self._clock()
                 ours = book.setdefault(self._whose, {})
