@@ -21,6 +21,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import LeaseId, Offer
 from nightkiln.core.plain import from_json, to_json
@@ -194,8 +196,6 @@ class LeaseBook:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Alone with the book, among all processes of this user."""
-        from filelock import FileLock, Timeout
-
         lock = self.folder / "book.lock"
         try:
             private_folder(self.folder, self._disk)

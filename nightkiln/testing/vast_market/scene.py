@@ -55,6 +55,7 @@ class VastScene:
     budget: Usd = Decimal(5)
     deadman_s: float = 30.0
     by: str = ""  # deadline, as the setting
+    comfy: Sequence[str] | None = None  # command of a real ComfyUI, as ``SshBodies`` takes it
     said: io.StringIO = field(default_factory=io.StringIO)
     _market: VastMarket | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -62,7 +63,9 @@ class VastScene:
     async def __aenter__(self) -> Self:
         keys = {"environment": {}, **self.catalog}
         await asyncio.to_thread(write_catalog, self.folder / "catalog", self.jobs, **keys)
-        bodies = await self._stack.enter_async_context(SshBodies(self.folder / "machines"))
+        bodies = await self._stack.enter_async_context(
+            SshBodies(self.folder / "machines", comfy=self.comfy)
+        )
         market = VastMarket(self.night, rules=self.rules, bodies=bodies)
         self._market = await self._stack.enter_async_context(market)
         return self
