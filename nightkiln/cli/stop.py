@@ -14,6 +14,7 @@ from nightkiln.core.errors import BadInput, NightkilnError, Problem
 from nightkiln.lease_book import LeaseBook
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.claims import SeenClaim, claimed_batches, request_stop
+from nightkiln.store.processes import is_dead
 from nightkiln.store.store import Store, is_store
 from nightkiln.wiring import open_store
 
@@ -120,3 +121,8 @@ def _told(
     else:
         how = "now" if now else "in order"
         typer.echo(f"{name}: asked {claim.describe(asked_s)} to stop {how}")
+        if is_dead(claim.owner):
+            typer.echo(
+                "  but that process is dead: the same 'nightkiln run' goes on with its machines; "
+                "'nightkiln leases' shows them, 'nightkiln reap --yes' gives back whom nobody keeps"
+            )
