@@ -136,6 +136,7 @@ async def test_a_machine_that_comes_back_under_another_port_goes_on(tmp_path: Pa
             before = machine.inside.port
             market.exchange.lives.reboot(machine)
             await until(lambda: machine.status == "running" and machine.shows_ports)
+            await market.settled()  # else the job goes to the ComfyUI that is about to end
 
             rendered = await worker.result(await worker.submit(job(2), ATTEMPT))
 

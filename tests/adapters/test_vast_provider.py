@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -369,6 +370,20 @@ async def test_owned_is_complete_whatever_the_listing_does(tmp_path: Path, fault
         found = await provider.owned()
 
     assert sorted(found) == [lease_id(number) for number in range(5)]
+
+
+async def test_one_listing_a_tick_serves_all_leases(tmp_path: Path) -> None:
+    slower = replace(TERMS, poll_s=0.3)
+    async with a_market() as market, a_provider(market, tmp_path, slower) as provider:
+        for number, offer in enumerate(await provider.offers(NEED, limit=5)):
+            await rented(provider, number, offer)
+        seen = calls(market, "list")
+
+        await until(lambda: calls(market, "list") >= seen + 4)
+
+        listed_s = [one.at_s for one in market.requests if one.endpoint == "list"][seen:]
+        assert min(later - earlier for earlier, later in pairwise(listed_s)) > 0.2
+        assert calls(market, "show") == 0
 
 
 async def test_listings_go_on_after_those_that_failed(tmp_path: Path) -> None:
