@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,10 +33,10 @@ from nightkiln.dispatch.controller import Controller
 from nightkiln.dispatch.giving_back import Releases
 from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.dispatch.sleeping import SLEEP_S_MIN, asleep_s
-from nightkiln.dispatch.tally import Tally
+from nightkiln.dispatch.tally import STARTING, Tally
 from nightkiln.ports.journal import Journal
 from nightkiln.ports.observer import Observer
-from nightkiln.ports.provider import Provider
+from nightkiln.ports.provider import Provider, Telling
 from nightkiln.ports.worker import Rendered
 
 _log = logging.getLogger(__name__)
@@ -167,8 +167,17 @@ class Shell:
 
     async def tell_progress(self) -> None:
         """Show the observer where the run stands."""
+        self._ask_what_they_do()
         async with _bounded("progress"):
             await self.work.observer.progress(self.tally.progress(self.now_s()))
+
+    def _ask_what_they_do(self) -> None:
+        """Leases that are coming up: how far they are, where their provider knows."""
+        for lease_id, worker in list(self.tally.workers.items()):
+            provider = self.work.providers[worker.provider]
+            if worker.state == STARTING and isinstance(provider, Telling):
+                doing = provider.doing(lease_id)
+                self.tally.workers[lease_id] = replace(worker, doing=doing)
 
     @asynccontextmanager
     async def watched(self, lease: Lease) -> AsyncIterator[None]:

@@ -27,6 +27,8 @@ async def test_a_quiet_night_is_done_and_given_back(tmp_path: Path) -> None:
 
         assert outcome.exit_code == ALL_DONE, scene.told()
         assert await scene.broken() == []
+        assert '"doing": "loading its image"' in scene.said.getvalue()
+        assert '"doing": "being checked"' in scene.said.getvalue()
 
 
 def told_by_store(folder: Path) -> tuple[Decimal, Decimal, Decimal]:

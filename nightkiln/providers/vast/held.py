@@ -35,6 +35,7 @@ class Held:
     absent: int = 0  # listings in a row that lacked it
     is_ending: bool = False  # we have asked for its end, or are about to
     verdict: tuple[str, Loss] | None = None  # why the machine is lost
+    doing: str = ""  # on the machine, since somebody is connected
     stay: Stay | None = None  # while somebody is connected
     ordering: asyncio.Task[None] | None = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)  # to the order, or adopted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from nightkiln.ports.worker import Worker
 from nightkiln.providers.vast.account import Account, account_of
 from nightkiln.providers.vast.charging import billed_of, charges_of, days_around
 from nightkiln.providers.vast.creating import Creating
+from nightkiln.providers.vast.doing import doing, told
 from nightkiln.providers.vast.ending import Ending
 from nightkiln.providers.vast.errors import NAME, VastFailed
 from nightkiln.providers.vast.errors import Kind as Trouble
@@ -39,12 +40,6 @@ if TYPE_CHECKING:  # asyncssh takes half a second
 
 CHARGE_PAGES_MAX = 1_000
 CHARGES_S_MAX = 60.0  # for one page
-
-Tell = Callable[[str, Mapping[str, object]], None]
-
-
-def _tell_nobody(_: str, __: Mapping[str, object]) -> None:
-    """Nobody wants to hear of progress."""
 
 
 class VastProvider:
@@ -69,7 +64,6 @@ class VastProvider:
         models_gb: float = 0.0,
         results_gb: float = 0.0,
         arrival: ArrivalLimits | None = None,
-        tell: Tell = _tell_nobody,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is asked before the provider is entered.
@@ -80,7 +74,7 @@ class VastProvider:
         limits = terms.limits
         rates = Rates(state, key=key, url=terms.url, clock=clock, pace=limits.pace)
         self._service = VastService(key, url=terms.url, rates=rates, answer_s=limits.answer_s)
-        self._terms, self._state, self._clock, self._tell = terms, state, clock, tell
+        self._terms, self._state, self._clock = terms, state, clock
         self._goods, self._arrival = goods, arrival
         self._models_gb, self._results_gb = models_gb, results_gb
         self._names = Names(terms.fleet, state)
@@ -211,9 +205,14 @@ class VastProvider:
             loading_s=held.loading_s,
             quiet_s=self._terms.deadman_s,
             limits=limits,
-            tell=self._tell,
+            tell=partial(told, held),
             clock=self._clock,
         )
+
+    def doing(self, lease_id: LeaseId) -> str:
+        """How far its start has come, in a few words."""
+        held = self._watch.leases.get(lease_id)
+        return doing(held) if held is not None else ""
 
     async def release(self, lease_ids: Sequence[LeaseId]) -> None:
         """Many at once go in a few orders; see ``releasing``."""
