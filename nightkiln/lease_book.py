@@ -32,7 +32,7 @@ from nightkiln.disk import Disk, OsDisk, private_folder, trouble
 RECORD_BYTES_MAX = 64 * 1024
 ALIVE_EVERY_S = 15.0  # between two signs of life of a run that holds leases
 DEADMAN_S = 900.0  # without one, its machines end themselves and others may end them
-LOCK_S_MAX = 10.0  # the lock is held for milliseconds
+LOCK_S_MAX, LOCK_AGAIN_S = 60.0, 0.01  # it is held for milliseconds, on a slow disk for seconds
 STORE_DIGITS = 8  # hex digits of a store's digest in the name of an owner's file
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # ids become file names
 
@@ -199,7 +199,7 @@ class LeaseBook:
         lock = self.folder / "book.lock"
         try:
             private_folder(self.folder, self._disk)
-            with FileLock(lock, timeout=LOCK_S_MAX, mode=0o600):
+            with FileLock(lock, LOCK_S_MAX, mode=0o600, poll_interval=LOCK_AGAIN_S):
                 yield
         except Timeout as error:
             raise StoreUnusable(f"{lock} is held by another process; end that process") from error

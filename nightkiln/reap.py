@@ -172,4 +172,4 @@ def _until_s(finding: Finding, entry: Entry, rules: ReapRules, now_s: float) -> 
         return entry.ended_s
     if finding.billed is not None or finding.known is None:
         return now_s  # until now: it was we who gave it back
-    return billed_until_s(finding.known, rules, now_s=now_s)
+    return billed_until_s(finding.known, silence_s=rules.silence_s, now_s=now_s)

@@ -105,13 +105,15 @@ async def look(
     # Listed before the book is read: what is rented meanwhile is then in the book, and not unknown.
     answers = await asyncio.gather(*(billed_by(each) for each in providers.values()))
     entries, owners, damaged = await asyncio.to_thread(_read, book)
-    findings = [_unseen(entry) for entry in entries if entry.provider not in providers]
-    errors: dict[str, str] = {}
+    errors = {
+        name: said for name, said in zip(providers, answers, strict=True) if isinstance(said, str)
+    }
+    findings = _unseen(
+        entry for entry in entries if entry.provider not in providers.keys() - errors
+    )
     for name, answer in zip(providers, answers, strict=True):
         mine = [entry for entry in entries if entry.provider == name]
-        if isinstance(answer, str):
-            errors[name] = answer
-        else:
+        if not isinstance(answer, str):
             judging = _Judging(name, rules, owners, now_s)
             findings += judging.findings(answer, mine)
     return Sight(tuple(findings), errors, damaged)
@@ -128,13 +130,14 @@ def look_at_book(book: LeaseBook) -> Sight:
         StoreUnusable: the book cannot be read.
     """
     entries, _, damaged = _read(book)
+    return Sight(tuple(_unseen(entries)), {}, damaged)
+
+
+def _unseen(entries: Iterable[Entry]) -> list[Finding]:
+    """Leases of whom nobody says whether they are billed."""
+    said = Verdict(Fate.KEEP, Cause.UNSEEN, "nobody says whether it is billed")
     held = (entry for entry in entries if entry.standing is not Standing.ENDED)
-    return Sight(tuple(map(_unseen, held)), {}, damaged)
-
-
-def _unseen(entry: Entry) -> Finding:
-    said = Verdict(Fate.KEEP, Cause.UNSEEN, "nobody was asked whether it is billed")
-    return Finding(entry.provider, entry.lease_id, said, entry=entry)
+    return [Finding(entry.provider, entry.lease_id, said, entry=entry) for entry in held]
 
 
 def _check_scope(providers: Mapping[str, Provider]) -> None:

@@ -160,13 +160,13 @@ def judge_missing(known: Known, rules: ReapRules, *, now_s: float) -> Verdict:
     return Verdict(Fate.CLOSE, Cause.GONE, "it is gone, and its run did not say so")
 
 
-def billed_until_s(known: Known, rules: ReapRules, *, now_s: float) -> float:
+def billed_until_s(known: Known, *, silence_s: float, now_s: float) -> float:
     """Until when a lease that nobody saw end may have cost money; never less than it did.
 
     Its machine ends itself at its agreed end, or when its run gives no sign for so long.
     """
     alive_s = max(known.run.alive_s, known.asked_s) if known.run is not None else known.asked_s
-    return max(known.asked_s, min(now_s, known.expires_s, alive_s + rules.silence_s))
+    return max(known.asked_s, min(now_s, known.expires_s, alive_s + silence_s))
 
 
 def _judge_unknown(machine: Machine, rules: ReapRules, now_s: float) -> Verdict:

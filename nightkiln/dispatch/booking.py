@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.lease_ids import in_full
 from nightkiln.core.model import LeaseId, Offer
+from nightkiln.core.reaping import SEARCH_S, Known, Sign, billed_until_s
 from nightkiln.core.terms import Load
 from nightkiln.dispatch.giving_back import see_through
 from nightkiln.lease_book import ALIVE_EVERY_S, DEADMAN_S, Entry, LeaseBook, Owner, Standing
 from nightkiln.store.lease_history import Earlier
-
-LOOK_FOR_S = 600.0  # after it was asked for, a lease that nobody confirmed may still turn up
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +92,9 @@ class Booking:
         Its machine ends itself when it expires, or when its run gives no sign for so long.
         """
         owner = await asyncio.to_thread(self.book.owner, entry.batch, entry.epoch, entry.store)
-        until_s = min(entry.expires_s, now_s)
-        if owner is not None:
-            until_s = min(until_s, max(owner.alive_s, entry.asked_s) + self.deadman_s)
-        return max(until_s, entry.asked_s)
+        run = Sign(owner.epoch, owner.alive_s, owner.has_ended) if owner is not None else None
+        known = Known(entry.asked_s, entry.expires_s, entry.offer.usd_per_hour, run=run)
+        return billed_until_s(known, silence_s=self.deadman_s, now_s=now_s)
 
 
 def gone(
@@ -107,7 +105,7 @@ def gone(
     for entry in entries:
         if entry.epoch == run.epoch:
             continue
-        is_past = now_s - entry.asked_s > LOOK_FOR_S
+        is_past = now_s - entry.asked_s > SEARCH_S
         may_turn_up = entry.standing is Standing.INTENDED and not is_past
         if entry.lease_id not in whole and not may_turn_up:
             yield entry
@@ -116,7 +114,7 @@ def gone(
 def look_again_s(entries: Collection[Entry], run: Booking, *, now_s: float) -> float | None:
     """When to list once more: somebody asked for a lease just before, and may have got it."""
     times = [
-        entry.asked_s + LOOK_FOR_S
+        entry.asked_s + SEARCH_S
         for entry in entries
         if entry.epoch != run.epoch and entry.standing is Standing.INTENDED
     ]

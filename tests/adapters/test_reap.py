@@ -381,6 +381,7 @@ def test_a_service_that_does_not_answer_is_an_error_and_never_an_empty_list(tmp_
         swept = await account.reap()
 
         assert "HTTP 503" in swept.sight.errors["cloud"]
+        assert [each.verdict.cause for each in swept.sight.findings] == [Cause.UNSEEN]
         assert not swept.is_clean
         assert [entry.lease_id for entry in account.book.entries()] == [FIRST]
 

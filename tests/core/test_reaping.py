@@ -151,7 +151,7 @@ def test_nothing_is_taken_from_a_run_that_lives(
 
 @given(KNOWNS)
 def test_what_nobody_saw_end_is_counted_at_most_until_it_must_have(known: Known) -> None:
-    until_s = billed_until_s(known, RULES, now_s=NOW_S)
+    until_s = billed_until_s(known, silence_s=RULES.silence_s, now_s=NOW_S)
 
     assert known.asked_s <= until_s
     assert until_s <= max(known.asked_s, min(known.expires_s, NOW_S))
