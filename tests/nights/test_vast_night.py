@@ -27,6 +27,7 @@ async def test_a_quiet_night_is_done_and_given_back(tmp_path: Path) -> None:
 
         assert outcome.exit_code == ALL_DONE, scene.told()
         assert await scene.broken() == []
+        assert list((tmp_path / "state" / "keys").iterdir()) == [], "it opens nothing any more"
 
 
 def told_by_store(folder: Path) -> tuple[Decimal, Decimal, Decimal]:
