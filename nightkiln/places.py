@@ -124,7 +124,7 @@ def _vast(settings: Settings, terms: VastTerms, catalog: Catalog | None) -> Vast
         settings.vast_api_key.get_secret_value(),
         terms,
         state=settings.state_folder,
-        goods=_goods(settings, catalog) if catalog is not None else None,
+        goods=goods_of(settings, catalog) if catalog is not None else None,
         models_gb=models_gb(catalog) if catalog is not None else 0.0,
     )
 
@@ -163,8 +163,12 @@ def vast_terms(settings: Settings) -> VastTerms:
     )
 
 
-def _goods(settings: Settings, catalog: Catalog) -> Goods:
-    """What every machine is given; tokens stay here and sign addresses."""
+def goods_of(settings: Settings, catalog: Catalog) -> Goods:
+    """What every machine is given; tokens stay here and sign addresses. Blocks.
+
+    Raises:
+        BadInput: no machine can be given it, which needs no asking to be known.
+    """
     from nightkiln.machine.goods import Goods, Token
     from nightkiln.machine.scripts import provision_program
 

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from nightkiln.catalog.catalog import Environment
+from nightkiln.catalog.models import SENT_BYTES_MAX
 from nightkiln.core.errors import BadInput, Problem
 
 PARALLEL = 4  # downloads at once
-PUSH_BYTES_MAX = 2 * 1024**3  # of a local model; more takes each machine longer than it is worth
 PATH_LETTERS_MAX = 400
 
 
@@ -133,7 +133,7 @@ def _file_problems(where: str, file: Path) -> list[Problem]:
         size = file.stat().st_size
     except OSError as error:
         return [Problem(where, f"{file} cannot be read: {error.strerror}", "give an existing file")]
-    if size > PUSH_BYTES_MAX:
-        limit = f"more than {PUSH_BYTES_MAX / 1e9:.1f} GB is not pushed to every machine"
+    if size > SENT_BYTES_MAX:
+        limit = f"more than {SENT_BYTES_MAX / 1e9:g} GB is not pushed to every machine"
         return [Problem(where, limit, "put it on a server and give url: and sha256:")]
     return []

@@ -162,6 +162,11 @@ def with_jobs(market: Market, jobs: int) -> Market:
     return replace(market, batch=replace(market.batch, jobs=jobs))
 
 
+def with_models(market: Market, gb: float) -> Market:
+    """The same market where each machine downloads so many GB of models before it renders."""
+    return replace(market, batch=replace(market.batch, models_gb=gb))
+
+
 def lump_for(
     market: Market,
     deadline_s: float,

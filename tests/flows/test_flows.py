@@ -301,10 +301,11 @@ async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     from prefect.client.schemas.objects import State
 
     from tasks.batch import BatchParams, batch
+    from tasks.results import RESULTS
 
     folder, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"
 
-    @flow(name="renting", retries=0, persist_result=False)
+    @flow(name="renting", retries=0, persist_result=False, result_storage=RESULTS)
     async def renting(budget: float) -> State[None]:
         params = BatchParams(catalog=folder, store=str(store), budget=budget, name="night")
         rents_from = {"cloud": PricedWorkers([worker.url])}

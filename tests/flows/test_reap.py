@@ -42,8 +42,9 @@ async def swept(market: SimulatedMarket) -> Any:
     from prefect.client.schemas.objects import State
 
     from tasks.reap import ReapParams, sweep
+    from tasks.results import RESULTS
 
-    @flow(name="sweeping", retries=0, persist_result=False)
+    @flow(name="sweeping", retries=0, persist_result=False, result_storage=RESULTS)
     async def sweeping() -> State[None]:
         return await sweep(ReapParams(), asks={"cloud": market})
 

@@ -14,9 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nightkiln.catalog.catalog import Environment, ModelFile
+from nightkiln.catalog.models import SENT_BYTES_MAX
 from nightkiln.core.errors import BadInput, WorkerLost
 from nightkiln.core.model import Loss
-from nightkiln.machine.goods import PUSH_BYTES_MAX, Goods, Model
+from nightkiln.machine.goods import Goods, Model
 from nightkiln.machine.progress import progress
 from nightkiln.machine.rendering import rendering
 from nightkiln.machine.scripts import provision_program
@@ -211,7 +212,7 @@ def test_a_model_that_could_not_be_verified_is_refused_at_once() -> None:
 
 def test_a_model_too_large_to_push_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
-        file.truncate(PUSH_BYTES_MAX + 1)
+        file.truncate(SENT_BYTES_MAX + 1)
 
     with pytest.raises(BadInput, match="put it on a server"):
         Goods((Model("checkpoints/x", file=tmp_path / "large"),))

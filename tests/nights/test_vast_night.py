@@ -29,6 +29,7 @@ async def test_a_quiet_night_is_done_and_given_back(tmp_path: Path) -> None:
         assert await scene.broken() == []
         assert '"doing": "loading its image"' in scene.said.getvalue()
         assert '"doing": "being checked"' in scene.said.getvalue()
+        assert list((tmp_path / "state" / "keys").iterdir()) == [], "it opens nothing any more"
 
 
 def told_by_store(folder: Path) -> tuple[Decimal, Decimal, Decimal]:
