@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from nightkiln.testing.modal import FakeModal
-from tests.modal_fake.yard import RESULT_S_MAX, Yard, fake_modal, until
+from tests.modal_fake.yard import QUICK, RESULT_S_MAX, Yard, fake_modal, until
 
 DAY_S = 86_400.0
 MIB = 1024 * 1024
@@ -112,6 +114,7 @@ def test_a_running_call_can_be_cancelled(yard: Yard, *, kills: bool) -> None:
     call.cancel(terminate_containers=kills)
 
     assert "cancelled" in str(raised(call))
+    assert yard.seen(call).is_killed == kills
     if kills:
         assert yard.containers(name)[0].phase == "ended"
     else:
@@ -166,12 +169,52 @@ def test_a_wrong_token_is_refused(yard: Yard) -> None:
     client.close()
 
 
+def test_a_definition_that_cannot_be_played_is_refused_by_name(yard: Yard) -> None:
+    import modal
+    import modal.exception
+
+    app = modal.App("clock")
+
+    @app.function(schedule=modal.Period(days=1), serialized=True)
+    def strike() -> None:
+        """Every day."""
+
+    with pytest.raises(modal.exception.UnimplementedError, match="schedule"):
+        app.deploy(name="clock", environment_name="main", client=yard.client)
+
+
+def test_a_plain_function_runs_too(yard: Yard) -> None:
+    import modal
+
+    app = modal.App("adder")
+
+    @app.function(serialized=True, name="add")
+    def add(one: int, other: int) -> int:
+        return one + other
+
+    app.deploy(name="adder", environment_name="main", client=yard.client)
+
+    call = modal.Function.from_name("adder", "add", client=yard.client).spawn(1, 2)
+    assert call.get(timeout=RESULT_S_MAX) == 3
+
+
 def test_a_call_that_nobody_has_built_fails_by_its_name(yard: Yard) -> None:
     import modal
     import modal.exception
 
     with pytest.raises(modal.exception.UnimplementedError, match="no QueueGetOrCreate"):
         modal.Queue.from_name("q", create_if_missing=True, client=yard.client).hydrate()
+
+
+def test_when_the_credit_is_used_up_nothing_more_can_be_called() -> None:
+    import modal.exception
+
+    with fake_modal(rules=replace(QUICK, credit_usd=Decimal("0.00001"))) as yard:
+        kiln = yard.kiln()
+        yard.fired(kiln, seconds=0.1)
+
+        with pytest.raises(modal.exception.ResourceExhaustedError, match="spend limit"):
+            yard.fire(kiln)
 
 
 def test_the_state_of_a_function_can_be_asked_for(yard: Yard) -> None:

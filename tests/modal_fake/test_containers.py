@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-
 import httpx
 import pytest
 
-from nightkiln.testing.comfyui import StandIn
-from nightkiln.testing.modal import Phase, Rules
+from nightkiln.testing.modal import Phase, Rules, StandIns
 from tests.modal_fake.yard import AT_ONCE, QUICK, RESULT_S_MAX, SPEED, Yard, fake_modal, until
 
 
@@ -144,10 +141,7 @@ def test_the_start_is_billed_the_search_for_a_gpu_is_not() -> None:
 
 
 def test_a_container_speaks_to_a_comfyui_of_its_own() -> None:
-    def stand_in(gpu: str) -> AbstractAsyncContextManager[StandIn]:
-        return StandIn(gpu_name=gpu)
-
-    with fake_modal(rules=QUICK, comfy=stand_in) as yard:
+    with fake_modal(rules=QUICK, comfy=StandIns(SPEED)) as yard:
         call = yard.fire(yard.kiln(), seconds=0.5)
         until(lambda: yard.seen(call).runs)
         url = yard.fake.containers[0].comfy_url

@@ -80,8 +80,12 @@ def test_the_modal_command_goes_back_to_an_old_version(yard: Yard) -> None:
     name = yard.deploy(tag="old")
     yard.deploy(tag="new", name=name)
 
-    modal_command(yard.fake, "app", "rollback", name)
+    kiln = yard.kiln(name)
+    yard.fired(kiln)
 
+    modal_command(yard.fake, "app", "rollback", name, "--strategy", "recreate")
+
+    assert yard.containers(name)[0].phase == "ended"
     deployed = yard.fake.deployed(name)
     assert deployed is not None
     assert (deployed.version, deployed.tag) == (3, "old")

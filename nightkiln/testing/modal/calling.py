@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -12,6 +12,7 @@ from modal_proto import api_pb2 as pb
 
 from nightkiln.testing.modal.calls import CANCELLED, Call, Input, ended
 from nightkiln.testing.modal.clock import Clock
+from nightkiln.testing.modal.fault_table import SPENT
 from nightkiln.testing.modal.functions import asked
 from nightkiln.testing.modal.ids import Ids
 from nightkiln.testing.modal.pools import Pools
@@ -29,10 +30,17 @@ class Calling:
     """Every call by its id."""
 
     def __init__(
-        self, ids: Ids, clock: Clock, registry: Registry, pools: Pools, *, kept_s: float
+        self,
+        ids: Ids,
+        clock: Clock,
+        registry: Registry,
+        pools: Pools,
+        *,
+        kept_s: float,
+        has_credit: Callable[[], bool],
     ) -> None:
         self._ids, self._clock, self._registry, self._pools = ids, clock, registry, pools
-        self._kept_s = kept_s
+        self._kept_s, self._has_credit = kept_s, has_credit
         self._calls: dict[str, Call] = {}
 
     def answers(self) -> Mapping[str, Answer]:
@@ -61,6 +69,8 @@ class Calling:
 
     async def _map(self, request: pb.FunctionMapRequest) -> Message:
         function = self._registry[request.function_id]
+        if not self._has_credit():
+            raise refusal(Status.RESOURCE_EXHAUSTED, SPENT)
         if len(self._calls) >= CALLS_MAX:
             raise refusal(Status.RESOURCE_EXHAUSTED, f"more than {CALLS_MAX} calls")
         kind = request.function_call_invocation_type
@@ -150,6 +160,7 @@ class Calling:
     async def _cancel(self, request: pb.FunctionCallCancelRequest) -> Message:
         call = self[request.function_call_id]
         call.is_cancelled = True
+        call.is_killed |= request.terminate_containers
         pool = self._pools.of(self._registry[call.function_id])
         for item in call.inputs:
             if item.is_open:

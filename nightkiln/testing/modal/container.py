@@ -30,19 +30,20 @@ class Container:
 
     def __init__(self, ground: Ground, function: Function, on_up: Callable[[], None]) -> None:
         self._ground, self._on_up = ground, on_up
-        self.container_id = ground.ids.new("ta")
+        self.container_id, self.created_at_s = ground.ids.new("ta"), ground.clock.wall_s
         self.function, self.definition = function, function.definition
         self.plays: list[Play] = ground.faults.striking(START)
         self.made_of = _choice(choices(function), self.plays)
         needs = asked(function)
         self.size = Size(gpu_of(self.made_of), needs.cores, needs.gib)
-        self.meter = Meter(self.container_id, function.app_id, self.size, ground.clock.wall_s)
+        self.meter = Meter(self.container_id, function.app_id, self.size, self.created_at_s)
         self.item: Input | None = None  # that it works on
         self.asking: asyncio.Future[Input | None] | None = None  # it waits for an input
         self.idle_since_s = inf  # of the story
         self.is_draining = False  # takes no further input
         self.was_up = False
-        self.cancelled = asyncio.Event()  # the input it works on is not wanted any more
+        self.unwanted: Input | None = None  # an input that it is to stop working on
+        self.told = asyncio.Event()  # there is something to say at its next heartbeat
         self.trouble: pb.GenericResult | None = None  # why it could not start
         self.process: Process | None = None
         self.comfy_url = ""

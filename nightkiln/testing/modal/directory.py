@@ -9,7 +9,14 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2 as pb
 
 from nightkiln.testing.modal.apps import App, Apps
-from nightkiln.testing.modal.functions import Definition, Function, as_data, asked, handle
+from nightkiln.testing.modal.functions import (
+    Definition,
+    Function,
+    as_data,
+    asked,
+    handle,
+    unsupported,
+)
 from nightkiln.testing.modal.ids import Ids
 from nightkiln.testing.modal.registry import Registry
 from nightkiln.testing.modal.wire import Answer, refusal
@@ -72,6 +79,9 @@ class Directory:
     async def _create(self, request: pb.FunctionCreateRequest) -> Message:
         several = request.HasField("function_data")
         data = request.function_data if several else as_data(request.function)
+        missing = unsupported(data)
+        if missing is not None:
+            raise refusal(Status.UNIMPLEMENTED, f"the fake Modal cannot play {missing}")
         function = self._registry.find(request.existing_function_id)
         if function is None:
             function = Function(self._ids.new("fu"), request.app_id, data.function_name)

@@ -28,7 +28,6 @@ class Request:
 
     at_s: float  # epoch seconds
     name: str
-    message: Message
     status: str  # "OK", else what it was refused with
 
 
@@ -62,7 +61,7 @@ class Front:
             self._mistakes.append(error)
             raise
         finally:
-            self.requests.append(Request(time(), name, message, status))
+            self.requests.append(Request(time(), name, status))
 
     async def _considered(self, name: str, message: Message, metadata: Mapping[str, str]) -> Reply:
         asker = (metadata.get("x-modal-token-id"), metadata.get("x-modal-token-secret"))

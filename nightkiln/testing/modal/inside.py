@@ -67,13 +67,15 @@ class Inside:
         container = self._container
         try:
             async with asyncio.timeout(HEARTBEAT_S):
-                await container.cancelled.wait()
+                await container.told.wait()
         except TimeoutError:
             return pb.ContainerHeartbeatResponse()
-        container.cancelled.clear()
-        working_on = [container.item.input_id] if container.item is not None else []
+        container.told.clear()
+        unwanted, container.unwanted = container.unwanted, None
+        if unwanted is None or unwanted is not container.item:  # it is done with it meanwhile
+            return pb.ContainerHeartbeatResponse()
         return pb.ContainerHeartbeatResponse(
-            cancel_input_event=pb.CancelInputEvent(input_ids=working_on)
+            cancel_input_event=pb.CancelInputEvent(input_ids=[unwanted.input_id])
         )
 
     async def _stop(self, _request: pb.ContainerStopRequest) -> Message:

@@ -54,7 +54,8 @@ class Pool:
         if container is not None and kill:
             container.end()
         elif container is not None:
-            container.cancelled.set()
+            container.unwanted = item
+            container.told.set()
 
     def look(self) -> None:
         """Do what is to be done now: hand out inputs, start containers, let some go."""

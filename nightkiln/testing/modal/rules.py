@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol, TypeAlias
 
 from nightkiln.testing.modal.prices import USD_PER_S
@@ -47,4 +48,5 @@ class Rules:
     environment: Mapping[str, str] = field(
         default_factory=dict
     )  # of all containers, beside images'
+    credit_usd: Decimal | None = None  # when it is used up, nothing more can be called
     has_report: bool = True  # the billing report is for some plans only
