@@ -110,7 +110,8 @@ def test_a_call_that_takes_too_long_is_ended_with_its_container(yard: Yard) -> N
 @pytest.mark.parametrize("kills", [False, True])
 def test_a_running_call_can_be_cancelled(yard: Yard, *, kills: bool) -> None:
     name = yard.deploy()
-    call = yard.fire(yard.kiln(name, timeout=LONG_S), seconds=60)
+    kiln = yard.kiln(name, timeout=LONG_S, max_containers=1)
+    call = yard.fire(kiln, seconds=60)
     until(lambda: any("firing" in one.log for one in yard.containers(name)))
 
     call.cancel(terminate_containers=kills)
@@ -120,7 +121,7 @@ def test_a_running_call_can_be_cancelled(yard: Yard, *, kills: bool) -> None:
     if kills:
         assert yard.containers(name)[0].phase == "ended"
     else:
-        assert yard.fired(yard.kiln(name, timeout=LONG_S))["fired"] == 1  # its container goes on
+        assert yard.fired(kiln)["fired"] == 1  # its container goes on
         assert len(yard.containers(name)) == 1
 
 
