@@ -42,6 +42,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "nightkiln market --speed 60 --faults default": "it stays until it is ended; "
         "tests/cli/test_market.py starts and ends it",
     },
+    "docs/reference/fake-modal.md": {
+        "nightkiln market --with-modal --speed 60": "it stays until it is ended; "
+        "tests/cli/test_market.py starts and ends it",
+    },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",
     },

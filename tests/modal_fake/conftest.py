@@ -1,0 +1,23 @@
+"""A fake Modal for all tests here, and a small app that is deployed to it under many names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.modal_fake.yard import Yard, fake_modal
+
+
+@pytest.fixture(scope="session")
+def one_yard() -> Iterator[Yard]:
+    """One for the session: the SDK takes a second to import, also where containers come from."""
+    with fake_modal() as yard:
+        yield yard
+
+
+@pytest.fixture
+def yard(one_yard: Yard) -> Iterator[Yard]:
+    """Without what the test before has made to go wrong."""
+    yield one_yard
+    one_yard.fake.lift_faults()
