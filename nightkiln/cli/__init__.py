@@ -17,6 +17,7 @@ from nightkiln.cli import (
     init,
     leases,
     market,
+    modal,
     object_info,
     query,
     quote,
@@ -69,6 +70,7 @@ app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)
 app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)
+app.add_typer(modal.app, name="modal")
 app.add_typer(schema.app, name="schema")
 app.add_typer(object_info.app, name="object-info")
 

@@ -284,7 +284,7 @@ def test_no_key_and_no_budget_are_a_line_each(desk: Desk, tmp_path: Path) -> Non
     assert "--provider vast: there is no API key (set VAST_API_KEY" in str(no_key.exception)
     assert "give --budget 4.00" in str(no_budget.exception)
     assert "--worker-url: no worker to render on" in str(nothing.exception)
-    assert "there is no provider 'moon' (one of local, vast)" in str(strange.exception)
+    assert "there is no provider 'moon' (one of local, vast, modal)" in str(strange.exception)
     for result in (no_key, no_budget, nothing, strange):
         assert "\n" not in str(result.exception)
 
