@@ -88,6 +88,16 @@ def test_the_service_repeats_a_spawned_call_that_fails_as_often_as_it_was_told(y
     assert yard.seen(call).runs == 3
 
 
+def test_what_a_caller_waits_for_is_repeated_by_the_sdk(yard: Yard) -> None:
+    name = yard.deploy()
+
+    with pytest.raises(ValueError, match="cracked"):
+        yard.kiln(name, retries=1).fire.remote({"name": "pot", "is_cracked": True})
+
+    [call] = [one for one in yard.fake.calls if one.app == name]
+    assert (call.runs, call.is_spawned) == (2, False)
+
+
 def test_a_call_that_is_not_finished_is_pending(yard: Yard) -> None:
     call = yard.fire(yard.kiln(), seconds=60)
 

@@ -254,8 +254,8 @@ class Apps:
 def _metadata(app: App) -> pb.AppHandleMetadata:
     return pb.AppHandleMetadata(
         description=app.name,
-        functions=app.live.function_ids if app.versions else {},
         lifecycle=_lifecycle(app),
+        functions=app.live.function_ids if app.versions else {},
     )
 
 

@@ -99,8 +99,8 @@ class Calling:
             if not mount.read_only and not self._rules.has_disks:
                 raise refusal(
                     Status.UNIMPLEMENTED,
-                    f"the fake Modal has no disk for the volume at {mount.mount_path}: "
-                    "Rules(has_disks=True) lets the app write there on this computer",
+                    f"the fake Modal has no disk for the volume at {mount.mount_path}, so this "
+                    "function is not run (to deploy without models: --no-models)",
                 )
 
     async def _put_inputs(self, request: pb.FunctionPutInputsRequest) -> Message:
