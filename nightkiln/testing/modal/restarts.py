@@ -34,7 +34,7 @@ class Restarts:
 
     def crashed(self, now_s: float) -> float:
         """A start failed; seconds of the story until the next one."""
-        wait_s = min(self._first_s * 2 ** min(self._crashes, DOUBLINGS_MAX), self._most_s)
+        wait_s: float = min(self._first_s * 2 ** min(self._crashes, DOUBLINGS_MAX), self._most_s)
         self._crashes += 1
         self._not_before_s = now_s + wait_s
         return wait_s
