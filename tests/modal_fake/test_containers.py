@@ -32,6 +32,19 @@ def test_an_idle_container_stays_for_a_while_and_then_goes(yard: Yard) -> None:
     assert len(yard.containers(name)) == 2
 
 
+def test_as_many_containers_as_are_wanted_are_kept_without_any_input(yard: Yard) -> None:
+    name = yard.deploy()
+    kiln = yard.kiln(name)
+    kiln.fire.autoscaler.update(min_containers=1)
+    until(lambda: [one.phase for one in yard.containers(name)] == [Phase.IDLE])
+
+    yard.fake.skip(600)
+
+    assert [one.phase for one in yard.containers(name)] == [Phase.IDLE]
+    kiln.fire.autoscaler.update(min_containers=0)
+    until(lambda: [one.phase for one in yard.containers(name)] == [Phase.ENDED])
+
+
 def test_a_container_that_takes_itself_out_gets_no_further_input(yard: Yard) -> None:
     kiln = yard.kiln()
 

@@ -46,6 +46,16 @@ def test_what_was_sent_can_be_asserted(yard: Yard) -> None:
     assert kiln.files == ("/root/kiln_app.py",)
 
 
+def test_the_sdk_can_ask_what_an_app_consists_of(yard: Yard) -> None:
+    import modal
+
+    name = yard.deploy()
+
+    found = modal.App.lookup(name, client=yard.client).info()
+
+    assert (set(found.functions), found.lifecycle.version) == ({"Kiln.*"}, 1)
+
+
 def test_an_app_that_nobody_deployed_is_not_there(yard: Yard) -> None:
     assert yard.fake.deployed("nobody") is None
 

@@ -18,6 +18,7 @@ from nightkiln.testing.modal.calls import Input
 from nightkiln.testing.modal.fault_kinds import START, Crashes, NeverUp, NextGpu, Play, Slow
 from nightkiln.testing.modal.functions import Function, asked, choices, gpu_of
 from nightkiln.testing.modal.ground import Ground
+from nightkiln.testing.modal.ids import number_of
 from nightkiln.testing.modal.nursery import Order, Process
 from nightkiln.testing.modal.wire import Answering, Wire
 
@@ -81,14 +82,14 @@ class Container:
 
     async def live(self, answering: Answering) -> None:
         """From the search for a GPU until its process has ended."""
-        ground, name = self._ground, self.container_id
-        await ground.clock.sleep(ground.drawn(f"{name}/queue", ground.rules.queue_s))
+        ground, number = self._ground, number_of(self.container_id)
+        await ground.clock.sleep(ground.drawn(f"{number}/queue", ground.rules.queue_s))
         await ground.nursery.ready()
         self.turn(Phase.STARTING)
         self._on_up()
         slow = [play.times for play in self.plays if isinstance(play, Slow)]
         await ground.clock.sleep(
-            ground.drawn(f"{name}/cold", ground.rules.cold_s) * max(slow, default=1.0)
+            ground.drawn(f"{number}/cold", ground.rules.cold_s) * max(slow, default=1.0)
         )
         for play in self.plays:
             if isinstance(play, Crashes):
@@ -103,7 +104,8 @@ class Container:
                 comfy = await stack.enter_async_context(ground.comfy(self.size.gpu))
                 self.comfy_url = environment["COMFYUI_URL"] = comfy.url
             home = ground.home_of(self.definition)
-            self.process = await ground.nursery.begin(Order(name, environment, home, self.log))
+            order = Order(self.container_id, environment, home, self.log)
+            self.process = await ground.nursery.begin(order)
             stack.push_async_callback(self.process.end)
             await self.process.wait()
 
@@ -145,7 +147,7 @@ class Container:
         known = {one.object_id for one in layout.objects}
         for dependency in self.made_of.object_dependencies:
             if dependency.object_id not in known:
-                layout.objects.add(object_id=dependency.object_id)
+                layout.objects.append(self._ground.objects.described(dependency.object_id))
         return pb.ContainerArguments(
             task_id=self.container_id,
             function_id=self.function.function_id,

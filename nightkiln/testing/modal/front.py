@@ -13,7 +13,7 @@ from grpclib import GRPCError, Status
 
 from nightkiln.testing.modal.fault_kinds import Forgotten, Late, Lost, Refused
 from nightkiln.testing.modal.faults import FaultPlan
-from nightkiln.testing.modal.wire import Answer, Reply, refusal, unknown
+from nightkiln.testing.modal.wire import Answer, Reply, mistaken, refusal, unknown
 
 REQUESTS_MAX = 200_000  # that are remembered
 REPLIES_MAX = 10_000  # that are kept for a caller who repeats itself
@@ -58,8 +58,7 @@ class Front:
             raise
         except Exception as error:
             status = "MISTAKE"
-            self._mistakes.append(error)
-            raise
+            raise mistaken(name, error, self._mistakes) from error
         finally:
             self.requests.append(Request(time(), name, status))
 

@@ -48,7 +48,7 @@ class Service:
         self.objects = Objects(ids, rules.secrets)
         self.sources = Sources(ids, self.blobs)
         self.apps = Apps(ids, clock, self.registry)
-        directory = Directory(ids, self.apps, self.registry)
+        directory = Directory(ids, self.apps, self.registry, self.objects)
         self.nursery = Nursery()
         ground = Ground(
             folder=folder,
@@ -74,7 +74,7 @@ class Service:
             clock,
             self.registry,
             self.pools,
-            kept_s=rules.kept_s,
+            rules=rules,
             has_credit=self._has_credit,
         )
         answering = (
