@@ -22,6 +22,7 @@ class Kind(StrEnum):
 
     NO_TOKEN = "no_token"  # noqa: S105 - a word of ours
     WRONG_TOKEN = "wrong_token"  # noqa: S105
+    NOT_INSTALLED = "not_installed"
     NOT_ALLOWED = "not_allowed"
     NOT_DEPLOYED = "not_deployed"
     OTHER_ENVIRONMENT = "other_environment"
@@ -79,6 +80,7 @@ _ADVICE = {
     "(docs/how-to/modal.md)",
     Kind.WRONG_TOKEN: "the token is not valid; make a new one with 'modal token new', and set "
     "MODAL_TOKEN_ID and MODAL_TOKEN_SECRET",
+    Kind.NOT_INSTALLED: "its SDK is not installed; pip install 'nightkiln[modal]'",
     Kind.NOT_ALLOWED: "the token may not do this; use one of a member who may",
     Kind.NOT_DEPLOYED: f"the app is not deployed; {DEPLOY}",
     Kind.OTHER_ENVIRONMENT: f"the app is deployed for another environment; {DEPLOY}",

@@ -11,7 +11,7 @@ from nightkiln.core.model import LeaseId
 from nightkiln.ports.provider import Billed
 from nightkiln.providers.modal.calls import Call, OpenCalls
 from nightkiln.providers.modal.desk import Desk, Slot
-from nightkiln.providers.modal.errors import Kind, ModalFailed
+from nightkiln.providers.modal.errors import ModalFailed
 from nightkiln.providers.modal.offers import HOUR_S
 from nightkiln.providers.modal.service import PENDING, ModalService
 from nightkiln.providers.modal.terms import ModalTerms
@@ -64,27 +64,28 @@ class OpenLeases:
         if not others:
             return []
         is_running = await self._are_running(others)
+        doing = await self._doing() if any(is_running) else ""
         found: dict[LeaseId, list[Call]] = {}
         for call, runs in zip(others, is_running, strict=True):
             if runs:
                 found.setdefault(call.lease_id, []).append(call)
             elif self.clock() - call.submitted_s > KEPT_S:
                 await asyncio.to_thread(self.calls.closed, call.call_id)
-        return [self._row(lease_id, calls) for lease_id, calls in found.items()]
+        return [self._row(lease_id, calls, doing) for lease_id, calls in found.items()]
+
+    async def _doing(self) -> str:
+        """What the app itself says that it does; for people, since other pools are not in it."""
+        try:
+            stats = await self.service.stats()
+        except ModalFailed as error:
+            return f"what the app does is not known: {error.kind}"
+        return f"{stats.containers} containers, {stats.running} at work, {stats.backlog} wait"
 
     async def _are_running(self, calls: Sequence[Call]) -> list[bool]:
-        """Which calls wait or run; those on the app's own list cannot when it has nothing to do."""
-        try:
-            has_nothing_to_do = (await self.service.stats()).is_idle
-        except ModalFailed as error:
-            if error.kind is not Kind.NOT_DEPLOYED:
-                raise
-            has_nothing_to_do = False  # a call of an app that was stopped says so itself
+        """Which calls wait or run. Each is asked itself: nothing else knows it for sure."""
         turn = asyncio.Semaphore(AT_ONCE_MAX)
 
         async def is_running(call: Call) -> bool:
-            if has_nothing_to_do and not call.gpu:
-                return False
             async with turn:
                 try:
                     return await self.service.result(call.call_id, wait_s=0) is PENDING
@@ -95,7 +96,7 @@ class OpenLeases:
 
         return list(await asyncio.gather(*map(is_running, calls)))
 
-    def _row(self, lease_id: LeaseId, calls: Sequence[Call]) -> Billed:
+    def _row(self, lease_id: LeaseId, calls: Sequence[Call], doing: str) -> Billed:
         usd_per_hour = max(call.usd_per_s for call in calls) * HOUR_S
         return Billed(
             lease_id=lease_id,
@@ -103,6 +104,6 @@ class OpenLeases:
             contract=calls[0].call_id,
             usd_per_hour=usd_per_hour.quantize(CENT_PARTS),
             since_s=min(call.submitted_s for call in calls),
-            status=f"{len(calls)} calls open",
+            status=f"{len(calls)} calls open; {doing}",
             gpu=next((call.gpu for call in calls if call.gpu), "unknown"),
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -25,6 +26,7 @@ from nightkiln.providers.modal.terms import ModalTerms
 CLASS, METHOD, DOWNLOAD = "Comfy", "render", "download_models"
 NAP_S, NAP_S_MAX = 0.5, 5.0
 DOWNLOAD_S_MAX = 4 * 3600.0
+CLOSE_S_MAX = 5.0
 OTHERS_SHOWN_MAX = 3
 
 T = TypeVar("T")
@@ -71,11 +73,6 @@ class Stats:
     containers: int
     running: int
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no call waits or runs, and nothing is there to run one."""
-        return not (self.backlog or self.containers or self.running)
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -103,10 +100,11 @@ class ModalService:
         return f"ModalService({self._terms.app!r})"
 
     async def close(self) -> None:
-        """Hang up. Idempotent."""
+        """Hang up. Idempotent, and never an error: nobody could do anything about it."""
         client, self._client = self._client, None
         if client is not None:
-            await self._asked("close", client.close.aio(), within_s=self._terms.limits.answer_s)
+            with suppress(ModalFailed):
+                await self._asked("close", client.close.aio(), within_s=CLOSE_S_MAX)
 
     async def deployed(self, digest: str) -> Deployed:
         """See, within the deadline of the first contact, that the app is there for an environment.
@@ -231,7 +229,8 @@ class ModalService:
         Raises:
             ModalFailed: it does not say.
         """
-        workspace = self._sdk.Workspace.from_context(client=await self._connected())
+        client = await self._connected()
+        workspace = self._sdk.Workspace.from_context(client=client)
         asking = workspace.billing.rates.aio()
         found = await self._asked("rates", asking, within_s=self._terms.limits.answer_s)
         return {str(name): usd for name, usd in found.items() if isinstance(usd, Decimal)}
@@ -242,7 +241,8 @@ class ModalService:
         Raises:
             ModalFailed: it does not say.
         """
-        workspace = self._sdk.Workspace.from_context(client=await self._connected())
+        client = await self._connected()
+        workspace = self._sdk.Workspace.from_context(client=client)
         asking = workspace.billing.report.aio(start=start, end=end, resolution="h")
         found = await self._asked("report", asking, within_s=self._terms.limits.answer_s)
         return [
@@ -290,7 +290,10 @@ class ModalService:
         async with self._opening:
             if self._client is None:
                 # Seconds of work the first time, and not ours to make the loop wait for.
-                self._sdk = await asyncio.to_thread(importlib.import_module, "modal")
+                try:
+                    self._sdk = await asyncio.to_thread(importlib.import_module, "modal")
+                except ModuleNotFoundError as error:
+                    raise ModalFailed(Kind.NOT_INSTALLED, "import", said=str(error)) from error
                 self._client = await self._sdk.Client.from_credentials.aio(*self._token)
             return self._client
 
