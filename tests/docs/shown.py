@@ -51,6 +51,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "nightkiln run catalogs/smoke --provider vast --by 1h --budget 0.50": "it asks; the page "
         "runs the same with --yes",
     },
+    "docs/reference/fake-modal.md": {
+        "nightkiln market --with-modal --speed 60": "it stays until it is ended; "
+        "tests/cli/test_market.py starts and ends it",
+    },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",
     },
