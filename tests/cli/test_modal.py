@@ -58,7 +58,7 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def modal(volume: Path) -> Iterator[FakeModal]:
-    told = {"NIGHTKILN_VOLUME": str(volume)}  # instead of /models of this computer
+    told = {"NK_VOLUME": str(volume)}  # instead of /models of this computer
     with a_modal(rules=replace(QUICK, environment=told, has_disks=True)) as modal:
         yield modal
 

@@ -23,7 +23,7 @@ from nightkiln.core.errors import BadInput, Problem
 from nightkiln.providers.modal.terms import ModalTerms
 
 MODULE = "workers.modal_app"
-VARIABLE = "NIGHTKILN_ENVIRONMENT"
+VARIABLE = "NK_PLAN"
 PLAN_CHARS_MAX = 64 * 1024
 COMMIT_DIGITS, DIGEST_DIGITS = 12, 16
 DEPLOY_S_MAX = 2 * 3600.0  # the first one builds an image
