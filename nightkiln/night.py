@@ -39,7 +39,7 @@ from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, O
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.recalling import Recalling, tickets_left
+from nightkiln.recalling import Recalling
 from nightkiln.run_record import close_run, open_run, run_start
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import drop_journals, settled_fields
@@ -107,7 +107,7 @@ class Night:
             start = run_start(self.batch, self.plan, self.catalog_digest, started_s)
             # First, for it says under which date the rows are that a later run has to find.
             await asyncio.to_thread(open_run, self.store, start)
-            counts = await self._recall(committer, await self._bring_in(committer))
+            counts = await self._bring_in(committer)
             await self._pass_gate(start, counts)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
             decisions = await self._decisions(jobs=counts.total - counts.settled)
@@ -135,12 +135,16 @@ class Night:
     # Before anything is rented.
 
     async def _bring_in(self, committer: Committer) -> Counts:
-        """Commit what earlier runs made and can prove, then what other batches have done."""
+        """Commit what earlier runs made, what other batches did, and what is paid for already."""
         before = await asyncio.to_thread(self.plan.counts)
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
         await asyncio.to_thread(self.plan.refresh)
+        bind = self.catalog.template.bind
+        recalling = Recalling(self.providers, self._landing(), bind, self.clock)
+        recalled = await recalling.commit(self.store, self.plan, self.batch, committer)
+        self.adopted += recalled
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,
@@ -148,23 +152,11 @@ class Night:
             "settled": before.settled,
             "adopted": self.adopted,
             "reused": self.reused,
+            "recalled": recalled,
             "left": after.total - after.settled,
         }
         await tell(self.observer, "planned", fields)
         return after
-
-    async def _recall(self, committer: Committer, counts: Counts) -> Counts:
-        """Fetch what a killed run has paid for at a provider that keeps it."""
-        left = await asyncio.to_thread(tickets_left, self.store, self.plan, self.batch)
-        recalling = Recalling(
-            self.providers, self._landing(), self.catalog.template.bind, self.clock
-        )
-        found = await recalling.settled(left)
-        if found:
-            self.adopted += await committer.add_all(iter(found))
-            await tell(self.observer, "recalled", {"tickets": len(left), "jobs": len(found)})
-            await asyncio.to_thread(self.plan.refresh)
-        return await asyncio.to_thread(self.plan.counts) if found else counts
 
     async def _pass_gate(self, start: BatchStart, counts: Counts) -> None:
         """See that what costs money is quoted first, and that it may be spent."""

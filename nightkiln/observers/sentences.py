@@ -17,7 +17,6 @@ _SENTENCES = {
     "quoting": "quoting {jobs:,} jobs, in {seconds_max} s at most; nothing is rented yet",
     "account": "{told}",
     "app": "{told}",
-    "recalled": "{jobs} jobs that an earlier run has paid for were fetched ({tickets} calls)",
     "quoted": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",

@@ -44,16 +44,16 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "nightkiln market --speed 60 --faults default": "it stays until it is ended; "
         "tests/cli/test_market.py starts and ends it",
     },
+    "docs/reference/fake-modal.md": {
+        "nightkiln market --with-modal --speed 60": "it stays until it is ended; "
+        "tests/cli/test_market.py starts and ends it",
+    },
     VAST_PAGE: {
         MARKET: "test_vast_page.py starts it beside all others, as it stays",
         "export VAST_API_KEY=...": "it wants an account",
         "nightkiln doctor --budget 2.50": "the market's account has more credit than that allows",
         "nightkiln run catalogs/smoke --provider vast --by 1h --budget 0.50": "it asks; the page "
         "runs the same with --yes",
-    },
-    "docs/reference/fake-modal.md": {
-        "nightkiln market --with-modal --speed 60": "it stays until it is ended; "
-        "tests/cli/test_market.py starts and ends it",
     },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",
