@@ -98,6 +98,14 @@ class ModalProvider:
             self._seen_s = self._clock()
         return self._deployed
 
+    async def may_call(self) -> None:
+        """See, without a container and for nothing, that the workspace may call the app.
+
+        Raises:
+            ModalFailed: it may not, or has no credit left.
+        """
+        await self._service.call_nothing(self._digest)
+
     async def todays_prices(self) -> Prices:
         """Live rates where the service gives them, else the dated file."""
         if self._clock() - self._rates_s > self._terms.limits.rates_s:

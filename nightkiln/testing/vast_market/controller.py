@@ -11,11 +11,13 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from nightkiln.catalog import Catalog
 from nightkiln.core.model import Usd
 from nightkiln.core.plain import from_json, to_json
 from nightkiln.core.priors import Priors
@@ -27,6 +29,7 @@ from nightkiln.machine.scripts import provision_program
 from nightkiln.machine.stay import ArrivalLimits, LinkLimits
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines
+from nightkiln.ports.provider import Provider
 from nightkiln.providers.vast import Limits, VastProvider, VastTerms
 from nightkiln.settings import Settings
 from nightkiln.signals import stopping_on_signals
@@ -84,20 +87,26 @@ class Controller:
     by: str = ""  # deadline, as the setting
     speed: float = 1.0  # of the market's story, as far as beliefs about it go
     disk: str = ""  # as ``nightkiln.testing.disk`` reads it
+    usd_per_hour_max: float = VastTerms().usd_per_hour_max  # of a machine
 
     @property
     def settings(self) -> Settings:
         """What a user would have set."""
-        return Settings(
-            store=str(Path(self.folder) / "store"),
-            state=str(Path(self.folder) / "state"),
-            budget=self.budget,
-            by=self.by,
-            late=Late.FINISH,
-            results_per_s=RESULTS_PER_S,
-            release_s=RELEASE_S_MAX,
-            disk=self.disk,
-        )
+        usual: dict[str, Any] = {
+            "store": str(Path(self.folder) / "store"),
+            "state": str(Path(self.folder) / "state"),
+            "budget": self.budget,
+            "by": self.by,
+            "late": Late.FINISH,
+            "results_per_s": RESULTS_PER_S,
+            "release_s": RELEASE_S_MAX,
+            "disk": self.disk,
+        }
+        return Settings(**usual | dict(self.more_settings()))
+
+    def more_settings(self) -> Mapping[str, Any]:
+        """What is set beside that, or otherwise."""
+        return {}
 
     def provider(self, goods: Goods | None = None) -> VastProvider:
         """The account."""
@@ -106,6 +115,7 @@ class Controller:
             startup_s=60.0,
             deadman_s=self.deadman_s,
             poll_s=0.3,
+            usd_per_hour_max=self.usd_per_hour_max,
             limits=replace(LIMITS, pace=self.pace),
         )
         state = self.settings.state_folder
@@ -118,25 +128,31 @@ class Controller:
         goods = replace(
             Goods.of(catalog.environment, program=program), tries=DOWNLOAD_TRIES, pause_s=0.1
         )
-        provider = self.provider(goods)
         return await run_batch(
             Request(catalog, name=self.batch, leases_max=self.leases_max),
             self.settings,
             JsonLines(said),
             switch=switch,
-            rents_from={provider.name: provider},
-            opens=self._hurried,
+            rents_from=self.providers(catalog, goods),
+            opens=self.opens,
             gate=unquoted,
         )
 
-    def _hurried(self, opening: Opening) -> Opening:
+    def providers(self, catalog: Catalog, goods: Goods) -> Mapping[str, Provider]:
+        """Everybody to rent from."""
+        del catalog
+        provider = self.provider(goods)
+        return {provider.name: provider}
+
+    def opens(self, opening: Opening) -> Opening:
+        """Beliefs and rules in the same hurry."""
         terms = replace(opening.terms, rules=RULES)
         return replace(opening, terms=terms, priors=hurried(opening.priors, self.speed))
 
     def start(self) -> subprocess.Popen[str]:
         """The same in a process of its own."""
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", type(self).__module__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -164,13 +180,18 @@ def hurried(priors: Priors, speed: float) -> Priors:
     )
 
 
-async def _main() -> int:
-    controller = from_json(Controller, json.load(sys.stdin), where="stdin")
+def main(kind: type[Controller] = Controller) -> int:
+    """Be the controller that stdin describes; its exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    controller = from_json(kind, json.load(sys.stdin), where="stdin")
+    return asyncio.run(_run(controller))
+
+
+async def _run(controller: Controller) -> int:
     switch = StopSwitch()
     with stopping_on_signals(switch):
         return (await controller.run(sys.stdout, switch=switch)).exit_code
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    sys.exit(asyncio.run(_main()))
+    sys.exit(main())

@@ -55,6 +55,8 @@ class VastScene:
     budget: Usd = Decimal(5)
     deadman_s: float = 30.0
     by: str = ""  # deadline, as the setting
+    rows: Sequence[Mapping[str, Any]] = ()  # of the catalog, as many as ``jobs``; else made up
+    options: Sequence[str] = ()  # of each machine's stand-in ComfyUI
     comfy: Sequence[str] | None = None  # command of a real ComfyUI, as ``SshBodies`` takes it
     said: io.StringIO = field(default_factory=io.StringIO)
     _market: VastMarket | None = None
@@ -62,9 +64,10 @@ class VastScene:
 
     async def __aenter__(self) -> Self:
         keys = {"environment": {}, **self.catalog}
-        await asyncio.to_thread(write_catalog, self.folder / "catalog", self.jobs, **keys)
+        rows = self.rows or self.jobs
+        await asyncio.to_thread(write_catalog, self.folder / "catalog", rows, **keys)
         bodies = await self._stack.enter_async_context(
-            SshBodies(self.folder / "machines", comfy=self.comfy)
+            SshBodies(self.folder / "machines", comfy=self.comfy, options=self.options)
         )
         market = VastMarket(self.night, rules=self.rules, bodies=bodies)
         self._market = await self._stack.enter_async_context(market)
