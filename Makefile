@@ -1,7 +1,7 @@
 # Every target works from a fresh clone on a machine that has Python 3.11, make and the registries.
 BIN := .venv/bin
 
-.PHONY: setup demo test test-comfyui test-long bench lock clean
+.PHONY: setup demo test test-comfyui test-nights test-long bench lock clean
 
 setup: .venv/ready
 
@@ -17,6 +17,9 @@ test: setup
 test-comfyui: setup
 	$(BIN)/python scripts/real-comfyui
 	$(BIN)/pytest -m "real and not long" tests
+
+test-nights: setup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "nights and not real and not long" tests
 
 test-long: setup
 	$(BIN)/python scripts/real-comfyui

@@ -7,9 +7,16 @@ from prefect.client.schemas.objects import State
 
 from flows.nightly import run_name
 from tasks.batch import BatchParams, batch
+from tasks.results import RESULTS
 
 
-@flow(name="adhoc", flow_run_name=run_name, retries=0, persist_result=False)
+@flow(
+    name="adhoc",
+    flow_run_name=run_name,
+    retries=0,
+    persist_result=False,
+    result_storage=RESULTS,
+)
 async def adhoc(params: BatchParams) -> State[None]:
     """Render a catalog now; the same parameters again resume the same batch.
 

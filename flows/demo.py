@@ -19,9 +19,10 @@ from nightkiln.observers import PlainLines
 from nightkiln.signals import stopping_on_signals
 from tasks.batch import BatchParams, render
 from tasks.report import report
+from tasks.results import RESULTS
 
 
-@flow(name="demo", retries=0, persist_result=False)
+@flow(name="demo", retries=0, persist_result=False, result_storage=RESULTS)
 async def demo(store: str = "nightkiln-demo") -> Outcome:
     """Render the demo catalog on two stand-ins; every job is done all the same.
 

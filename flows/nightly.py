@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 
 from nightkiln.core.errors import NightkilnError
 from tasks.batch import BatchParams, batch
+from tasks.results import RESULTS
 
 
 def run_name() -> str:
@@ -27,7 +28,9 @@ def zone_of(params: BatchParams) -> tzinfo:
         return UTC
 
 
-@flow(name="nightly", flow_run_name=run_name, retries=0, persist_result=False)
+@flow(
+    name="nightly", flow_run_name=run_name, retries=0, persist_result=False, result_storage=RESULTS
+)
 async def nightly(params: BatchParams) -> State[None]:
     """Render a catalog as the batch of today's date.
 

@@ -6,9 +6,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.reap import ReapParams, sweep
+from tasks.results import RESULTS
 
 
-@flow(name="reap", retries=0, persist_result=False)
+@flow(name="reap", retries=0, persist_result=False, result_storage=RESULTS)
 async def reap(params: ReapParams) -> State[None]:
     """Look at everything that is billed, and give back what no living run holds.
 

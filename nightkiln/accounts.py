@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from nightkiln.core.errors import ProviderError
+from nightkiln.core.errors import NightkilnError
 from nightkiln.core.model import BatchId, Usd
+from nightkiln.core.terms import Load
 from nightkiln.dispatch import Booking
 from nightkiln.lease_book import LeaseBook
 from nightkiln.ports.provider import Charges, Provider
@@ -29,8 +30,8 @@ class Accounts:
     book: LeaseBook | None  # None: nothing is written down
     deadman_s: float  # a machine that hears nothing of its run for so long ends itself
 
-    async def booking(self) -> Booking | None:
-        """This run's hand in the book; None: nothing bills.
+    async def booking(self, load: Load) -> Booking | None:
+        """This run's hand in the book, which sends ``load`` over the wire; None: nothing bills.
 
         Raises:
             StoreUnusable: the book or the store cannot be read.
@@ -38,7 +39,7 @@ class Accounts:
         if self.book is None or not any(each.bills for each in self.providers.values()):
             return None
         batch, root = self.batch, str(self.store.root)
-        booking = Booking(self.book, batch.batch, batch.epoch, root, self.deadman_s)
+        booking = Booking(self.book, batch.batch, batch.epoch, root, self.deadman_s, load)
         entries, _ = await booking.entries()
         if not entries:
             return booking
@@ -47,7 +48,7 @@ class Accounts:
 
     async def hold_leases(self) -> bool:
         """Whether an earlier run of this batch has left something that may be billed."""
-        booking = await self.booking()
+        booking = await self.booking(Load())
         entries, _ = await booking.entries() if booking is not None else ([], set())
         return any(entry.provider in self.providers for entry in entries)
 
@@ -65,8 +66,8 @@ class Accounts:
                     read = await reconcile_charges(
                         self.store, name, provider, now_s=self.clock(), batch=self.batch.batch
                     )
-            except (ProviderError, TimeoutError) as error:
-                await warn(f"{name} did not say what it has billed: {error or 'no answer'}")
+            except (NightkilnError, TimeoutError) as error:
+                await warn(f"what {name} has billed is not known yet: {error or 'no answer'}")
             else:
                 usd = (usd if usd is not None else Usd(0)) + read.usd_billed
         return usd

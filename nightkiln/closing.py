@@ -6,13 +6,10 @@ from datetime import UTC, datetime
 
 from nightkiln.core.budget import lease_cost
 from nightkiln.core.model import BatchId, Lease, LeaseEnd
-from nightkiln.core.terms import Load
 from nightkiln.lease_book import Entry
 from nightkiln.store.lease_history import Earlier, lease_history
 from nightkiln.store.records import write_lease_end
 from nightkiln.store.store import Store
-
-NOTHING_SENT = Load()
 
 
 def host_of(entry: Entry) -> str:
@@ -20,9 +17,7 @@ def host_of(entry: Entry) -> str:
     return entry.host or entry.offer.machine or entry.offer.ref
 
 
-def last_end(
-    entry: Entry, earlier: Earlier, *, until_s: float, reason: str, load: Load = NOTHING_SENT
-) -> LeaseEnd:
+def last_end(entry: Entry, earlier: Earlier, *, until_s: float, reason: str) -> LeaseEnd:
     """The end of a lease at ``until_s`` (epoch seconds), by estimate: nobody saw how it was used.
 
     ``earlier``: what its store has of it.
@@ -37,14 +32,12 @@ def last_end(
         jobs_done=earlier.jobs_done,
         attempts_failed=earlier.attempts_failed,
         busy_s=earlier.busy_s,
-        cost=lease_cost(entry.offer, load, life_s=life_s, jobs=earlier.jobs_done),
+        cost=lease_cost(entry.offer, entry.load, life_s=life_s, jobs=earlier.jobs_done),
         is_late=True,
     )
 
 
-def close_lease(
-    store: Store, entry: Entry, *, until_s: float, reason: str, load: Load = NOTHING_SENT
-) -> bool:
+def close_lease(store: Store, entry: Entry, *, until_s: float, reason: str) -> bool:
     """Write the last row of a lease into the store of its batch, unless it is there. Blocking.
 
     For whoever ends leases without being their run; whether there was anything to write.
@@ -59,6 +52,6 @@ def close_lease(
         entry.batch, today=f"{datetime.fromtimestamp(entry.asked_s, UTC):%Y-%m-%d}"
     )
     batch = BatchId(entry.batch, entry.epoch, date, "", "", "")
-    end = last_end(entry, earlier, until_s=until_s, reason=reason, load=load)
+    end = last_end(entry, earlier, until_s=until_s, reason=reason)
     write_lease_end(store.blobs, batch, end)
     return True

@@ -80,6 +80,22 @@ def free_bytes(folder: Path) -> int | None:
         return None
 
 
+def private_folder(folder: Path, disk: Disk) -> None:
+    """Make a folder, and those above it that are missing, for their owner's eyes only; durable.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing: list[Path] = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        disk.make_folder(path)
+        path.chmod(0o700)
+        disk.sync_folder(path.parent)
+
+
 def write_all(file: int, data: bytes | bytearray) -> None:
     """Write ``data`` to an open file; the system may take less at once than it is given."""
     left = memoryview(data)

@@ -23,6 +23,7 @@ class Goals:
     fallback: Fallback = Fallback.AUTO
     late: Late = Late.STOP
     at_cap: AtCap = AtCap.FINISH
+    jobs_per_s_max: float | None = None  # that this computer can take in; None: nobody knows
 
     def terms(
         self,
@@ -47,6 +48,7 @@ class Goals:
             fallback=self.fallback,
             at_cap=self.at_cap,
             load=load,
+            jobs_per_s_max=self.jobs_per_s_max,
             midnight_s=clock_s - now_s % DAY_S,
             trust=trust,
         )

@@ -22,7 +22,16 @@ from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.decisions import Decisions
 from nightkiln.disk import free_bytes
-from nightkiln.dispatch import Controller, Dispatcher, Landing, Tally, VerifyRules, Work, tell
+from nightkiln.dispatch import (
+    Booking,
+    Controller,
+    Dispatcher,
+    Landing,
+    Tally,
+    VerifyRules,
+    Work,
+    tell,
+)
 from nightkiln.gate import Ahead, Gate, admitted
 from nightkiln.goals import Goals
 from nightkiln.journal import FileJournal
@@ -30,7 +39,7 @@ from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, O
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.recalling import Recalling, tickets_left
+from nightkiln.recalling import Recalling
 from nightkiln.run_record import close_run, open_run, run_start
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import drop_journals, settled_fields
@@ -98,7 +107,7 @@ class Night:
             start = run_start(self.batch, self.plan, self.catalog_digest, started_s)
             # First, for it says under which date the rows are that a later run has to find.
             await asyncio.to_thread(open_run, self.store, start)
-            counts = await self._recall(committer, await self._bring_in(committer))
+            counts = await self._bring_in(committer)
             await self._pass_gate(start, counts)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
             decisions = await self._decisions(jobs=counts.total - counts.settled)
@@ -126,12 +135,16 @@ class Night:
     # Before anything is rented.
 
     async def _bring_in(self, committer: Committer) -> Counts:
-        """Commit what earlier runs made and can prove, then what other batches have done."""
+        """Commit what earlier runs made, what other batches did, and what is paid for already."""
         before = await asyncio.to_thread(self.plan.counts)
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
         await asyncio.to_thread(self.plan.refresh)
+        bind = self.catalog.template.bind
+        recalling = Recalling(self.providers, self._landing(), bind, self.clock)
+        recalled = await recalling.commit(self.store, self.plan, self.batch, committer)
+        self.adopted += recalled
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,
@@ -139,23 +152,11 @@ class Night:
             "settled": before.settled,
             "adopted": self.adopted,
             "reused": self.reused,
+            "recalled": recalled,
             "left": after.total - after.settled,
         }
         await tell(self.observer, "planned", fields)
         return after
-
-    async def _recall(self, committer: Committer, counts: Counts) -> Counts:
-        """Fetch what a killed run has paid for at a provider that keeps it."""
-        left = await asyncio.to_thread(tickets_left, self.store, self.plan, self.batch)
-        recalling = Recalling(
-            self.providers, self._landing(), self.catalog.template.bind, self.clock
-        )
-        found = await recalling.settled(left)
-        if found:
-            self.adopted += await committer.add_all(iter(found))
-            await tell(self.observer, "recalled", {"tickets": len(left), "jobs": len(found)})
-            await asyncio.to_thread(self.plan.refresh)
-        return await asyncio.to_thread(self.plan.counts) if found else counts
 
     async def _pass_gate(self, start: BatchStart, counts: Counts) -> None:
         """See that what costs money is quoted first, and that it may be spent."""
@@ -173,6 +174,9 @@ class Night:
             end = BatchEnd(self.clock(), counts.done, counts.reused, counts.failed, BAD_INPUT)
             await asyncio.to_thread(write_batch_end, blobs, start, end)
             raise
+
+    async def _booking(self, load: Load) -> Booking | None:
+        return await self.accounts.booking(load) if self.accounts is not None else None
 
     async def _holds_leases(self) -> bool:
         """Whether an earlier run of this batch has left something that may be billed."""
@@ -232,7 +236,7 @@ class Night:
                 controller=Controller(time.process_time, partial(free_bytes, self.store.staging)),
                 clock=self.clock,
                 release_s_max=self.release_s_max,
-                book=await self.accounts.booking() if self.accounts is not None else None,
+                book=await self._booking(decisions.load),
             )
             await self._dispatch(Dispatcher(work, decisions.scheduler, tally), decisions)
             if self.accounts is not None:

@@ -96,6 +96,12 @@ def _plugins() -> EntryPoints:
     return entry_points(group=PLUGINS)
 
 
+def plugged_in(settings: Settings) -> tuple[str, ...]:
+    """Those asked for by name that another package brings."""
+    known = {each.name for each in _plugins()} - {LOCAL, VAST, MODAL}
+    return tuple(name for name in dict.fromkeys(settings.providers) if name in known)
+
+
 def _plugged_in(name: str) -> Provider:
     """A provider that another package brings; it takes its settings from wherever it likes."""
     [entry] = list(_plugins().select(name=name))[:1]
@@ -109,7 +115,10 @@ def that_bill(settings: Settings, *, list_s: float | None = None) -> Mapping[str
     Without a key there is none, which is no error here. ``list_s``: how long a listing may take,
     with repeats; None: as long as a run waits.
     """
-    found: dict[str, Provider] = {}
+    others = {name: _plugged_in(name) for name in plugged_in(settings)}
+    found: dict[str, Provider] = {
+        name: it for name, it in others.items() if it.bills and isinstance(it, Inventory)
+    }
     if settings.vast_api_key is not None:
         terms = vast_terms(settings)
         if list_s is not None:
@@ -117,7 +126,6 @@ def that_bill(settings: Settings, *, list_s: float | None = None) -> Mapping[str
         found[VAST] = _vast(settings, terms, None)
     if settings.has_modal:
         found[MODAL] = modal_of(settings, digest="")
-    assert all(isinstance(each, Inventory) for each in found.values())
     return found
 
 
@@ -208,7 +216,11 @@ def vast_terms(settings: Settings) -> VastTerms:
 
 
 def goods_of(settings: Settings, catalog: Catalog) -> Goods:
-    """What every machine is given; tokens stay here and sign addresses."""
+    """What every machine is given; tokens stay here and sign addresses. Blocks.
+
+    Raises:
+        BadInput: no machine can be given it, which needs no asking to be known.
+    """
     from nightkiln.machine.goods import Goods, Token
     from nightkiln.machine.scripts import provision_program
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import stamina
 
-from nightkiln.core.errors import NightkilnError, ProviderError
+from nightkiln.core.errors import NightkilnError, ProviderError, StoreUnusable
 from nightkiln.core.model import LeaseId
 from nightkiln.core.reaping import Fate, ReapRules, billed_until_s
 from nightkiln.lease_book import Entry, LeaseBook, Standing
@@ -22,7 +23,9 @@ ENDED_MAX = 50  # machines in one sweep: more is a mistake, or wants somebody to
 RELEASE_S_MAX = 180.0  # for which releasing is tried again
 RELEASE_TRY_S_MAX = 150.0  # for one answer: it is the provider's own confirmation, too
 
-LOST_S = 30 * 86400.0  # for which the record of a lease waits for its store to come back
+LOST_S = (
+    30 * 86400.0
+)  # for which a record waits for its store to come back, and a run for its bills
 
 Close = Callable[[Entry, float, str], Awaitable[None]]  # what is over, since when, and why
 
@@ -67,13 +70,18 @@ async def reap(
     sight = await look(providers, book, rules, now_s=clock())
     wanted = sorted(sight.of(Fate.END), key=lambda each: each.usd_per_hour, reverse=True)
     ending, closing = wanted[:ended_max], sight.of(Fate.CLOSE)
-    failed: dict[LeaseId, str] = {}
-    for name, provider in providers.items():
+
+    async def end(name: str, provider: Provider) -> dict[LeaseId, str]:
         # Also what seems to be gone already: giving that back is how a provider confirms it.
         mine = [each.lease_id for each in (*ending, *closing) if each.provider == name]
-        failed |= await _end(provider, mine, for_s=release_s_max)
+        return await _end(provider, mine, for_s=release_s_max)
+
+    # All at once: a machine that was judged long ago may be somebody's again.
+    answers = await asyncio.gather(*(end(*each) for each in providers.items()))
+    failed = {lease_id: why for answer in answers for lease_id, why in answer.items()}
     over = [each for each in (*ending, *closing) if each.lease_id not in failed]
     warnings = await _keep(over, book, close, rules, now_s=clock())
+    warnings += await asyncio.to_thread(_tidy, book, now_s=clock())
     return Swept(
         sight=sight,
         ended=tuple(each for each in ending if each in over),
@@ -101,7 +109,7 @@ async def _end(
     error = ""
     try:
         await caller.on((ProviderError, TimeoutError))(release)
-    except ProviderError as failure:
+    except NightkilnError as failure:
         error = str(failure)
     except TimeoutError:
         error = f"{provider.name} did not answer"
@@ -141,8 +149,21 @@ async def _keep(
         except NightkilnError as error:
             warnings.append(f"{lease_id} is over, but not on record: {error}")
             if now_s - each.entry.asked_s > LOST_S:
-                await asyncio.to_thread(book.forget, lease_id)
+                with suppress(StoreUnusable):  # then the next sweep forgets it
+                    await asyncio.to_thread(book.forget, lease_id)
     return warnings
+
+
+def _tidy(book: LeaseBook, *, now_s: float) -> list[str]:
+    """Forget runs that hold nothing and whose bills are as whole as they will ever be."""
+    try:
+        holders = {entry.whose for entry in book.entries()}
+        for owner in book.owners():
+            if owner.whose not in holders and now_s - owner.alive_s > LOST_S:
+                book.forget_owner(owner)
+    except StoreUnusable as error:
+        return [f"the book of leases could not be tidied: {error}"]
+    return [f"{path} cannot be read; see what it was, and delete it" for path in book.damaged()]
 
 
 def _until_s(finding: Finding, entry: Entry, rules: ReapRules, now_s: float) -> float:
@@ -151,4 +172,4 @@ def _until_s(finding: Finding, entry: Entry, rules: ReapRules, now_s: float) -> 
         return entry.ended_s
     if finding.billed is not None or finding.known is None:
         return now_s  # until now: it was we who gave it back
-    return billed_until_s(finding.known, rules, now_s=now_s)
+    return billed_until_s(finding.known, silence_s=rules.silence_s, now_s=now_s)

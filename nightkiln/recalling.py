@@ -31,6 +31,7 @@ from nightkiln.planner import Plan
 from nightkiln.ports.provider import Provider, Recalls
 from nightkiln.ports.worker import Place, Rendered
 from nightkiln.store.adopt import SETTLED_KINDS, journals_of
+from nightkiln.store.commit import Committer
 from nightkiln.store.settled_json import job_from_json
 from nightkiln.store.store import Store
 
@@ -100,6 +101,20 @@ class Recalling:
     bind: Callable[[Job], BoundJob]
     clock: Callable[[], float]
     within_s: float = RECALL_S_MAX
+
+    async def commit(self, store: Store, plan: Plan, batch: BatchId, committer: Committer) -> int:
+        """Settle what earlier runs have paid for; how many jobs that is.
+
+        Raises:
+            BadInput: as ``settled`` does.
+        """
+        left = await asyncio.to_thread(tickets_left, store, plan, batch)
+        found = await self.settled(left)
+        if not found:
+            return 0
+        jobs = await committer.add_all(iter(found))
+        await asyncio.to_thread(plan.refresh)
+        return jobs
 
     async def settled(self, left: Collection[Left]) -> Sequence[Settled]:
         """Jobs that are done by that; each once.

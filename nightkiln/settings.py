@@ -55,6 +55,12 @@ class Settings(VastSettings, ModalSettings):
     release_s: float = Field(
         180.0, gt=0, description="Seconds for which the release of a machine is tried again."
     )
+    results_per_s: float = Field(
+        25.0,
+        gt=0,
+        description="Results a second that this computer takes in from rented machines "
+        "(docs/benchmarks.md, ssh_images_kiln); no more machines are rented than give so many.",
+    )
     shard_rows: int = Field(
         256, ge=1, le=10_000, description="Settled jobs per commit; a commit is made every 30 s."
     )

@@ -22,6 +22,7 @@ from nightkiln.core.reaping import (
     Sign,
     Verdict,
     answering,
+    is_dearer,
     judge,
     judge_missing,
 )
@@ -66,8 +67,16 @@ class Finding:
                 return "billed, and ended in the book"
             case Cause.GONE | Cause.MISSING:
                 return "in the book, and not billed"
+        return self._quarrel()
+
+    def _quarrel(self) -> str | None:
+        """What the two say differently of a lease that both know."""
         if self.entry is not None and self.entry.standing is Standing.INTENDED:
             return "billed, and never confirmed"
+        if self.billed is None or self.known is None:
+            return None
+        if is_dearer(_machine(self.billed), self.known):
+            return f"billed dearer than the {self.known.usd_per_hour:.3f} agreed on"
         return None
 
 
@@ -77,6 +86,7 @@ class Sight:
 
     findings: tuple[Finding, ...]
     errors: Mapping[str, str]
+    damaged: tuple[str, ...] = ()  # files of the book that nobody can read
 
     def of(self, *fates: Fate) -> list[Finding]:
         return [each for each in self.findings if each.verdict.fate in fates]
@@ -94,34 +104,40 @@ async def look(
     _check_scope(providers)
     # Listed before the book is read: what is rented meanwhile is then in the book, and not unknown.
     answers = await asyncio.gather(*(billed_by(each) for each in providers.values()))
-    entries, owners = await asyncio.gather(
-        asyncio.to_thread(book.entries), asyncio.to_thread(book.owners)
+    entries, owners, damaged = await asyncio.to_thread(_read, book)
+    errors = {
+        name: said for name, said in zip(providers, answers, strict=True) if isinstance(said, str)
+    }
+    findings = _unseen(
+        entry for entry in entries if entry.provider not in providers.keys() - errors
     )
-    findings: list[Finding] = []
-    errors: dict[str, str] = {}
     for name, answer in zip(providers, answers, strict=True):
         mine = [entry for entry in entries if entry.provider == name]
-        if isinstance(answer, str):
-            errors[name] = answer
-        else:
+        if not isinstance(answer, str):
             judging = _Judging(name, rules, owners, now_s)
             findings += judging.findings(answer, mine)
-    return Sight(tuple(findings), errors)
+    return Sight(tuple(findings), errors, damaged)
 
 
-def look_at_book(book: LeaseBook, rules: ReapRules, *, now_s: float) -> Sight:
+def _read(book: LeaseBook) -> tuple[list[Entry], list[Owner], tuple[str, ...]]:
+    return book.entries(), book.owners(), tuple(str(path) for path in book.damaged())
+
+
+def look_at_book(book: LeaseBook) -> Sight:
     """What this computer has written down, where nobody can be asked; nothing in it is certain.
 
     Raises:
         StoreUnusable: the book cannot be read.
     """
-    owners, findings = book.owners(), []
-    for entry in book.entries():
-        verdict = judge_missing(_known(entry, owners), rules, now_s=now_s)
-        if verdict.cause is not Cause.CLOSED:
-            said = Verdict(Fate.KEEP, Cause.UNSEEN, "nobody was asked whether it is billed")
-            findings.append(Finding(entry.provider, entry.lease_id, said, entry=entry))
-    return Sight(tuple(findings), {})
+    entries, _, damaged = _read(book)
+    return Sight(tuple(_unseen(entries)), {}, damaged)
+
+
+def _unseen(entries: Iterable[Entry]) -> list[Finding]:
+    """Leases of whom nobody says whether they are billed."""
+    said = Verdict(Fate.KEEP, Cause.UNSEEN, "nobody says whether it is billed")
+    held = (entry for entry in entries if entry.standing is not Standing.ENDED)
+    return [Finding(entry.provider, entry.lease_id, said, entry=entry) for entry in held]
 
 
 def _check_scope(providers: Mapping[str, Provider]) -> None:
@@ -148,7 +164,7 @@ def _known(entry: Entry, owners: Iterable[Owner]) -> Known:
     signs = (
         Sign(owner.epoch, owner.alive_s, owner.has_ended)
         for owner in owners
-        if owner.batch == entry.batch
+        if owner.whose == entry.whose
     )
     offer = entry.offer
     return Known(
@@ -182,10 +198,13 @@ class _Judging:
             yield Finding(self.provider, entry.lease_id, verdict, entry=entry, known=known)
 
     def _of_machine(self, billed: Billed, entry: Entry | None) -> Finding:
-        machine = Machine(billed.lease_id, billed.fleet, billed.usd_per_hour, billed.since_s)
         known = _known(entry, self.owners) if entry is not None else None
-        verdict = judge(machine, known, self.rules, now_s=self.now_s)
+        verdict = judge(_machine(billed), known, self.rules, now_s=self.now_s)
         return Finding(self.provider, billed.lease_id, verdict, billed, entry, known)
+
+
+def _machine(billed: Billed) -> Machine:
+    return Machine(billed.lease_id, billed.fleet, billed.usd_per_hour, billed.since_s)
 
 
 def _entry_of(listed: LeaseId, entries: Iterable[Entry]) -> Entry | None:

@@ -13,7 +13,7 @@ from nightkiln.closing import close_lease
 from nightkiln.core.errors import NightkilnError, StoreUnusable
 from nightkiln.core.reaping import UNKNOWN_S, ReapRules
 from nightkiln.lease_book import Entry
-from nightkiln.places import that_bill
+from nightkiln.places import plugged_in, that_bill
 from nightkiln.ports.provider import Charges, Provider
 from nightkiln.reap import ENDED_MAX, Swept, reap
 from nightkiln.reconciling import reconcile_charges
@@ -28,7 +28,8 @@ BILLS_S_MAX = 60.0  # for a service to say what it has billed
 
 def can_sweep(settings: Settings) -> bool:
     """Whether there is anybody to ask."""
-    return settings.vast_api_key is not None or settings.has_modal
+    is_set_up = settings.vast_api_key is not None or settings.has_modal
+    return is_set_up or bool(plugged_in(settings))
 
 
 def rules_of(settings: Settings, *, unknown_s: float = UNKNOWN_S) -> ReapRules:
@@ -65,7 +66,7 @@ async def looked(
         if not is_offline:
             found = await _entered(settings, asks, stack, list_s=LOOK_S_MAX)
         if not found and not is_needed:
-            return await asyncio.to_thread(look_at_book, book, rules, now_s=clock())
+            return await asyncio.to_thread(look_at_book, book)
         return await look(found, book, rules, now_s=clock())
 
 
@@ -88,7 +89,8 @@ async def swept(
         found = await _entered(settings, asks, stack)
         close = partial(_close, settings)
         done = await reap(found, book, rules, clock=clock, close=close, ended_max=ended_max)
-        stores = {each.entry.store for each in done.sight.findings if each.entry is not None}
+        stores = {owner.store for owner in await asyncio.to_thread(book.owners)}
+        stores |= {each.entry.store for each in done.sight.findings if each.entry is not None}
         bills = _read_bills(found, settings, stores, clock)
         return replace(done, warnings=(*done.warnings, *[said async for said in bills]))
 

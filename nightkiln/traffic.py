@@ -38,6 +38,11 @@ def models_gb(catalog: Catalog) -> float:
     return sum(_model_gb(model, priors) for model in catalog.environment.models)
 
 
+def sent_gb(catalog: Catalog) -> float:
+    """Of these, what this computer sends to each machine itself: models that lie here."""
+    return sum(model.gb or 0.0 for model in catalog.environment.models if model.file is not None)
+
+
 def _model_gb(model: ModelFile, priors: Mapping[str, float]) -> float:
     if model.gb is not None:
         return model.gb

@@ -64,7 +64,7 @@ class VastSettings(BaseSettings):
     vast_mbps_down_min: float = Field(400.0, ge=0, description="Mbit/s into the machine.")
     vast_mbps_up_min: float = Field(100.0, ge=0, description="Mbit/s out of it.")
     vast_disk_mb_per_s_min: float = Field(500.0, ge=0, description="MB/s of its disk.")
-    vast_direct_ports_min: int = Field(1, ge=1, description="Open ports; one is for SSH.")
+    vast_direct_ports_min: int = Field(4, ge=1, description="Open ports; one is for SSH.")
     vast_cuda_min: float = Field(12.8, ge=0, description="CUDA version that its driver is for.")
     vast_compute_cap_min: int = Field(750, ge=0, description="Compute capability, times 100.")
     vast_duration_h_min: float = Field(

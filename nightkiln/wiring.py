@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import duckdb
 
 from nightkiln.accounts import Accounts
+from nightkiln.before_renting import ready_to_rent
 from nightkiln.catalog import Catalog, catalog_digest, load_catalog, scratch
 from nightkiln.catalog.checks import check
 from nightkiln.catalog.definitions import SAVED_FILE, definitions_for
@@ -28,7 +29,6 @@ from nightkiln.core.model import BatchId
 from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
-from nightkiln.credit import check_account, seen_account
 from nightkiln.deadline import seconds_until
 from nightkiln.deployment import usable
 from nightkiln.disk import Disk, OsDisk
@@ -189,10 +189,11 @@ async def _load(
     return await asyncio.to_thread(expected_load, catalog, store, image_gb=settings.image_gb)
 
 
-async def _look_at_account(settings: Settings, observer: Observer, *, has_others: bool) -> None:
-    """See, before anything is started, that it can be used and what the worst case is."""
-    seen = await seen_account(settings)
-    check_account(seen, has_others=has_others)
+async def _look_ahead(
+    catalog: Catalog, settings: Settings, observer: Observer, *, has_others: bool
+) -> None:
+    """See, before anything is started, that machines can be rented and what the worst case is."""
+    seen = await ready_to_rent(settings, catalog, has_others=has_others)
     told = "\n".join(seen.lines(settings.budget))
     await tell(observer, "account", {"told": told, **seen.as_object()})
 
@@ -237,8 +238,10 @@ async def run_batch(
     kept_in = book if book is not None else book_of(settings)
     goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
     goals.check(found.values())
+    if any(provider.bills for provider in found.values()):
+        goals = replace(goals, jobs_per_s_max=settings.results_per_s)
     if rents_from is None and VAST in found:
-        await _look_at_account(settings, observer, has_others=len(found) > 1)
+        await _look_ahead(catalog, settings, observer, has_others=len(found) > 1)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())

@@ -20,8 +20,10 @@ from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.rehearse.gate import QuoteGate, freely, in_market
 from nightkiln.rehearse.markets import market_of
+from nightkiln.rehearse.script import with_models
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
+from nightkiln.traffic import models_gb
 from nightkiln.wiring import Request, chosen_catalog, remembered_of, run_batch
 from tasks.observer import PrefectObserver
 from tasks.report import report
@@ -181,7 +183,8 @@ async def render(
     chosen = await asyncio.to_thread(
         chosen_catalog, params.catalog, overrides=params.overrides, limit=limit
     )
-    makes = in_market(market_of(settings.market), lambda: remembered_of(chosen, settings))
+    market = with_models(market_of(settings.market), models_gb(chosen))
+    makes = in_market(market, lambda: remembered_of(chosen, settings))
     gate = QuoteGate(makes, freely)
     name = params.name or None
     request = Request(chosen, name=name, is_nightly=is_nightly, is_fresh=params.fresh)

@@ -21,7 +21,7 @@ from typing import Any
 from workers.modal_plan import Plan
 
 COMFY = Path("/opt/ComfyUI")
-VOLUME = Path(os.environ.get("NIGHTKILN_VOLUME", "/models"))  # where models are mounted
+VOLUME = Path(os.environ.get("NK_VOLUME", "/models"))  # where models are mounted
 PORT = 8188
 ANSWER_S_MAX = 20.0
 HEALTH_S_MAX = 5.0

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 CONTRACT = 1  # of requests and replies; goes up when an old caller or worker would misread them
-VARIABLE = "NIGHTKILN_ENVIRONMENT"  # the plan, as JSON, where the app is deployed and where it runs
+VARIABLE = "NK_PLAN"  # the plan, as JSON, where the app is deployed and where it runs
 MARK_DIGITS = 24  # of the environment's digest, in the name of a function
 VERSION = re.compile(r"[0-9][0-9A-Za-z.]{0,30}")
 REPOSITORY = re.compile(r"https://[A-Za-z0-9._~/-]{1,300}")

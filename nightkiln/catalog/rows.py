@@ -7,6 +7,7 @@ The table ``catalog_rows`` holds the columns of the prompts as they are, and bef
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import glob
@@ -24,6 +25,7 @@ ROW = "nightkiln_row"
 FILES_MAX = 100_000  # files behind one glob
 MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 SMALLEST_PARQUET = 12  # bytes: magic, footer length, magic
+CLOSE_S_MAX, CLOSE_AGAIN_S = 10.0, 0.01  # for a query that was interrupted to end
 
 URI = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _CAUSE = re.compile(r"[A-Za-z_.]+: ")  # "NoCredentialsError: ..."
@@ -35,9 +37,27 @@ def scratch(*, memory_limit: str = "1GB") -> Iterator[duckdb.DuckDBPyConnection]
     """A DuckDB on a temporary file, which spills to disk rather than taking more memory."""
     with temporary_folder() as folder:
         settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": str(folder)}
-        with duckdb.connect(folder / "scratch.duckdb", config=settings) as con:
+        con = duckdb.connect(folder / "scratch.duckdb", config=settings)
+        try:
             con.execute("SET enable_progress_bar = false")  # it writes to stdout, even to a pipe
             yield con
+        finally:
+            _close(con)
+
+
+def _close(con: duckdb.DuckDBPyConnection) -> None:
+    """Close a connection, also where a run was ended while one of its threads still asks it."""
+    until_s = time.monotonic() + CLOSE_S_MAX
+    while True:
+        con.interrupt()
+        try:
+            con.close()
+        except duckdb.Error:
+            if time.monotonic() >= until_s:
+                raise
+            time.sleep(CLOSE_AGAIN_S)
+        else:
+            return
 
 
 def load_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -92,22 +93,28 @@ def _options(
     del version
 
 
-def main() -> None:
-    """Entry point; every error of ours becomes a message and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; every error of ours becomes a message and an exit code.
+
+    ``arguments``: instead of those of this process.
+    """
+    given = list(arguments if arguments is not None else sys.argv[1:])
     try:
-        app()
+        app(given)
     except NightkilnError as error:
-        sys.exit(_told(error))
+        sys.exit(_told(error, as_json="--json" in given))
 
 
-def _told(error: NightkilnError) -> int:
+def _told(error: NightkilnError, *, as_json: bool) -> int:
     exit_code = BAD_INPUT if isinstance(error, BadInput | ClaimHeld) else STOPPED_EARLY
-    if "--json" in sys.argv:
+    if as_json:
         sys.stdout.write(json.dumps({"event": "error", "error": str(error)}) + "\n")
         return exit_code
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    if isinstance(error, BadInput):
-        console.print(f"[red]{len(error.problems)} problem(s); nothing was started:[/red]")
+    if isinstance(error, BadInput) and len(error.problems) == 1:
+        console.print(f"nothing was started: {error}", style="red", markup=False)
+    elif isinstance(error, BadInput):
+        console.print(f"[red]{len(error.problems)} problems; nothing was started:[/red]")
         for problem in error.problems:
             console.print(f"  {problem}", markup=False)
     else:

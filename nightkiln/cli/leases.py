@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nightkiln.cli.options import FleetOption, JsonOption
+from nightkiln.core.lease_ids import batch_of
 from nightkiln.core.model import Usd
 from nightkiln.core.reaping import Fate
 from nightkiln.lease_book import Standing
@@ -54,6 +55,8 @@ def leases(
             typer.echo(json.dumps(as_object(finding, now_s)))
         for name, error in sight.errors.items():
             typer.echo(json.dumps({"event": "provider_failed", "provider": name, "error": error}))
+        for path in sight.damaged:
+            typer.echo(json.dumps({"event": "damaged", "path": path}))
     else:
         _show(sight, now_s)
     raise typer.Exit(exit_code(sight))
@@ -64,7 +67,7 @@ def exit_code(sight: Sight) -> int:
     if sight.errors:
         return STOPPED_EARLY
     differs = any(each.difference is not None for each in sight.findings)
-    return SOME_FAILED if differs or sight.of(Fate.END) else ALL_DONE
+    return SOME_FAILED if differs or sight.damaged or sight.of(Fate.END) else ALL_DONE
 
 
 def as_object(finding: Finding, now_s: float) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def as_object(finding: Finding, now_s: float) -> dict[str, Any]:
     return {
         "lease_id": finding.lease_id,
         "provider": finding.provider,
-        "batch": entry.batch if entry is not None else None,
+        "batch": entry.batch if entry is not None else batch_of(finding.lease_id) or None,
         "store": entry.store if entry is not None else None,
         "fleet": billed.fleet if billed is not None else None,
         "contract": billed.contract if billed is not None else None,
@@ -107,6 +110,8 @@ def told(sight: Sight, console: Console) -> None:
     """What went wrong, and what to do."""
     for name, error in sight.errors.items():
         console.print(Text(f"{name}: not known what is billed: {error}", style="red"))
+    for path in sight.damaged:
+        console.print(Text(f"{path} cannot be read; see what it was, and delete it", style="red"))
     if sight.of(Fate.END, Fate.CLOSE):
         console.print("nightkiln reap --yes gives back what nobody wants")
 

@@ -11,32 +11,43 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from nightkiln.before_renting import ready_to_rent
+from nightkiln.catalog import Catalog
+from nightkiln.catalog.models import SENT_BYTES_MAX
 from nightkiln.cli.basis import basis_lines
 from nightkiln.cli.options import (
+    BudgetOption,
+    ByOption,
     CatalogArgument,
     JsonOption,
     LimitOption,
+    ProviderOption,
     SetOption,
     StoreOption,
     parsed_overrides,
 )
-from nightkiln.cli.rehearsing import BudgetOption, ByOption, Jobs, MarketOption, script_of
-from nightkiln.credit import seen_account
+from nightkiln.cli.rehearsing import Jobs, MarketOption, script_of
+from nightkiln.core.errors import BadInput, Problem
+from nightkiln.credit import SeenAccount, seen_account
 from nightkiln.observers.sentences import duration
+from nightkiln.places import VAST, provider_names
 from nightkiln.rehearse import Quote, quoted
 from nightkiln.settings import Settings, load_settings
+from nightkiln.traffic import models_gb, sent_gb
 from nightkiln.wiring import chosen_catalog
 
 BITS_PER_MB = 8
 BYTES_PER_GB = 1e9
+GPU_S = 4.0  # a job of an RTX 4090 at SDXL, to tell a computer's limit in GPUs
 
 
 def quote(
     catalog: CatalogArgument,
     *,
-    by: ByOption,
-    budget: BudgetOption,
+    by: ByOption = None,
+    budget: BudgetOption = None,
     market: MarketOption = "ordinary",
+    provider: ProviderOption = None,
     store: StoreOption = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
@@ -46,33 +57,76 @@ def quote(
 
     A short rehearsal: few nights, and many jobs played as one. Prices and machines are those of a
     market file, not of today's offers; how long a job takes, too, until a run or `nightkiln try`
-    has measured this workflow in the same store. Nothing is rented. With a key of Vast.ai, its
-    account is asked for the worst case: all prepaid credit.
+    has measured this workflow in the same store. Nothing is rented.
+
+    Where a run with the same settings would rent at Vast.ai, its account and the hosts of private
+    models are asked first, as such a run does: the worst case is told, all prepaid credit.
 
     Example: nightkiln quote catalogs/parti --by 07:00 --budget 12
 
-    Exit codes: 0 quoted, also when it does not fit, and then it says what would; 2 bad input.
+    Exit codes: 0 quoted, also when it does not fit, and then it says what would; 2 bad input, or
+    nothing could be rented.
     """
-    settings = load_settings(store=store)
+    settings = load_settings(store=store, providers=provider, by=by, budget=budget)
+    _check_goals(settings)
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
-    script, jobs = script_of(chosen, settings, by=by, budget=budget, market=market)
+    account = asyncio.run(_account(chosen, settings))
+    goals = {"by": settings.by, "budget": str(settings.budget)}
+    script, jobs = script_of(chosen, settings, market=market, **goals)
     assert script.budget is not None, "it was asked for"
     found = quoted(script, script.budget)
-    account = asyncio.run(seen_account(settings))
     if as_json:
         more = {
             "jobs_are_exact": jobs.is_exact,
             "free_disk_gb": _free_gb(settings),
+            "results_per_s_max": settings.results_per_s,
+            "models_gb": models_gb(chosen),
+            "models_sent_gb": sent_gb(chosen),
             "account": account.as_object(),
         }
         typer.echo(json.dumps(found.as_object() | more))
         return
     console = Console(soft_wrap=True, highlight=False)
-    for line in (*_lines(found, jobs, settings), *account.lines(script.budget)):
+    told = (*_lines(found, jobs, settings, chosen), *account.lines(script.budget))
+    for line in told:
         console.print(line, markup=False)
 
 
-def _lines(found: Quote, jobs: Jobs, settings: Settings) -> Iterator[str]:
+def _check_goals(settings: Settings) -> None:
+    """A quote is of something: by when, and for how much.
+
+    Raises:
+        BadInput: one of them is nowhere said.
+    """
+    problems = []
+    if not settings.by:
+        fix = "give --by 07:00, or --by 2h"
+        problems.append(Problem("--by", "nothing says by when it has to be done", fix))
+    if settings.budget is None:
+        fix = "give --budget 4.00, in USD"
+        problems.append(Problem("--budget", "nothing says how much may be spent", fix))
+    if problems:
+        raise BadInput(problems)
+
+
+async def _account(catalog: Catalog, settings: Settings) -> SeenAccount:
+    """The account that a run with these settings would rent with, else the one that there is.
+
+    Raises:
+        BadInput: such a run would not begin.
+    """
+    try:
+        names = provider_names(settings)
+    except BadInput:
+        if settings.providers:
+            raise
+        names = ()  # nothing is set up: the figures are worth having all the same
+    if VAST not in names:
+        return await seen_account(settings)
+    return await ready_to_rent(settings, catalog, has_others=len(names) > 1)
+
+
+def _lines(found: Quote, jobs: Jobs, settings: Settings, catalog: Catalog) -> Iterator[str]:
     summary, market = found.summary, found.summary.script.market
     usd, finish_s = found.usd, found.finish_s
     machines = summary.spread(lambda night: night.leases_most)
@@ -90,6 +144,11 @@ def _lines(found: Quote, jobs: Jobs, settings: Settings) -> Iterator[str]:
     )
     gb_in = summary.mean(lambda night: night.gb_in)
     yield f"  network   {gb_in:.0f} GB into machines, {found.results_gb:.1f} GB of results out"
+    if catalog.environment.models:
+        yield (
+            f"  models    {models_gb(catalog):.2f} GB to each machine, of which this computer sends"
+            f" {sent_gb(catalog):.2f} GB (at most {SENT_BYTES_MAX / BYTES_PER_GB:g} GB a file)"
+        )
     yield from _here(found, settings)
     for number, line in enumerate((*basis_lines(summary.script), _nights(found))):
         yield f"  {'' if number else 'basis':9} {line}"
@@ -100,7 +159,7 @@ def _nights(found: Quote) -> str:
     summary, market = found.summary, found.summary.script.market
     return (
         f"{len(summary.nights)} nights of market file {market.name} ({market.digest}), "
-        f"{summary.script.lump} jobs played as one; live offers come with the cloud providers"
+        f"{summary.script.lump} jobs played as one; not today's offers"
     )
 
 
@@ -111,6 +170,11 @@ def _here(found: Quote, settings: Settings) -> Iterator[str]:
     yield (
         f"  here      {found.results_per_s:.1f} results a second, {megabits:.0f} Mbit/s; "
         f"{found.results_gb:.1f} GB of results, {free_gb:.0f} GB are free"
+    )
+    most = settings.results_per_s
+    yield (
+        f"{'':12}{most:g} results a second are its limit: {most * GPU_S:.0f} GPUs at {GPU_S:g} s "
+        "a job (NIGHTKILN_RESULTS_PER_S)"
     )
     if found.results_gb > free_gb:
         yield f"  too little disk for the results at {settings.store}: free some, or --limit"

@@ -21,8 +21,10 @@ from nightkiln.night import LEASES_MAX
 from nightkiln.priors import shipped_priors
 from nightkiln.rehearse import Script, measured_in, with_jobs
 from nightkiln.rehearse.markets import market_of
+from nightkiln.rehearse.script import with_models
 from nightkiln.settings import Settings
 from nightkiln.testing.market import SHIPPED
+from nightkiln.traffic import models_gb
 from nightkiln.wiring import remembered_of
 
 EXACT_ROWS_MAX = 100_000  # of so many it is found out which are equal, and so one job
@@ -74,9 +76,15 @@ def script_of(
         BadInput: a value makes no sense, or the catalog cannot be read.
     """
     deadline_s = seconds_until(by, now_s=time.time(), timezone=settings.timezone)
-    usd, chosen = parsed_usd(budget), market_of(market)
+    usd, chosen = parsed_usd(budget), with_models(market_of(market), models_gb(catalog))
     jobs = jobs_of(catalog)
-    script = Script(with_jobs(chosen, jobs.count), deadline_s, budget=usd, leases_max=LEASES_MAX)
+    script = Script(
+        with_jobs(chosen, jobs.count),
+        deadline_s,
+        budget=usd,
+        leases_max=LEASES_MAX,
+        results_per_s_max=settings.results_per_s,
+    )
     found = measured_in(chosen, remembered_of(catalog, settings), shipped_priors())
     return script.with_measured(found), jobs
 

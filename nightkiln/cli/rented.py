@@ -54,13 +54,13 @@ def _modal(settings: Settings, digest: str | None) -> Iterator[Finding]:
     if not settings.has_modal:
         yield Finding("modal", None, f"no token; for serverless GPUs, {GET_TOKENS}")
         return
-    where, fix = f"modal app {settings.modal_app}", "docs/how-to/modal.md goes through it"
+    fix = "docs/how-to/modal.md goes through it"
     if digest is None:
         said, is_there = asyncio.run(app_there(settings))
-        yield Finding(where, is_there, said, fix)
+        yield Finding("modal", is_there, f"app {settings.modal_app}: {said}", fix)
         return
     seen = asyncio.run(seen_app(settings, digest=digest))
-    yield Finding(where, seen.problem is None, seen.line(), fix)
+    yield Finding("modal", seen.problem is None, seen.line().removeprefix("modal: "), fix)
 
 
 def _state(folder: Path) -> Iterator[Finding]:

@@ -38,9 +38,11 @@ from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.rehearse.gate import QuoteGate, in_market
 from nightkiln.rehearse.markets import market_of
+from nightkiln.rehearse.script import with_models
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
 from nightkiln.testing.market import SHIPPED
+from nightkiln.traffic import models_gb
 from nightkiln.wiring import Request, chosen_catalog, remembered_of, run_batch
 
 
@@ -154,7 +156,8 @@ async def watch(
     ``may_spend``: up to the budget, without being asked. ``is_quoted``: else it is so small that
     its budget says it all. ``rents_from``: as of ``run_batch``.
     """
-    makes = in_market(market_of(settings.market), lambda: remembered_of(request.catalog, settings))
+    market = with_models(market_of(settings.market), models_gb(request.catalog))
+    makes = in_market(market, lambda: remembered_of(request.catalog, settings))
     with watching(as_json=as_json) as (observer, switch):
         agrees = consent(
             is_given=may_spend,

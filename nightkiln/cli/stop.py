@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
@@ -14,6 +14,7 @@ from nightkiln.core.errors import BadInput, NightkilnError, Problem
 from nightkiln.lease_book import LeaseBook
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.claims import SeenClaim, claimed_batches, request_stop
+from nightkiln.store.processes import is_dead
 from nightkiln.store.store import Store, is_store
 from nightkiln.wiring import open_store
 
@@ -56,18 +57,29 @@ def stop(
         what = "a batch and --all" if is_all else "neither a batch nor --all"
         raise BadInput([Problem("nightkiln stop", f"was given {what}", "give one of them")])
     settings, asked_s = load_settings(store=store), time.time()
-    stores = _stores(settings) if is_all else [open_store(settings)]
     asked = 0
-    for opened in stores:
-        names = claimed_batches(opened.blobs) if batch is None else [batch]
-        for name in names:
-            claim = request_stop(opened.blobs, name, now=now, requested_s=asked_s)
-            if claim is not None:
-                asked += 1
-                _told(name, claim, opened, asked_s=asked_s, now=now, as_json=as_json)
+    if batch is not None:
+        asked = _ask(open_store(settings), [batch], asked_s=asked_s, now=now, as_json=as_json)
+    for opened in _stores(settings) if is_all else ():
+        try:
+            names = claimed_batches(opened.blobs)
+            asked += _ask(opened, names, asked_s=asked_s, now=now, as_json=as_json)
+        except NightkilnError as error:  # it keeps nobody from stopping the others
+            typer.echo(f"{opened.root}: {error}", err=True)
     if not asked:
         what = "nobody works on this batch" if batch is not None else "nobody works on any batch"
         raise BadInput([Problem(batch or "--all", what, "see 'nightkiln status'")])
+
+
+def _ask(store: Store, names: Iterable[str], *, asked_s: float, now: bool, as_json: bool) -> int:
+    """Leave the request in the store; how many runs will find it."""
+    asked = 0
+    for name in names:
+        claim = request_stop(store.blobs, name, now=now, requested_s=asked_s)
+        if claim is not None:
+            asked += 1
+            _told(name, claim, store, asked_s=asked_s, now=now, as_json=as_json)
+    return asked
 
 
 def _stores(settings: Settings) -> Iterator[Store]:
@@ -75,9 +87,8 @@ def _stores(settings: Settings) -> Iterator[Store]:
 
     One that cannot be read keeps nobody from stopping the others.
     """
-    entries = LeaseBook(settings.state_folder).entries()
     seen = set()
-    for place in (settings.store, *(entry.store for entry in entries)):
+    for place in (settings.store, *_booked(LeaseBook(settings.state_folder))):
         try:
             if not is_store(place):
                 continue
@@ -90,6 +101,17 @@ def _stores(settings: Settings) -> Iterator[Store]:
             yield opened
 
 
+def _booked(book: LeaseBook) -> list[str]:
+    """Stores of runs that rent, also of one that holds nothing at this moment."""
+    try:
+        entries, owners = book.entries(), book.owners()
+    except NightkilnError as error:
+        typer.echo(str(error), err=True)
+        return []
+    alive = (owner.store for owner in owners if not owner.has_ended)
+    return list(dict.fromkeys((*(entry.store for entry in entries), *alive)))
+
+
 def _told(
     name: str, claim: SeenClaim, store: Store, *, asked_s: float, now: bool, as_json: bool
 ) -> None:
@@ -99,3 +121,8 @@ def _told(
     else:
         how = "now" if now else "in order"
         typer.echo(f"{name}: asked {claim.describe(asked_s)} to stop {how}")
+        if is_dead(claim.owner):
+            typer.echo(
+                "  but that process is dead: the same 'nightkiln run' goes on with its machines; "
+                "'nightkiln leases' shows them, 'nightkiln reap --yes' gives back whom nobody keeps"
+            )

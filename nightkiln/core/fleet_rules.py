@@ -21,6 +21,7 @@ from nightkiln.core.renting import (
     jobs_paid,
     rent,
     rent_within_budget,
+    takes_more,
 )
 from nightkiln.core.routing import RETRY_SCAN_MAX
 from nightkiln.core.state import Held, Phase, State
@@ -150,7 +151,7 @@ def _fall_back(view: View) -> Iterator[Command]:
     if each > 0 and wanted > 0:
         for offer in offers[: ceil(min(wanted, view.unstarted) / each)]:
             price = state.quoter.price(offer, outlook, left_s=left_s, shortfall=each)
-            if price is not None and len(state.leases) < state.terms.leases_max:
+            if price is not None and takes_more(state):
                 yield from rent_within_budget(view, price, why)
 
 

@@ -80,9 +80,14 @@ def expected_alive_s(lost_per_s: float, run_s: float) -> float:
 
 
 def startup_limit_s(outlook: Outlook, rules: Rules, *, left_s: float) -> float:
-    """How long a start may take before it is given up, learned from how long starts take."""
-    limit_s = rules.boot_factor * outlook.startup_s + rules.boot_extra_s
-    return max(1.0, min(limit_s, rules.boot_s_max, rules.boot_share_max * left_s))
+    """How long a start may take before it is given up, learned from how long starts take.
+
+    A near deadline makes us impatient, but not so much that no start could ever succeed: each
+    that is given up is paid for, and the next one has less time still.
+    """
+    usual_s = min(rules.boot_factor * outlook.startup_s + rules.boot_extra_s, rules.boot_s_max)
+    pressed_s = max(rules.boot_share_max * left_s, rules.boot_factor_min * outlook.startup_s)
+    return max(1.0, min(usual_s, pressed_s))
 
 
 def _per_s(usd_per_hour: Usd) -> float:

@@ -118,20 +118,30 @@ def judge(machine: Machine, known: Known | None, rules: ReapRules, *, now_s: flo
         return Verdict(Fate.FOREIGN, Cause.OTHER_FLEET, said)
     if known is None:
         return _judge_unknown(machine, rules, now_s)
-    if known.has_ended:
+    return _judge_known(machine, known, rules, now_s)
+
+
+def _judge_known(machine: Machine, known: Known, rules: ReapRules, now_s: float) -> Verdict:
+    orphaned = _orphaned(known, rules, now_s)
+    if orphaned is not None and known.has_ended:
         said = "it was given back, and is billed all the same"
         return Verdict(Fate.END, Cause.STILL_BILLED, said)
-    orphaned = _orphaned(known, rules, now_s)
     if orphaned is not None:
         return orphaned
-    agreed = known.usd_per_hour * PRICE_SLACK
+    if known.has_ended:  # it was listed just before it went, and its run says so in a moment
+        return Verdict(Fate.KEEP, Cause.IN_USE, "its run is giving it back")
     most = rules.usd_per_hour_max
-    if most is not None and machine.usd_per_hour > max(most, agreed):
+    if most is not None and is_dearer(machine, known) and machine.usd_per_hour > most:
         said = (
             f"it costs {machine.usd_per_hour:.3f} USD an hour: more than agreed, and than allowed"
         )
         return Verdict(Fate.END, Cause.TOO_DEAR, said)
     return Verdict(Fate.KEEP, Cause.IN_USE, "its run is alive")
+
+
+def is_dearer(machine: Machine, known: Known) -> bool:
+    """Whether a machine costs more than was agreed on."""
+    return machine.usd_per_hour > known.usd_per_hour * PRICE_SLACK
 
 
 def judge_missing(known: Known, rules: ReapRules, *, now_s: float) -> Verdict:
@@ -150,13 +160,13 @@ def judge_missing(known: Known, rules: ReapRules, *, now_s: float) -> Verdict:
     return Verdict(Fate.CLOSE, Cause.GONE, "it is gone, and its run did not say so")
 
 
-def billed_until_s(known: Known, rules: ReapRules, *, now_s: float) -> float:
+def billed_until_s(known: Known, *, silence_s: float, now_s: float) -> float:
     """Until when a lease that nobody saw end may have cost money; never less than it did.
 
     Its machine ends itself at its agreed end, or when its run gives no sign for so long.
     """
     alive_s = max(known.run.alive_s, known.asked_s) if known.run is not None else known.asked_s
-    return max(known.asked_s, min(now_s, known.expires_s, alive_s + rules.silence_s))
+    return max(known.asked_s, min(now_s, known.expires_s, alive_s + silence_s))
 
 
 def _judge_unknown(machine: Machine, rules: ReapRules, now_s: float) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import assert_never
 
 from nightkiln.core import attempts
@@ -26,7 +27,8 @@ from nightkiln.core.events import (
     Tick,
 )
 from nightkiln.core.lease_ids import batch_of_run, in_full
-from nightkiln.core.model import Loss
+from nightkiln.core.model import Loss, Offer
+from nightkiln.core.pricing import startup_limit_s
 from nightkiln.core.state import Held, Phase, State
 
 JUMP_S = 60.0  # between two ticks: the computer slept, and leases may be gone
@@ -70,7 +72,7 @@ def _time(state: State, event: Started | Tick) -> Iterator[Command]:
     state.now_s = max(state.now_s, event.now_s)
     if jump_s > JUMP_S and state.leases:
         for shop in state.market.shops.values():
-            if shop.facts.bills:
+            if shop.facts.bills and shop.facts.can_list:
                 yield ListOwned(shop.facts.name)
 
 
@@ -150,13 +152,21 @@ def _judge_loss(state: State, held: Held, event: Lost) -> Iterator[Command]:
         case Loss.STARTUP | Loss.SLOW:
             state.knowledge.boot_failed(offer)
             # Starts that only take too long are common, and no two are alike for sure: where the
-            # workflow has rendered before, they are the machines' own.
-            is_telling = event.loss is Loss.STARTUP or not state.is_proven
+            # workflow has rendered before, or the deadline cut their time short, nothing follows.
+            is_telling = event.loss is Loss.STARTUP or (
+                not state.is_proven and _had_its_time(state, offer)
+            )
             if is_telling and not state.came_up and not offer.is_free:
                 attempts.count_alike(state, state.starts_alike, event.error, offer.host_key)
             yield from avoid(state, held, event.loss.value)
         case Loss.LOST:
             yield from avoid(state, held, event.loss.value)
+
+
+def _had_its_time(state: State, offer: Offer) -> bool:
+    """Whether a start was waited for as long as without a deadline."""
+    usual_s = startup_limit_s(state.outlook(offer), state.terms.rules, left_s=inf)
+    return offer.startup_s >= usual_s
 
 
 def avoid(state: State, held: Held, cause: str) -> Iterator[Command]:

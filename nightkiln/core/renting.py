@@ -23,13 +23,18 @@ NO_LIMIT = 2**62  # jobs: where nothing is paid by the GB
 
 def has_place(state: State) -> bool:
     """Whether one more lease may be rented: limits of the user, the canary, the controller."""
-    terms, rules = state.terms, state.terms.rules
-    if len(state.leases) >= terms.leases_max:
-        return False
+    rules = state.terms.rules
     if not state.is_proven and len(state.leases) >= rules.canary_leases_max:
         waited_s, whole_s = state.now_s - state.started_s, state.deadline_s - state.started_s
         if waited_s <= rules.canary_share_max * whole_s:
             return False
+    return takes_more(state)
+
+
+def takes_more(state: State) -> bool:
+    """The same without the canary: where waiting for it would be too late."""
+    if len(state.leases) >= state.terms.leases_max:
+        return False
     most = state.jobs_per_s_max
     if most is None:
         return True
@@ -56,6 +61,9 @@ def rent_within_budget(view: View, price: Price, reason: str) -> Iterator[Rent]:
 def rent(state: State, offer: Offer, life_s: float, jobs: int, reason: str) -> Rent:
     """Give a lease its name before it exists."""
     lease_id = name_of(state.terms.run_label, state.leases_count)
+    while state.knows(lease_id):  # left by a run of the same name, in a store made anew since
+        state.leases_count += 1
+        lease_id = name_of(state.terms.run_label, state.leases_count)
     state.leases_count += 1
     expires_s = state.now_s + life_s
     state.leases[lease_id] = Held(lease_id, offer, state.now_s, expires_s, jobs)

@@ -70,7 +70,8 @@ class Rules:
     boot_factor: float = 2.5  # x expected start-up, then give it up ...
     boot_extra_s: float = 120.0  # ... and so much more
     boot_s_max: float = 1500.0
-    boot_share_max: float = 0.35  # of the time until the deadline
+    boot_share_max: float = 0.35  # of the time until the deadline, ...
+    boot_factor_min: float = 1.25  # ... but never less than so many times the expected start-up
     busy_share: float = 0.5  # of the time left that a fallback's container has to have work for
     fallback_share: float = 0.5  # of its capacity: a p90 shortfall of so much starts it
     no_return_share: float = 0.9  # of its capacity: counting only leases that are ready

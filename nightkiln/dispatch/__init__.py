@@ -4,7 +4,8 @@
 renting to release, ``giving_back`` sends leases back, ``booking`` keeps the user's book of them and
 ``left_over`` sees to those of earlier runs; ``attempting`` is one job on one lease, once;
 ``landing`` brings its outputs into the store; ``shell`` is what they share; ``tally`` counts for
-people; ``controller`` measures what this computer is up to. Nothing is decided here.
+people; ``controller`` measures what this computer is up to, ``sleeping`` how long it slept. Nothing
+is decided here.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.lease_ids import in_full
 from nightkiln.core.model import LeaseId, Offer
+from nightkiln.core.reaping import SEARCH_S, Known, Sign, billed_until_s
+from nightkiln.core.terms import Load
+from nightkiln.dispatch.giving_back import see_through
 from nightkiln.lease_book import ALIVE_EVERY_S, DEADMAN_S, Entry, LeaseBook, Owner, Standing
 from nightkiln.store.lease_history import Earlier
-
-LOOK_FOR_S = 600.0  # after it was asked for, a lease that nobody confirmed may still turn up
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Booking:
     epoch: int
     store: str
     deadman_s: float = DEADMAN_S
+    load: Load = field(default_factory=Load)
     earlier: Mapping[LeaseId, Earlier] = field(default_factory=dict)
 
     async def intend(
@@ -35,17 +37,8 @@ class Booking:
         Raises:
             StoreUnusable: it is not, or the name is taken, so nothing may be rented.
         """
-        entry = Entry(lease_id, self.batch, self.epoch, self.store, offer, asked_s, expires_s)
-        await asyncio.to_thread(self._intend, entry)
-
-    def _intend(self, entry: Entry) -> None:
-        before = self.book.entry(entry.lease_id)
-        if before is not None and not self.is_ours(before) and before.standing != Standing.ENDED:
-            raise StoreUnusable(
-                f"{entry.lease_id} is rented for a batch of the same name in {before.store}; "
-                "'nightkiln reap' ends it once that run is dead, or give this batch another --name"
-            )
-        self.book.intend(entry)
+        entry = self._entry(lease_id, offer, asked_s, expires_s)
+        await asyncio.to_thread(self.book.intend, entry)
 
     async def take_over(
         self, lease_id: LeaseId, offer: Offer, *, asked_s: float, expires_s: float
@@ -55,12 +48,33 @@ class Booking:
         Raises:
             StoreUnusable: it cannot be written down.
         """
-        entry = Entry(lease_id, self.batch, self.epoch, self.store, offer, asked_s, expires_s)
+        entry = self._entry(lease_id, offer, asked_s, expires_s)
         await asyncio.to_thread(self.book.taken_over, replace(entry, standing=Standing.RENTED))
+
+    def _entry(self, lease_id: LeaseId, offer: Offer, asked_s: float, expires_s: float) -> Entry:
+        return Entry(
+            lease_id,
+            self.batch,
+            self.epoch,
+            self.store,
+            offer,
+            asked_s,
+            expires_s,
+            load=self.load,
+        )
+
+    async def is_taken_from_us(self, lease_id: LeaseId) -> bool:
+        """Whether a later run of this batch goes on with a lease that was ours.
+
+        Raises:
+            StoreUnusable: the book cannot be read.
+        """
+        entry = await asyncio.to_thread(self.book.entry, lease_id)
+        return entry is not None and self.is_ours(entry) and entry.epoch > self.epoch
 
     def is_ours(self, entry: Entry) -> bool:
         """Whether it is of this very batch, and not of one of the same name in another store."""
-        return (entry.batch, entry.store) == (self.batch, self.store)
+        return entry.whose == (self.batch, self.store)
 
     async def entries(self) -> tuple[list[Entry], set[LeaseId]]:
         """Every lease of this batch that is not forgotten, and those of others of its name."""
@@ -77,11 +91,10 @@ class Booking:
 
         Its machine ends itself when it expires, or when its run gives no sign for so long.
         """
-        owner = await asyncio.to_thread(self.book.owner, entry.batch, entry.epoch)
-        until_s = min(entry.expires_s, now_s)
-        if owner is not None:
-            until_s = min(until_s, max(owner.alive_s, entry.asked_s) + self.deadman_s)
-        return max(until_s, entry.asked_s)
+        owner = await asyncio.to_thread(self.book.owner, entry.batch, entry.epoch, entry.store)
+        run = Sign(owner.epoch, owner.alive_s, owner.has_ended) if owner is not None else None
+        known = Known(entry.asked_s, entry.expires_s, entry.offer.usd_per_hour, run=run)
+        return billed_until_s(known, silence_s=self.deadman_s, now_s=now_s)
 
 
 def gone(
@@ -92,7 +105,7 @@ def gone(
     for entry in entries:
         if entry.epoch == run.epoch:
             continue
-        is_past = now_s - entry.asked_s > LOOK_FOR_S
+        is_past = now_s - entry.asked_s > SEARCH_S
         may_turn_up = entry.standing is Standing.INTENDED and not is_past
         if entry.lease_id not in whole and not may_turn_up:
             yield entry
@@ -101,7 +114,7 @@ def gone(
 def look_again_s(entries: Collection[Entry], run: Booking, *, now_s: float) -> float | None:
     """When to list once more: somebody asked for a lease just before, and may have got it."""
     times = [
-        entry.asked_s + LOOK_FOR_S
+        entry.asked_s + SEARCH_S
         for entry in entries
         if entry.epoch != run.epoch and entry.standing is Standing.INTENDED
     ]
@@ -122,17 +135,30 @@ async def owning(
     try:
         yield
     finally:
-        signs.cancel()
-        await asyncio.wait([signs])
-        try:
-            await asyncio.shield(_sign(run, clock, has_ended=True))
-            await asyncio.shield(asyncio.to_thread(_tidy, run))
-        except StoreUnusable as error:
-            await warn(f"that this run has ended is not written down: {error}")
+        # Whoever cancels us again and again must not leave a run that seems to be alive.
+        _, was_cancelled = await see_through(_sign_off(run, clock, warn, signs))
+        if was_cancelled:
+            raise asyncio.CancelledError
+
+
+async def _sign_off(
+    run: Booking,
+    clock: Callable[[], float],
+    warn: Callable[[str], Awaitable[None]],
+    signs: asyncio.Task[None],
+) -> None:
+    signs.cancel()
+    await asyncio.wait([signs])
+    try:
+        await _sign(run, clock, has_ended=True)
+        await asyncio.to_thread(_tidy, run)
+    except StoreUnusable as error:
+        await warn(f"that this run has ended is not written down: {error}")
 
 
 async def _sign(run: Booking, clock: Callable[[], float], *, has_ended: bool = False) -> None:
-    await asyncio.to_thread(run.book.alive, Owner(run.batch, run.epoch, clock(), has_ended))
+    owner = Owner(run.batch, run.epoch, run.store, clock(), has_ended)
+    await asyncio.to_thread(run.book.alive, owner)
 
 
 async def _keep_signing(
@@ -148,7 +174,8 @@ async def _keep_signing(
 
 def _tidy(run: Booking) -> None:
     """Earlier runs of the batch that hold nothing are of no interest any more."""
-    holders = {entry.epoch for entry in run.book.entries(run.batch)}
+    whose = (run.batch, run.store)
+    holders = {entry.epoch for entry in run.book.entries(run.batch) if entry.whose == whose}
     for owner in run.book.owners():
-        if owner.batch == run.batch and owner.epoch < run.epoch and owner.epoch not in holders:
-            run.book.forget_owner(owner.batch, owner.epoch)
+        if owner.whose == whose and owner.epoch < run.epoch and owner.epoch not in holders:
+            run.book.forget_owner(owner)

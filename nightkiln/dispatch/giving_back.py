@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from nightkiln.core.model import LeaseId
 from nightkiln.ports.provider import Provider
@@ -11,6 +13,8 @@ from nightkiln.ports.provider import Provider
 RELEASE_TRY_S_MAX = 30.0  # for one answer of the provider
 PAUSE_S, PAUSE_S_MAX = 0.1, 5.0  # between two tries, doubling
 TOGETHER_MAX = 2  # tries with the others: then one that cannot be released holds up only itself
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -79,9 +83,9 @@ class Releases:
             await self.provider.release(lease_ids)
 
 
-async def see_through(task: asyncio.Task[bool]) -> tuple[bool, bool]:
-    """What a task gives, however often we are told to end meanwhile, and whether we were."""
-    was_cancelled = False
+async def see_through(work: Awaitable[T]) -> tuple[T, bool]:
+    """What ``work`` gives, however often we are told to end meanwhile, and whether we were."""
+    task, was_cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:
             await asyncio.shield(task)

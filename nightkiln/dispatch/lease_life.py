@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from nightkiln.core.budget import lease_cost, metered_cost
-from nightkiln.core.errors import OfferGone, ProviderError, WorkerLost
+from nightkiln.core.errors import OfferGone, ProviderError, StoreUnusable, WorkerLost
 from nightkiln.core.events import Lost, Released, Rented
 from nightkiln.core.model import (
     Attempt,
@@ -160,17 +160,16 @@ class LeaseLife:
 
     async def _write_down_first(self, book: Booking) -> None:
         times = {"asked_s": self.rented_s, "expires_s": self.expires_s}
-        if self.is_adopted:
-            await book.take_over(self.id, self.offer, **times)
-        else:
-            await book.intend(self.id, self.offer, **times)
+        write = book.take_over if self.is_adopted else book.intend
+        _, was_cancelled = await see_through(write(self.id, self.offer, **times))
         self.is_written = True
+        if was_cancelled:  # the book has it now, so it has to be crossed off again
+            raise asyncio.CancelledError
 
     async def _released(self, shell: Shell, provider: Provider) -> None:
         """Stop paying, also when this very task is being cancelled, and only then say so."""
         self._connecting = None
-        releasing = asyncio.ensure_future(self._release(shell, provider))
-        is_confirmed, was_cancelled = await see_through(releasing)
+        is_confirmed, was_cancelled = await see_through(self._release(shell, provider))
         self.is_over = True
         if was_cancelled:
             raise asyncio.CancelledError
@@ -196,8 +195,11 @@ class LeaseLife:
 
     async def _release(self, shell: Shell, provider: Provider) -> bool:
         """Whether it is confirmed that it ended."""
-        releases = shell.releases(provider)
         book = shell.book_of(provider) if self.is_written else None
+        if book is not None and await self._is_taken_from_us(shell, book):
+            await self._let_go(shell)
+            return True
+        releases = shell.releases(provider)
         error = await releases.give_back(self.id, for_s=shell.work.release_s_max)
         if error is not None:
             await self._not_released(shell, provider, error)
@@ -214,6 +216,22 @@ class LeaseLife:
             name = "lease_released" if was_up else "lease_called_off"
             await shell.tell(name, {**self._facts(), "reason": self.reason})
         return True
+
+    async def _is_taken_from_us(self, shell: Shell, book: Booking) -> bool:
+        """Whether a later run goes on with it: we were silent for so long that it took over."""
+        try:
+            return await book.is_taken_from_us(self.id)
+        except StoreUnusable as error:
+            await shell.warn(f"the book of leases cannot be read: {error}")
+            return False
+
+    async def _let_go(self, shell: Shell) -> None:
+        """Leave it to the run that goes on with it, and books all that it costs."""
+        self.may_bill = False
+        shell.tally.released(self.id, was_lost=self.is_lost)
+        if not self.is_lost:
+            reason = "another run of this batch goes on with it"
+            await shell.tell("lease_released", {**self._facts(), "reason": reason})
 
     async def _not_released(self, shell: Shell, provider: Provider, error: str) -> None:
         shell.tally.gave_up(self.id)

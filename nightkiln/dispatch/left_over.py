@@ -59,7 +59,7 @@ def _known(
     shell: Shell, entries: Sequence[Entry], listed: Sequence[LeaseId], book: Booking
 ) -> tuple[Known, ...]:
     """What could be gone on with; times are on the scheduler's clock."""
-    behind_s = shell.now_s() - asyncio.get_running_loop().time()
+    behind_s = shell.now_s() - shell.time_s()
     whole = {in_full(one, book.batch) for one in listed}
     return tuple(
         Known(one.lease_id, one.offer, one.asked_s - behind_s, one.expires_s - behind_s)
@@ -76,8 +76,7 @@ async def _tell_end(shell: Shell, book: Booking, entry: Entry) -> None:
     else:
         until_s = await book.counted_until_s(entry, now_s=shell.now_s())
         reason = "its run died, and it is not listed any more; counted until it must have ended"
-    load = shell.work.load
-    end = last_end(entry, earlier, until_s=until_s, reason=reason, load=load)
+    end = last_end(entry, earlier, until_s=until_s, reason=reason)
     if not earlier.is_closed:
         await shell.work.lease_log(end)
         fields = {"lease_id": entry.lease_id, "host": host_of(entry), "reason": reason}

@@ -79,7 +79,7 @@ class Dispatcher:
         await self._shell.tell_progress()
 
     async def _work(self) -> None:
-        self._shell.events.put_nowait(Started(self._time_s(), self._provider_facts()))
+        self._shell.events.put_nowait(Started(self._shell.time_s(), self._provider_facts()))
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name, provider in self._shell.work.providers.items():
@@ -118,10 +118,6 @@ class Dispatcher:
     def _provider_facts(self) -> tuple[ProviderFacts, ...]:
         providers = self._shell.work.providers.values()
         return tuple(ProviderFacts(each.name, each.bills, each.can_list) for each in providers)
-
-    def _time_s(self) -> float:
-        """The clock of the scheduler's events."""
-        return asyncio.get_running_loop().time()
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -182,7 +178,7 @@ class Dispatcher:
             self._list_again_s.setdefault(provider.name, again_s)
 
     def _epoch_s(self, time_s: float) -> float:
-        return self._shell.now_s() + time_s - self._time_s()
+        return self._shell.now_s() + time_s - self._shell.time_s()
 
     async def _give_back(self, release: Release) -> None:
         lease_id, reason = release.lease_id, release.reason
@@ -220,7 +216,7 @@ class Dispatcher:
         while True:
             controller = self._shell.work.controller
             capacity = controller.capacity() if controller is not None else None
-            self._shell.events.put_nowait(Tick(self._time_s(), capacity))
+            self._shell.events.put_nowait(Tick(self._shell.time_s(), capacity))
             await self._shell.tell_progress()
             now_s = self._shell.now_s()
             for name in [name for name, at_s in self._list_again_s.items() if at_s < now_s]:
@@ -245,14 +241,21 @@ class Dispatcher:
             self._shell.events.put_nowait(Offered(name, tuple(offers)))
 
     async def _list_owned(self, name: str) -> None:
+        begun_s = self._shell.now_s()
         try:
             found = await listed(self._shell, name)
         except ProviderError as error:
             await self._provider_failed(name, error, is_listing=True)
         else:
-            self._shell.events.put_nowait(Owned(name, found.lease_ids, found.known))
+            ours = (one for one in found.lease_ids if not self._went_since(one, begun_s))
+            self._shell.events.put_nowait(Owned(name, tuple(ours), found.known))
             if found.again_s is not None:
                 self._list_again_s[name] = found.again_s
+
+    def _went_since(self, lease_id: LeaseId, since_s: float) -> bool:
+        """Whether it was given back while a list was made, which may still have it."""
+        life = self._lives.get(lease_id)
+        return life is not None and life.ended_s is not None and life.ended_s >= since_s
 
     async def _provider_failed(
         self, name: str, error: ProviderError, *, is_listing: bool = False

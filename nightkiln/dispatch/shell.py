@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,10 +32,11 @@ from nightkiln.dispatch.booking import Booking
 from nightkiln.dispatch.controller import Controller
 from nightkiln.dispatch.giving_back import Releases
 from nightkiln.dispatch.landing import Fetched, Trust
-from nightkiln.dispatch.tally import Tally
+from nightkiln.dispatch.sleeping import SLEEP_S_MIN, asleep_s
+from nightkiln.dispatch.tally import STARTING, Tally
 from nightkiln.ports.journal import Journal
 from nightkiln.ports.observer import Observer
-from nightkiln.ports.provider import Provider
+from nightkiln.ports.provider import Provider, Telling
 from nightkiln.ports.worker import Rendered
 
 _log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class Work:
     story: Callable[[Step], None] | None = None  # hears everything; neither waits nor fails
     controller: Controller | None = None  # whose capacity is measured; None: it is no limit
     clock: Callable[[], float] = time.time
+    asleep_s: Callable[[], float] = asleep_s  # seconds that the loop's clock does not count
     tick_s: float = TICK_S
     release_s_max: float = RELEASE_S_MAX
     book: Booking | None = None  # what bills is written down there; None: only in tests
@@ -117,6 +119,16 @@ class Shell:
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     in_hand: dict[JobId, InHand] = field(default_factory=dict)
     _releases: dict[str, Releases] = field(default_factory=dict)
+    _slept_before_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._slept_before_s = self.work.asleep_s()
+
+    def time_s(self) -> float:
+        """The clock of the scheduler's events: machines are paid for while this computer sleeps."""
+        slept_s = self.work.asleep_s() - self._slept_before_s
+        now_s = asyncio.get_running_loop().time()
+        return now_s + slept_s if slept_s >= SLEEP_S_MIN else now_s
 
     def releases(self, provider: Provider) -> Releases:
         """The way back to a provider, the same for all its leases."""
@@ -155,8 +167,17 @@ class Shell:
 
     async def tell_progress(self) -> None:
         """Show the observer where the run stands."""
+        self._ask_what_they_do()
         async with _bounded("progress"):
             await self.work.observer.progress(self.tally.progress(self.now_s()))
+
+    def _ask_what_they_do(self) -> None:
+        """Leases that are coming up: how far they are, where their provider knows."""
+        for lease_id, worker in list(self.tally.workers.items()):
+            provider = self.work.providers[worker.provider]
+            if worker.state == STARTING and isinstance(provider, Telling):
+                doing = provider.doing(lease_id)
+                self.tally.workers[lease_id] = replace(worker, doing=doing)
 
     @asynccontextmanager
     async def watched(self, lease: Lease) -> AsyncIterator[None]:

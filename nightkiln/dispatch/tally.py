@@ -9,6 +9,7 @@ from nightkiln.core.model import Lease, LeaseId
 from nightkiln.ports.observer import Progress, WorkerProgress
 
 RATE_WINDOW_S = 60.0  # images per minute are those of the last minute
+STARTING = "starting"
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Tally:
     def add_worker(self, lease: Lease) -> None:
         """A lease is rented."""
         self.workers[lease.id] = WorkerProgress(
-            lease.id, lease.host, lease.provider, lease.offer.gpu, "starting", 0, 0, 0
+            lease.id, lease.host, lease.provider, lease.offer.gpu, STARTING, 0, 0, 0
         )
 
     def released(self, lease_id: LeaseId, *, was_lost: bool) -> None:
@@ -79,6 +80,7 @@ class Tally:
             self.workers[lease_id] = replace(
                 now,
                 state=state if state is not None else now.state,
+                doing=now.doing if state is None else "",
                 gpu=gpu if gpu is not None else now.gpu,
                 done=now.done + done,
                 failed=now.failed + failed,

@@ -140,6 +140,8 @@ def _chip(name: str) -> tuple[str, frozenset[str]]:
         return " ".join(words), frozenset()
     number, suffix = numbered[0].groups()
     kinds = {_VARIANTS[word] for word in words if word in _VARIANTS}
+    if "PRO" in kinds:
+        kinds.discard("S")  # of a workstation card it is its place, a server, and no SUPER
     return number, frozenset(kinds | ({_VARIANTS.get(suffix, suffix)} if suffix else set()))
 
 

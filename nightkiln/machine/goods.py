@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from nightkiln.catalog.catalog import Environment
+from nightkiln.catalog.models import SENT_BYTES_MAX
 from nightkiln.core.errors import BadInput, Problem
 
 PARALLEL = 4  # downloads at once
-PUSH_BYTES_MAX = 2 * 1024**3  # of a local model; more takes each machine longer than it is worth
 PATH_LETTERS_MAX = 400
 
 
@@ -68,7 +68,8 @@ class Goods:
         Reads local files whole, for their checksums. Blocks.
 
         Raises:
-            BadInput: a model comes from nowhere, or from a file that cannot be pushed.
+            BadInput: a model comes from nowhere, from a file that cannot be pushed, or is one
+                that nobody could tell from another when a machine has fetched it.
         """
         local = files if files is not None else {}
         models = [
@@ -76,6 +77,8 @@ class Goods:
             for model in environment.models
         ]
         cls(tuple(models))  # what is wrong is told before anything is read
+        if problems := [_unknown(model) for model in models if not _is_verifiable(model)]:
+            raise BadInput(problems)
         brought = tuple(_measured(model) for model in models)
         return cls(brought, environment.custom_nodes, program, tokens=tokens)
 
@@ -83,6 +86,15 @@ class Goods:
     def is_empty(self) -> bool:
         """Whether the image alone is enough."""
         return not self.models and not self.custom_nodes
+
+
+def _is_verifiable(model: Model) -> bool:
+    return model.sha256 is not None or model.file is not None
+
+
+def _unknown(model: Model) -> Problem:
+    where, fix = f"environment.models {model.path}", "give sha256: its checksum in hex"
+    return Problem(where, "has no sha256, so a machine could render with another file", fix)
 
 
 def _measured(model: Model) -> Model:
@@ -121,7 +133,7 @@ def _file_problems(where: str, file: Path) -> list[Problem]:
         size = file.stat().st_size
     except OSError as error:
         return [Problem(where, f"{file} cannot be read: {error.strerror}", "give an existing file")]
-    if size > PUSH_BYTES_MAX:
-        limit = f"more than {PUSH_BYTES_MAX / 1e9:.1f} GB is not pushed to every machine"
+    if size > SENT_BYTES_MAX:
+        limit = f"more than {SENT_BYTES_MAX / 1e9:g} GB is not pushed to every machine"
         return [Problem(where, limit, "put it on a server and give url: and sha256:")]
     return []

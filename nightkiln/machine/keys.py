@@ -44,9 +44,14 @@ class BatchKeys:
         public = private.export_public_key().decode().strip()
         return cls(batch, public, path, private)
 
-    def drop(self) -> None:
-        """Forget the private half, once the batch has ended. Idempotent. Blocks."""
-        _drop(self.path)
+
+def drop_key(folder: Path, batch: str) -> None:
+    """Forget the private half, once no machine is entered with it any more. Idempotent. Blocks.
+
+    Raises:
+        StoreUnusable: the folder cannot be written.
+    """
+    _drop(folder / batch)
 
 
 def _loaded(path: Path) -> asyncssh.SSHKey | None:

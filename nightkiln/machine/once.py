@@ -7,7 +7,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.disk import trouble, write_all
+from nightkiln.disk import OsDisk, private_folder, trouble, write_all
 
 BYTES_MAX = 64 * 1024
 
@@ -22,7 +22,7 @@ def keep_once(path: Path, data: bytes) -> bytes:
     """
     draft = path.with_name(f".{path.name}.{token_hex(4)}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path.parent, OsDisk())
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             write_all(file, data)

@@ -34,14 +34,15 @@ def progress(text: str) -> Progress | None:
         told = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict) or told.get("state") not in STATES:
+    state = told.get("state") if isinstance(told, dict) else None
+    if not isinstance(state, str) or state not in STATES:
         return None
     listed = told.get("files")
     files = [file for file in _mapping(listed).values() if isinstance(file, dict)]
     waiting, mbps = told.get("waiting_for"), told.get("mbps")
     kind = told.get("kind")
     return Progress(
-        state=told["state"],
+        state=state,
         kind=kind if isinstance(kind, str) and kind in KINDS else "",
         why=plain(str(told.get("why") or "")),
         waiting_for=frozenset(path for path in _list(waiting) if isinstance(path, str)),

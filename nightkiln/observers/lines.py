@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from nightkiln.core.model import Lease
-from nightkiln.observers.sentences import counts, sentence
+from nightkiln.observers.sentences import counts, sentence, starting
 from nightkiln.ports.observer import Progress
 
 PROGRESS_EVERY_S = 10.0  # in a log, where every line stays
@@ -37,7 +37,8 @@ class PlainLines:
         now_s = self._clock()
         if now_s - self._told_s >= PROGRESS_EVERY_S:
             self._told_s = now_s
-            self._write(counts(progress))
+            doing = starting(progress)
+            self._write(f"{counts(progress)}; {doing}" if doing else counts(progress))
 
     def _write(self, line: str) -> None:
         self._out.write(line + "\n")

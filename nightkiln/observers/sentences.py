@@ -9,6 +9,7 @@ from typing import Any
 from nightkiln.night import Outcome
 from nightkiln.ports.observer import Progress
 
+STARTING_SHOWN_MAX = 3
 CENT = Decimal("0.01")  # a smaller difference is not worth a line
 _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
@@ -16,7 +17,6 @@ _SENTENCES = {
     "quoting": "quoting {jobs:,} jobs, in {seconds_max} s at most; nothing is rented yet",
     "account": "{told}",
     "app": "{told}",
-    "recalled": "{jobs} jobs that an earlier run has paid for were fetched ({tickets} calls)",
     "quoted": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
@@ -56,6 +56,13 @@ def counts(progress: Progress) -> str:
         f"{progress.done}/{progress.total} done{reused}, {progress.failed} failed, "
         f"{progress.left} left, {progress.images_per_minute:.0f} images/min{eta}"
     )
+
+
+def starting(progress: Progress) -> str:
+    """What the machines that are coming up are doing; empty: none is."""
+    told = [f"{worker.host} is {worker.doing}" for worker in progress.workers if worker.doing]
+    more = f", and {len(told) - STARTING_SHOWN_MAX} more" if len(told) > STARTING_SHOWN_MAX else ""
+    return ", ".join(told[:STARTING_SHOWN_MAX]) + more
 
 
 def outcome_facts(outcome: Outcome) -> list[str]:

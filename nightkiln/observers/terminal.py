@@ -80,7 +80,7 @@ def _worker_cells(worker: WorkerProgress) -> tuple[Text, ...]:
         Text(f"  {worker.host}"),
         Text(worker.state, style=_COLOURS.get(worker.state, "")),
         Text(worker.gpu, style="dim"),
-        Text(f"{worker.done} done"),
+        Text(worker.doing or f"{worker.done} done"),
         Text(f"{worker.failed} failed", style="red" if worker.failed else "dim"),
         Text(f"{worker.running} running", style="dim"),
     )

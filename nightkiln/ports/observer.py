@@ -22,6 +22,7 @@ class WorkerProgress:
     done: int
     failed: int  # attempts
     running: int
+    doing: str = ""  # while it starts, in a few words
 
 
 @dataclass(frozen=True, slots=True)

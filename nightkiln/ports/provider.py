@@ -113,6 +113,14 @@ class Used:
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A provider that can say how far the start of a lease has come."""
+
+    def doing(self, lease_id: LeaseId) -> str:
+        """In a few words for people, such as ``fetching 2.1 of 6.9 GB``; empty: nothing to say."""
+
+
+@runtime_checkable
 class Metered(Protocol):
     """A provider that watches how its leases stand, and so knows what of their lives is billed."""
 

@@ -80,6 +80,7 @@ def script_ahead(market: Market, ahead: Ahead) -> Script:
         leases_max=ahead.leases_max,
         fallback=goals.fallback,
         late=goals.late if has_deadline else Late.FINISH,
+        results_per_s_max=goals.jobs_per_s_max,
     )
 
 

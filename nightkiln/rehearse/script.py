@@ -40,6 +40,7 @@ class Script:
     rules: Rules = field(default_factory=Rules)
     is_proven: bool = True  # the workflow has been rendered before, so that no canary is needed
     known_share: float = 0.0  # of the machines whose luck earlier nights have shown
+    results_per_s_max: float | None = None  # that the controller can take in; None: any number
     measured: Measured | None = None  # of the workflow; the market is already as measured
 
     def __post_init__(self) -> None:
@@ -95,8 +96,14 @@ class Script:
             late=self.late,
             fallback=self.fallback,
             load=self.load,
+            jobs_per_s_max=self._lumps_per_s_max,
             rules=self.rules,
         )
+
+    @property
+    def _lumps_per_s_max(self) -> float | None:
+        most = self.results_per_s_max
+        return most / self.jobs_per_lump if most is not None else None
 
     @property
     def load(self) -> Load:
@@ -153,6 +160,11 @@ class Script:
 def with_jobs(market: Market, jobs: int) -> Market:
     """The same market with another batch size."""
     return replace(market, batch=replace(market.batch, jobs=jobs))
+
+
+def with_models(market: Market, gb: float) -> Market:
+    """The same market where each machine downloads so many GB of models before it renders."""
+    return replace(market, batch=replace(market.batch, models_gb=gb))
 
 
 def lump_for(

@@ -15,6 +15,7 @@ from nightkiln.catalog import Catalog, catalog_digest, load_catalog
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import Need
 from nightkiln.core.plan import SeedRule
+from nightkiln.testing.samples import write_catalog
 
 WORKFLOW = {
     "1": {
@@ -213,3 +214,21 @@ def test_the_digest_sees_the_files_that_a_query_names(tmp_path: Path) -> None:
     pq.write_table(pa.table({"width": [65]}), tmp_path / "prompts.parquet")
 
     assert catalog_digest(catalog) != before
+
+
+@pytest.mark.parametrize(
+    ("keys", "trust"),
+    [
+        ({}, "any"),
+        ({"needs": {"trust": "verified"}}, "verified"),
+        ({"private": True}, "datacenter"),
+        ({"private": True, "needs": {"trust": "verified"}}, "datacenter"),
+        ({"private": False, "needs": {"trust": "datacenter"}}, "datacenter"),
+    ],
+)
+def test_what_is_private_is_for_datacenters_at_least(
+    keys: dict[str, Any], trust: str, tmp_path: Path
+) -> None:
+    catalog = load_catalog(write_catalog(tmp_path, 1, **keys))
+
+    assert catalog.need.trust == trust

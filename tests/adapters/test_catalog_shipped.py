@@ -19,7 +19,7 @@ CATALOGS = Path(__file__).parents[2] / "catalogs"
 SMALL = {"checkpoint": "tiny.safetensors", "steps": "1", "width": "64", "height": "64"}
 
 
-@pytest.mark.parametrize(("name", "count"), [("parti", 1632), ("demo", 24)])
+@pytest.mark.parametrize(("name", "count"), [("parti", 1632), ("demo", 24), ("smoke", 8)])
 def test_a_shipped_catalog_is_sound_and_every_prompt_is_a_job(name: str, count: int) -> None:
     catalog = load_catalog(CATALOGS / name)
 
@@ -34,7 +34,7 @@ def test_a_shipped_catalog_is_sound_and_every_prompt_is_a_job(name: str, count: 
     assert catalog.template.bind(first).outputs_expected == 1
 
 
-@pytest.mark.parametrize("name", ["parti", "demo"])
+@pytest.mark.parametrize("name", ["parti", "demo", "smoke"])
 def test_a_shipped_catalog_runs_small_on_any_checkpoint(name: str) -> None:
     catalog = load_catalog(CATALOGS / name).with_overrides(SMALL)
 

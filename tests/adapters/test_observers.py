@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -49,6 +51,18 @@ def test_durations_read_like_durations() -> None:
         "1h00m",
         "2h02m",
     ]
+
+
+def test_people_are_told_what_machines_that_come_up_are_doing() -> None:
+    coming = WorkerProgress("l9", "m17", "vast", "RTX 4090", "starting", 0, 0, 0, "being checked")
+    shown = replace(progress(), workers=(*progress().workers, *[coming] * 5))
+    out = io.StringIO()
+    lines = PlainLines(out, clock=iter([0.0, 100.0]).__next__)
+
+    asyncio.run(lines.progress(shown))
+
+    assert "starting  RTX 4090  being checked" in drawn(shown)
+    assert out.getvalue().endswith("m17 is being checked, m17 is being checked, and 2 more\n")
 
 
 def test_the_terminal_shows_the_batch_and_every_worker() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nightkiln.core.errors import BadInput, StoreUnusable
 from nightkiln.core.model import LeaseId
 from nightkiln.core.reaping import UNKNOWN_S, Cause, Fate, ReapRules
-from nightkiln.lease_book import Entry, LeaseBook, Owner
+from nightkiln.lease_book import Entry, LeaseBook, Owner, Standing
 from nightkiln.ports.provider import Inventory
 from nightkiln.reap import LOST_S, Close, Swept, reap
 from nightkiln.sighting import Sight, look
@@ -59,7 +59,7 @@ class Account:
         return entry
 
     def alive(self, batch: str, epoch: int = 1, *, has_ended: bool = False) -> None:
-        self.book.alive(Owner(batch, epoch, self.now_s(), has_ended))
+        self.book.alive(Owner(batch, epoch, "store", self.now_s(), has_ended))
 
     async def look(self, rules: ReapRules = RULES) -> Sight:
         return await look({"cloud": self.market}, self.book, rules, now_s=self.now_s())
@@ -154,6 +154,99 @@ def test_what_a_run_forgot_goes_as_soon_as_it_has_ended(tmp_path: Path) -> None:
 
         assert ended.verdict.cause is Cause.RUN_ENDED
         assert await account.billed() == set()
+
+    played(tmp_path, story)
+
+
+def test_the_end_of_a_run_of_the_same_name_in_another_store_ends_nobody_elses_machines(
+    tmp_path: Path,
+) -> None:
+    async def story(account: Account) -> None:
+        await account.rent(FIRST)
+        account.alive("nightly")
+        account.book.alive(Owner("nightly", 1, "elsewhere", account.now_s(), has_ended=True))
+        account.book.alive(Owner("nightly", 2, "elsewhere", account.now_s(), has_ended=True))
+
+        swept = await account.reap()
+
+        assert (swept.ended, swept.is_clean) == ((), True)
+        assert await account.billed() == {FIRST}
+
+    played(tmp_path, story)
+
+
+def test_what_a_living_run_is_giving_back_at_this_moment_is_left_to_it(tmp_path: Path) -> None:
+    async def story(account: Account) -> None:
+        await account.rent(FIRST)
+        account.alive("nightly")
+        account.book.ended(FIRST, ended_s=account.now_s())  # and it was listed a moment before
+
+        kept = await account.reap()
+        account.alive("nightly", has_ended=True)
+        swept = await account.reap()
+
+        assert (kept.ended, kept.closed) == ((), ())
+        assert [each.verdict.cause for each in swept.ended] == [Cause.STILL_BILLED]
+
+    played(tmp_path, story)
+
+
+def test_leases_of_a_provider_that_nobody_can_ask_are_shown_as_unseen(tmp_path: Path) -> None:
+    async def story(account: Account) -> None:
+        entry = await account.rent(FIRST)
+        other = replace(entry.offer, provider="unplugged")
+        account.book.intend(replace(entry, lease_id=SECOND, offer=other))
+        account.alive("nightly", has_ended=True)
+
+        swept = await account.reap()
+
+        assert [each.lease_id for each in swept.ended] == [FIRST]
+        [unseen] = swept.sight.of(Fate.KEEP)
+        assert (unseen.lease_id, unseen.verdict.cause) == (SECOND, Cause.UNSEEN)
+        assert account.book.entry(SECOND) is not None
+
+    played(tmp_path, story)
+
+
+def test_a_file_of_the_book_that_nobody_can_read_is_told(tmp_path: Path) -> None:
+    async def story(account: Account) -> None:
+        await account.rent(FIRST)
+        (tmp_path / "leases" / "torn.json").write_text("{")
+
+        swept = await account.reap()
+
+        assert "torn.json cannot be read" in swept.warnings[0]
+        assert swept.sight.damaged == (str(tmp_path / "leases" / "torn.json"),)
+
+    played(tmp_path, story)
+
+
+def test_runs_that_hold_nothing_are_forgotten_once_their_bills_are_whole(tmp_path: Path) -> None:
+    async def story(account: Account) -> None:
+        account.alive("nightly", has_ended=True)
+        await account.reap()
+        before = account.book.owners()
+        await asyncio.sleep(LOST_S + 1)
+        await account.reap()
+
+        assert len(before) == 1
+        assert account.book.owners() == []
+
+    played(tmp_path, story)
+
+
+def test_a_machine_billed_dearer_than_agreed_is_a_difference(tmp_path: Path) -> None:
+    async def story(account: Account) -> None:
+        entry = await account.rent(FIRST)
+        account.alive("nightly")
+        cheaper = replace(entry.offer, usd_per_hour=entry.offer.usd_per_hour / 2)
+        account.book.taken_over(replace(entry, offer=cheaper, standing=Standing.RENTED))
+
+        [finding] = (await account.look()).findings
+
+        assert finding.verdict.fate is Fate.KEEP
+        assert finding.difference is not None
+        assert "dearer than" in finding.difference
 
     played(tmp_path, story)
 
@@ -288,6 +381,7 @@ def test_a_service_that_does_not_answer_is_an_error_and_never_an_empty_list(tmp_
         swept = await account.reap()
 
         assert "HTTP 503" in swept.sight.errors["cloud"]
+        assert [each.verdict.cause for each in swept.sight.findings] == [Cause.UNSEEN]
         assert not swept.is_clean
         assert [entry.lease_id for entry in account.book.entries()] == [FIRST]
 

@@ -69,6 +69,29 @@ async def test_a_rented_machine_renders_and_is_given_back(tmp_path: Path) -> Non
         assert not list((tmp_path / "state" / "pins").iterdir()), "its host key is forgotten"
 
 
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("wrong_gpu", "another GPU than offered"),
+        ("cuda_old", "older than CUDA 12.8"),
+        ("small_disk", "a smaller disk than was rented"),
+        ("busy_card", "another tenant is on the card"),
+    ],
+)
+async def test_a_machine_that_is_not_what_was_rented_gets_no_job(
+    tmp_path: Path, fault: str, why: str
+) -> None:
+    async with a_place(tmp_path, fault) as (market, provider):
+        lease = await rented(provider)
+        with pytest.raises(WorkerLost, match=why) as caught:
+            async with provider.connect(lease):
+                pytest.fail("it is let in")
+        await provider.release([lease.id])
+
+        assert caught.value.loss is Loss.STARTUP
+        assert alive(market) == []
+
+
 async def test_renting_again_lets_a_machine_live_longer(tmp_path: Path) -> None:
     async with a_place(tmp_path) as (market, provider):
         lease = await rented(provider)
@@ -105,14 +128,18 @@ async def test_whoever_waits_for_a_job_hears_at_once_that_the_machine_was_outbid
 
 
 async def test_a_machine_that_comes_back_under_another_port_goes_on(tmp_path: Path) -> None:
-    async with a_place(tmp_path) as (market, provider):
+    async with a_place(tmp_path, "moves") as (market, provider):
         lease = await rented(provider)
         [machine] = market.exchange.contracts.values()
         async with provider.connect(lease) as worker:
+            assert machine.inside is not None
+            before = machine.inside.port
             market.exchange.lives.reboot(machine)
             await until(lambda: machine.status == "running" and machine.shows_ports)
+            await market.settled()  # else the job goes to the ComfyUI that is about to end
 
             rendered = await worker.result(await worker.submit(job(2), ATTEMPT))
 
             assert rendered.outputs
+            assert machine.inside.port != before
         await provider.release([lease_id(0)])

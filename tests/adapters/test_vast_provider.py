@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,8 @@ async def test_a_bid_that_is_too_low_leaves_a_machine_which_is_destroyed(tmp_pat
 
 
 async def test_a_doubtful_machine_is_not_released_before_it_is_known(tmp_path: Path) -> None:
-    async with a_market("create_lost") as market, a_provider(market, tmp_path) as provider:
+    hasty = replace(TERMS, limits=replace(HASTY, list_s=0.5))
+    async with a_market("create_lost") as market, a_provider(market, tmp_path, hasty) as provider:
         [offer] = await provider.offers(NEED, limit=1)
         await provider.owned()
         market.plan.add(["list_500@1x1000"])
@@ -212,6 +214,39 @@ async def test_a_doubtful_machine_is_not_released_before_it_is_known(tmp_path: P
         await asyncio.wait([renting])
         await provider.release([lease_id(0)])
         assert alive(market) == []
+
+
+async def test_a_doubt_is_ended_by_a_listing_and_never_by_the_clock(tmp_path: Path) -> None:
+    hasty = replace(TERMS, limits=replace(HASTY, ambiguous_s=0.3, list_s=0.5))
+    async with a_market("create_lost") as market, a_provider(market, tmp_path, hasty) as provider:
+        [offer] = await provider.offers(NEED, limit=1)
+        await provider.owned()
+        market.plan.add(["list_500@1x1000"])
+        renting = asyncio.create_task(rented(provider, 0, offer))
+        await until(lambda: len(alive(market)) == 1)
+        await asyncio.sleep(1.0)  # it is looked for in vain, and for longer than it should be
+
+        with pytest.raises(ProviderError):
+            await provider.release([lease_id(0)])
+        assert provider.used(lease_id(0)) is None, "nobody knows what it costs"
+
+        market.plan.clear()
+        await asyncio.wait([renting])
+        await provider.release([lease_id(0)])
+        assert alive(market) == []
+
+
+async def test_closing_leaves_no_order_behind(tmp_path: Path) -> None:
+    patient = replace(TERMS, limits=replace(HASTY, ambiguous_s=600.0))
+    async with a_market("create_502_before@1") as market:
+        async with a_provider(market, tmp_path, patient) as provider:
+            renting = asyncio.create_task(rented(provider))
+            await until(lambda: calls(market, "create") == 1)
+            renting.cancel()
+
+        left = [task.get_name() for task in asyncio.all_tasks()]
+
+    assert not [name for name in left if name.startswith("vast ")]
 
 
 async def test_closing_looks_a_last_time_for_what_nobody_confirmed(tmp_path: Path) -> None:
@@ -283,7 +318,7 @@ async def test_a_listing_without_what_the_book_knows_to_live_is_not_believed(
         entry = Entry(lease.id, "night", 1, "store", first, time.time(), time.time() + HOUR_S)
         book.intend(entry)
         book.rented(lease.id, host=lease.host)
-        book.alive(Owner("night", 1, time.time()))
+        book.alive(Owner("night", 1, "store", time.time()))
         market.plan.add(["list_empty@1x1000"])
         async with a_provider(market, tmp_path) as heir:
             with pytest.raises(ProviderError, match="lacks"):
@@ -321,6 +356,7 @@ async def test_a_machine_that_is_truly_gone_is_lost_and_renting_goes_on(tmp_path
         "list_429",
         "list_500",
         "list_html",
+        "list_empty",
         "list_token@2",
         "away@1x3",
     ],
@@ -334,6 +370,34 @@ async def test_owned_is_complete_whatever_the_listing_does(tmp_path: Path, fault
         found = await provider.owned()
 
     assert sorted(found) == [lease_id(number) for number in range(5)]
+
+
+async def test_one_listing_a_tick_serves_all_leases(tmp_path: Path) -> None:
+    slower = replace(TERMS, poll_s=0.3)
+    async with a_market() as market, a_provider(market, tmp_path, slower) as provider:
+        for number, offer in enumerate(await provider.offers(NEED, limit=5)):
+            await rented(provider, number, offer)
+        seen = calls(market, "list")
+
+        await until(lambda: calls(market, "list") >= seen + 4)
+
+        listed_s = [one.at_s for one in market.requests if one.endpoint == "list"][seen:]
+        assert min(later - earlier for earlier, later in pairwise(listed_s)) > 0.2
+        assert calls(market, "show") == 0
+
+
+async def test_listings_go_on_after_those_that_failed(tmp_path: Path) -> None:
+    hasty = replace(TERMS, kinds=(Kind.INTERRUPTIBLE,), limits=replace(HASTY, list_s=0.2))
+    async with a_market() as market, a_provider(market, tmp_path, hasty) as provider:
+        await rented(provider)
+        await provider.owned()
+        market.plan.add(["list_500@1x1000"])
+        await until(lambda: market.plan.struck["list_500"] >= 3)
+        market.plan.clear()
+
+        market.exchange.lives.outbid(market.exchange.contracts[contract(market)])
+
+        await until(lambda: alive(market) == [])
 
 
 async def test_other_fleets_and_strangers_are_not_ours(tmp_path: Path) -> None:
@@ -453,6 +517,30 @@ async def test_a_release_returns_when_nothing_is_billed(tmp_path: Path, fault: s
         assert alive(market) == []
 
 
+async def test_a_listing_without_anything_is_no_proof_that_all_is_gone(tmp_path: Path) -> None:
+    async with a_market() as market, a_provider(market, tmp_path) as provider:
+        lease = await rented(provider)
+        market.plan.add(["destroy_lie@1x2", "list_empty@1x1000"])
+
+        await provider.release([lease.id])
+
+        assert alive(market) == []
+
+
+async def test_what_another_run_has_left_is_not_released_by_an_empty_listing(
+    tmp_path: Path,
+) -> None:
+    async with a_market() as market:
+        async with a_provider(market, tmp_path) as dead:
+            lease = await rented(dead)
+        async with a_provider(market, tmp_path) as heir:
+            market.plan.add(["list_empty"])
+
+            await heir.release([lease.id])
+
+        assert alive(market) == []
+
+
 async def test_a_row_that_lingers_is_waited_for(tmp_path: Path) -> None:
     async with a_market("destroy_lingers") as market, a_provider(market, tmp_path) as provider:
         lease = await rented(provider)
@@ -567,3 +655,42 @@ async def test_needs_are_independent_of_settings(tmp_path: Path) -> None:
         offers = await provider.offers(Need(vram_gb=20, gpus=("RTX 4090",)), limit=20)
 
     assert {offer.gpu for offer in offers} == {"RTX 4090"}
+
+
+# Keys.
+
+
+def keys_in(state: Path) -> list[str]:
+    return sorted(path.name for path in (state / "keys").iterdir())
+
+
+async def test_a_batchs_key_is_kept_while_a_machine_may_be_entered_with_it(tmp_path: Path) -> None:
+    async with a_market() as market:
+        async with a_provider(market, tmp_path) as first:
+            lease = await rented(first)
+        assert keys_in(tmp_path) == ["night"]
+        assert (tmp_path / "keys" / "night").stat().st_mode & 0o777 == 0o600
+
+        async with a_provider(market, tmp_path) as second:
+            await second.release([lease.id])
+
+    assert keys_in(tmp_path) == []
+
+
+async def test_a_batchs_key_is_kept_while_the_book_knows_of_another_of_its_leases(
+    tmp_path: Path,
+) -> None:
+    book = LeaseBook(tmp_path)
+    async with a_market() as market:
+        async with a_provider(market, tmp_path) as provider:
+            lease = await rented(provider)
+            now_s = time.time()
+            book.intend(Entry(lease_id(7), "night", 1, "store", lease.offer, now_s, now_s + HOUR_S))
+            await provider.release([lease.id])
+        assert keys_in(tmp_path) == ["night"]
+
+        book.ended(lease_id(7), ended_s=time.time())
+        async with a_provider(market, tmp_path) as provider:
+            await provider.release([lease_id(7)])
+
+    assert keys_in(tmp_path) == []

@@ -123,6 +123,17 @@ def test_times_of_another_clock_do_not_stop_us_for_years(tmp_path: Path) -> None
     assert rates(tmp_path, Clock())._take(Endpoint.LIST) == 0
 
 
+def test_a_clock_that_is_set_back_holds_nobody_up(tmp_path: Path) -> None:
+    clock = Clock()
+    mine = rates(tmp_path, clock)
+    assert mine._take(Endpoint.DESTROY) == 0
+
+    clock.now_s -= 1800
+
+    assert mine._take(Endpoint.DESTROY) == 0
+    assert 0 < mine._take(Endpoint.DESTROY) < 4
+
+
 def test_the_file_holds_no_key_and_is_private(tmp_path: Path) -> None:
     rates(tmp_path, Clock(), key="very-secret-key")._take(Endpoint.LIST)
 

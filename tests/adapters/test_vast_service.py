@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
+import time
 import traceback
 from dataclasses import replace
 from decimal import Decimal
@@ -19,9 +21,15 @@ from vastai import VastAI
 from nightkiln.core.errors import ProviderError
 from nightkiln.providers.vast import Kind, VastFailed, VastProvider, VastTerms, account
 from nightkiln.providers.vast.errors import refusal
+from nightkiln.providers.vast.rates import Endpoint, Rates
+from nightkiln.providers.vast.service import VastService
 from tests.adapters.vast_world import HASTY, NEED, TERMS, a_market, a_provider, rented
 
 NOWHERE = "http://127.0.0.1:9"  # nobody listens there
+
+
+def paced(folder: Path) -> Rates:
+    return Rates(folder, key="some-good-key", url=NOWHERE, clock=time.time, pace=0.0)
 
 
 def test_without_a_key_nothing_is_begun(tmp_path: Path) -> None:
@@ -146,3 +154,57 @@ async def test_the_key_is_in_no_url_log_repr_or_traceback(
     assert key not in everything
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if key.encode() in path.read_bytes()]
+
+
+async def test_the_sdk_logs_like_everybody_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with a_market() as market, a_provider(market, tmp_path) as provider:
+        await provider.offers(NEED, limit=1)
+
+    logger = logging.getLogger("vastai")
+    logger.info("for nobody")
+    assert logger.handlers == []
+    assert logger.propagate
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [ArithmeticError("?"), KeyError("offers"), AssertionError()])
+def test_whatever_a_creation_raises_it_may_have_rented(error: Exception, tmp_path: Path) -> None:
+    service = VastService("some-good-key", url=NOWHERE, rates=paced(tmp_path), answer_s=1.0)
+
+    def stumbles(_: Any) -> None:
+        raise error
+
+    with pytest.raises(VastFailed) as caught:
+        service._answer(Endpoint.CREATE, stumbles)
+    service.close()
+
+    assert caught.value.is_ambiguous
+    assert caught.value.__context__ is None
+
+
+async def test_an_answer_that_drips_for_ever_is_given_up(tmp_path: Path) -> None:
+    enough, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Drops: ")
+        while not enough.is_set():
+            writer.write(b"x")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), 0.05)
+        writer.close()
+        await writer.wait_closed()
+        hung_up.set()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        service = VastService("some-good-key", url=url, rates=paced(tmp_path), answer_s=0.5)
+        async with asyncio.timeout(5.0):
+            with pytest.raises(VastFailed, match="without end") as caught:
+                await service.page(None)
+        enough.set()
+        await hung_up.wait()
+    await asyncio.to_thread(service._threads.shutdown)
+
+    assert caught.value.kind is Kind.UNANSWERED

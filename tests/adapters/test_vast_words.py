@@ -386,13 +386,13 @@ BOOKED = Entry(LeaseId("b-1-lease-000"), "b", 1, "store", Offer("vast", "7"), 0.
 @pytest.mark.parametrize(
     ("changes", "owner", "is_expected"),
     [
-        ({}, Owner("b", 1, NOW_S - 10), True),
+        ({}, Owner("b", 1, "store", NOW_S - 10), True),
         ({}, None, False),
-        ({}, Owner("b", 2, NOW_S), False),
-        ({}, Owner("b", 1, NOW_S - 901), False),
-        ({}, Owner("b", 1, NOW_S, has_ended=True), False),
-        ({"expires_s": NOW_S - 1}, Owner("b", 1, NOW_S), False),
-        ({"offer": Offer("modal", "7")}, Owner("b", 1, NOW_S), False),
+        ({}, Owner("b", 2, "store", NOW_S), False),
+        ({}, Owner("b", 1, "store", NOW_S - 901), False),
+        ({}, Owner("b", 1, "store", NOW_S, has_ended=True), False),
+        ({"expires_s": NOW_S - 1}, Owner("b", 1, "store", NOW_S), False),
+        ({"offer": Offer("modal", "7")}, Owner("b", 1, "store", NOW_S), False),
     ],
 )
 def test_the_book_says_which_machines_must_be_alive(
@@ -434,6 +434,14 @@ def test_charges_are_added_up_by_lease_and_part() -> None:
     assert (first.traffic_in, first.traffic_out) == (Decimal("0.1"), Decimal("0.04"))
     assert first.usd == Decimal("0.70")
     assert (second.lease_id, second.other) == ("b", Decimal("0.7"))
+
+
+def test_what_the_parts_of_a_charge_leave_of_its_amount_is_counted_too() -> None:
+    rows = [charged("a", 0.5, gpu=0.3), charged("a", 0.001, gpu=0.001, disk=0.001)]
+
+    [charge] = charges_of(rows, {"a": LeaseId("a")}.get)
+
+    assert (charge.gpu, charge.other) == (Decimal("0.301"), Decimal("0.2"))
 
 
 @given(st.lists(JSON, max_size=3), JSON, JSON)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks import agreement, busy, images, jobs, nights, planning, speed
+from tests.benchmarks import agreement, busy, images, jobs, nights, over_ssh, planning, speed
 from tests.benchmarks.document import NIGHTS_BEGIN, NIGHTS_END, today, with_figures
 from tests.benchmarks.figure import Figure
 
@@ -24,6 +24,7 @@ GROUPS: Mapping[str, Group] = {
     "jobs": jobs.figures,
     "images": images.figures,
     "busy": busy.figures,
+    "ssh": over_ssh.figures,
     "plan": planning.figures,
     "nights": nights.figures,
     "quote": agreement.figures,

@@ -111,6 +111,7 @@ def test_the_schema_knows_every_key() -> None:
         "variants",
         "needs",
         "environment",
+        "private",
         "reuse",
         "verify",
     }

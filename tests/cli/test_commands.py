@@ -253,4 +253,4 @@ def test_doctor_finds_a_worker_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_errors_become_exit_codes(error: Exception, code: int) -> None:
     assert isinstance(error, ClaimHeld | StoreUnusable)
-    assert cli._told(error) == code
+    assert cli._told(error, as_json=False) == code

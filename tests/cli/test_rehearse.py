@@ -147,6 +147,7 @@ def test_a_quote_says_what_it_is_based_on_and_that_it_fits(catalog: str) -> None
 
     assert "40 jobs within 2h00m for 5 USD" in said
     assert "nights of market file ordinary (" in said
+    assert "25 results a second are its limit: 100 GPUs at 4 s a job" in said
     assert "it fits" in said
 
 

@@ -188,6 +188,18 @@ def test_one_that_is_gone_meanwhile_is_given_back_and_its_machine_not_blamed() -
     assert not run.scheduler.state.starts_alike
 
 
+def test_a_name_that_is_still_in_use_at_the_provider_is_not_given_a_second_time() -> None:
+    """The store was deleted and made anew: its first run is called like the one that died."""
+    stale = LeaseId("night-3-lease-000")
+    run = resumed()
+    commands = run.on(owned(replace(WARM, lease_id=stale)))
+
+    [rent] = run.offered(DEAR)
+
+    assert [each.lease_id for each in of(Release, commands)] == [stale]
+    assert rent.lease_id != stale
+
+
 def test_one_that_was_given_up_unconfirmed_is_given_back_again_and_not_taken_over() -> None:
     run = resumed()
     run.on(owned(WARM))

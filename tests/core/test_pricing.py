@@ -133,5 +133,13 @@ def test_a_start_is_bounded_by_the_rules_and_by_the_time_left() -> None:
 
     assert startup_limit_s(SURE, rules, left_s=1e6) == 2.5 * 300 + 120
     assert startup_limit_s(replace(SURE, startup_s=900.0), rules, left_s=1e6) == 1500.0
-    assert startup_limit_s(SURE, rules, left_s=1000.0) == 350.0
-    assert startup_limit_s(SURE, rules, left_s=-5.0) == 1.0
+    assert startup_limit_s(SURE, rules, left_s=2000.0) == 700.0
+
+
+@given(st.floats(-1e4, 1e6), st.floats(1, 1e4))
+def test_no_start_is_given_up_before_it_can_have_come_up(left_s: float, startup_s: float) -> None:
+    rules = Rules(boot_factor_min=1.25)
+
+    limit_s = startup_limit_s(replace(SURE, startup_s=startup_s), rules, left_s=left_s)
+
+    assert limit_s >= min(1.25 * startup_s, rules.boot_s_max)

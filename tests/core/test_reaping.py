@@ -43,7 +43,8 @@ OLD = replace(MACHINE, since_s=NOW_S - UNKNOWN_S - 1)
         (replace(MACHINE, since_s=None), None, Fate.FOREIGN, Cause.UNKNOWN),
         (OLD, None, Fate.END, Cause.UNKNOWN_AND_OLD),
         (OLD, KNOWN, Fate.KEEP, Cause.IN_USE),
-        (MACHINE, replace(KNOWN, has_ended=True), Fate.END, Cause.STILL_BILLED),
+        (MACHINE, replace(KNOWN, has_ended=True), Fate.KEEP, Cause.IN_USE),
+        (MACHINE, replace(KNOWN, has_ended=True, run=None), Fate.END, Cause.STILL_BILLED),
         (MACHINE, replace(KNOWN, run=replace(ALIVE, has_ended=True)), Fate.END, Cause.RUN_ENDED),
         (MACHINE, replace(KNOWN, run=Sign(1, NOW_S - 901)), Fate.END, Cause.RUN_SILENT),
         (MACHINE, replace(KNOWN, run=Sign(1, NOW_S - 900)), Fate.KEEP, Cause.IN_USE),
@@ -128,7 +129,7 @@ def test_a_machine_is_only_ended_for_a_reason_that_its_own_run_would_agree_with(
         assert NOW_S - machine.since_s > RULES.unknown_s
         return
     run = known.run
-    is_over = known.has_ended or (run is not None and run.has_ended) or known.expires_s < NOW_S
+    is_over = (run is not None and run.has_ended) or known.expires_s < NOW_S
     last_s = max(run.alive_s, known.asked_s) if run is not None else known.asked_s
     assert is_over or NOW_S - last_s > RULES.silence_s
 
@@ -140,7 +141,6 @@ def test_nothing_is_taken_from_a_run_that_lives(
     """Whatever else is so: a nightly runs, an ad-hoc run starts on the same account, reap fires."""
     living = replace(
         known,
-        has_ended=False,
         expires_s=max(known.expires_s, NOW_S),
         run=Sign(3, NOW_S - silent_s),
     )
@@ -151,7 +151,7 @@ def test_nothing_is_taken_from_a_run_that_lives(
 
 @given(KNOWNS)
 def test_what_nobody_saw_end_is_counted_at_most_until_it_must_have(known: Known) -> None:
-    until_s = billed_until_s(known, RULES, now_s=NOW_S)
+    until_s = billed_until_s(known, silence_s=RULES.silence_s, now_s=NOW_S)
 
     assert known.asked_s <= until_s
     assert until_s <= max(known.asked_s, min(known.expires_s, NOW_S))

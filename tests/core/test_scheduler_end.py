@@ -205,6 +205,19 @@ def test_starts_that_only_take_too_long_are_ours_where_nothing_ever_rendered(
     assert len(of(Stop, run.log)) == stops
 
 
+def test_starts_that_the_deadline_cut_short_say_nothing() -> None:
+    rules = Rules(canary_leases_max=5)
+    terms = Terms("night-1", 5, jobs=300, deadline_s=HOUR_S / 6, rules=rules)
+    run = started(terms, CLOUD, count=300)
+    rents = run.offered(*(machine(f"gpu-{number}") for number in range(12)))
+
+    for rent in rents[: end_rules.ALIKE_MAX]:
+        run.on(Lost(rent.lease_id, "nothing answered", Loss.SLOW))
+
+    assert len(rents) >= end_rules.ALIKE_MAX
+    assert of(Stop, run.log) == []
+
+
 def test_starts_that_fail_alike_say_nothing_once_a_machine_came_up() -> None:
     run = started(Terms("night-1", 8, jobs=3000, deadline_s=HOUR_S), CLOUD, count=3000)
     [good, *rents] = run.offered(*(machine(f"gpu-{number}") for number in range(12)))

@@ -10,6 +10,7 @@ from nightkiln.core import recording
 from nightkiln.core.events import (
     Cancel,
     Extend,
+    ListOwned,
     Lost,
     Owned,
     Release,
@@ -69,7 +70,10 @@ def test_a_lease_is_extended_before_its_life_ends() -> None:
 
 
 def test_after_a_sleep_of_the_computer_it_is_asked_what_is_still_billed() -> None:
-    run = billed_run(CHEAP, count=50)
+    run = started(Terms("night-1", 8, jobs=50), replace(CLOUD, can_list=True), count=50)
+    run.on(Owned("cloud", ()))
+    for rent in run.offered(CHEAP):
+        run.up(rent)
 
     commands = run.tick(recording.JUMP_S + 1)
 
@@ -78,6 +82,12 @@ def test_after_a_sleep_of_the_computer_it_is_asked_what_is_still_billed() -> Non
     released = run.on(Owned("cloud", (run.lease_on(CHEAP), stranger)))
     assert [each.lease_id for each in of(Release, released)] == [stranger]
     assert run.on(Owned("cloud", (stranger,))) == []
+
+
+def test_a_provider_that_cannot_list_is_not_asked_after_a_sleep_either() -> None:
+    run = billed_run(CHEAP, count=50)
+
+    assert of(ListOwned, run.tick(recording.JUMP_S + 1)) == []
 
 
 def test_a_machine_that_comes_up_after_we_lost_interest_is_released_once() -> None:

@@ -21,6 +21,8 @@ from socket import create_server
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/tutorial/*.md", "docs/how-to/*.md", "docs/reference/*.md")
 PREFECT_PAGE = "docs/how-to/prefect.md"  # run by tests/flows, which have a server
+VAST_PAGE = "docs/how-to/vast.md"  # run by test_vast_page.py, which has a market
+MARKET = "nightkiln market --port 8700 --speed 60"
 SERVER = ".venv/bin/prefect server start"
 SHELL, SESSION = "sh", "console"  # blocks of commands; blocks of "$ command" and what it prints
 TEXT = frozenset({"mermaid", "text", "yaml", "json", "sql", "toml", "python"})  # no commands here
@@ -45,6 +47,13 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "docs/reference/fake-modal.md": {
         "nightkiln market --with-modal --speed 60": "it stays until it is ended; "
         "tests/cli/test_market.py starts and ends it",
+    },
+    VAST_PAGE: {
+        MARKET: "test_vast_page.py starts it beside all others, as it stays",
+        "export VAST_API_KEY=...": "it wants an account",
+        "nightkiln doctor --budget 2.50": "the market's account has more credit than that allows",
+        "nightkiln run catalogs/smoke --provider vast --by 1h --budget 0.50": "it asks; the page "
+        "runs the same with --yes",
     },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+import shutil
+from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,127 +15,15 @@ import pytest
 from nightkiln.closing import close_lease
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import LeaseId, Need, Offer
+from nightkiln.core.terms import Load
 from nightkiln.gate import unquoted
-from nightkiln.lease_book import Entry, LeaseBook, Owner, Standing
-from nightkiln.night import Outcome
+from nightkiln.lease_book import Owner, Standing
 from nightkiln.ports.provider import Charge, Used
 from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
-from nightkiln.testing.comfyui import StandIn
-from nightkiln.testing.priced import PricedWorkers
-from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from nightkiln.wiring import Request, chosen_catalog, run_batch
-from tests.e2e.test_release import Ears
-
-JOBS, HOUR_S = 6, 3600.0
-OLD = LeaseId("night-0-lease-003")  # of a run that is dead
-
-
-@dataclass
-class Service:
-    """What outlives every run: the machines, and whom they are rented to."""
-
-    urls: list[str]
-    rented: dict[LeaseId, str] = field(default_factory=dict)
-    rents: list[LeaseId] = field(default_factory=list)
-    releases: list[list[LeaseId]] = field(default_factory=list)
-    bills: list[Charge] = field(default_factory=list)
-    verbs: list[str] = field(default_factory=list)
-    used: dict[LeaseId, Used] = field(default_factory=dict)
-
-
-class Rental(PricedWorkers):
-    """A connection to the service."""
-
-    can_list = True
-
-    def __init__(self, service: Service) -> None:
-        super().__init__(service.urls)
-        self.service = service
-
-    async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
-        free = await super().offers(need, limit=limit)
-        return [offer for offer in free if offer.ref not in self.service.rented.values()]
-
-    async def rent(
-        self, offer: Offer, lease_id: LeaseId, need: Need, *, expires_at_s: float
-    ) -> Any:
-        self.service.verbs.append("rent")
-        lease = await super().rent(offer, lease_id, need, expires_at_s=expires_at_s)
-        if lease_id not in self.service.rented:
-            self.service.rents.append(lease_id)
-        self.service.rented[lease_id] = offer.ref
-        return lease
-
-    async def release(self, lease_ids: Sequence[LeaseId]) -> None:
-        self.service.releases.append(list(lease_ids))
-        for lease_id in lease_ids:
-            self.service.rented.pop(lease_id, None)
-        await super().release(lease_ids)
-
-    async def owned(self) -> Sequence[LeaseId]:
-        self.service.verbs.append("owned")
-        return list(self.service.rented)
-
-    def used(self, lease_id: LeaseId) -> Used | None:
-        return self.service.used.get(lease_id)
-
-    async def charges(self, *, since_s: float) -> Sequence[Charge]:
-        del since_s
-        return self.service.bills
-
-
-@dataclass
-class Scene:
-    folder: Path
-    service: Service
-    ears: Ears = field(default_factory=Ears)
-
-    @property
-    def book(self) -> LeaseBook:
-        return LeaseBook(self.folder / "state")
-
-    @property
-    def root(self) -> str:
-        return str(self.folder / "store")
-
-    async def run(self, *, limit: int = JOBS) -> Outcome:
-        return await run_batch(
-            Request(chosen_catalog(self.folder / "catalog", limit=limit), name="night"),
-            load_settings(store=self.root, budget="20", release_s=1.0),
-            self.ears,
-            rents_from={"cloud": Rental(self.service)},
-            gate=unquoted,
-            book=self.book,
-        )
-
-    def left(self, lease_id: LeaseId = OLD, *, age_s: float = 1200.0, url: str = "") -> Entry:
-        """What a dead run has written down of a machine."""
-        now_s, url = time.time(), url or self.service.urls[0]
-        offer = Offer("cloud", url, "RTX 4090", Decimal("1.00"))
-        offer = replace(offer, kind="on_demand")  # type: ignore[arg-type]
-        entry = Entry(lease_id, "night", 0, self.root, offer, now_s - age_s, now_s - age_s + HOUR_S)
-        self.book.intend(entry)
-        self.book.rented(lease_id, host="machine 7")
-        return entry
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        with Store.open(self.root).connect() as con:
-            return con.execute(sql).fetchall()
-
-
-@asynccontextmanager
-async def scene(folder: Path, machines: int = 1) -> AsyncIterator[Scene]:
-    write_catalog(folder / "catalog", JOBS)
-    workers = [StandIn() for _ in range(machines)]
-    for worker in workers:
-        await worker.__aenter__()
-    try:
-        yield Scene(folder, Service([worker.url for worker in workers]))
-    finally:
-        for worker in workers:
-            await worker.__aexit__(None, None, None)
+from tests.e2e.rental import HOUR_S, JOBS, OLD, Rental, scene
 
 
 async def test_what_is_rented_is_in_the_book_as_long_as_it_costs(tmp_path: Path) -> None:
@@ -145,7 +32,7 @@ async def test_what_is_rented_is_in_the_book_as_long_as_it_costs(tmp_path: Path)
 
         class Watching(Rental):
             async def rent(self, offer: Offer, lease_id: LeaseId, need: Need, **rest: Any) -> Any:
-                entry, owner = night.book.entry(lease_id), night.book.owner("night", 1)
+                entry, owner = night.book.entry(lease_id), night.owner()
                 assert entry is not None
                 assert owner is not None
                 seen.append((entry.standing, owner.has_ended))
@@ -160,7 +47,7 @@ async def test_what_is_rented_is_in_the_book_as_long_as_it_costs(tmp_path: Path)
             book=night.book,
         )
 
-        owner = night.book.owner("night", 1)
+        owner = night.owner()
 
     assert outcome.exit_code == 0
     assert seen[0] == (Standing.INTENDED, False)
@@ -230,7 +117,7 @@ async def test_a_lease_of_this_batch_that_nobody_wrote_down_is_given_back(tmp_pa
 async def test_what_died_with_its_run_is_booked_until_it_must_have_ended(tmp_path: Path) -> None:
     async with scene(tmp_path) as night:
         entry = night.left(age_s=3000.0)
-        night.book.alive(Owner("night", 0, entry.asked_s + 600.0))
+        night.book.alive(Owner("night", 0, night.root, entry.asked_s + 600.0))
 
         await night.run()
 
@@ -242,7 +129,7 @@ async def test_what_died_with_its_run_is_booked_until_it_must_have_ended(tmp_pat
     assert usd == Decimal("0.416667")
     assert reason.startswith("its run died")
     assert night.book.entries() == []
-    assert night.book.owner("night", 0) is None
+    assert night.owner(0) is None
 
 
 async def test_a_lease_asked_for_just_before_the_crash_may_still_turn_up(tmp_path: Path) -> None:
@@ -288,9 +175,38 @@ async def test_a_run_that_is_cancelled_twice_gives_everything_back_all_the_same(
 
     assert night.service.rented == {}
     assert night.book.entries() == []
-    owner = night.book.owner("night", 1)
+    owner = night.owner()
     assert owner is not None
     assert owner.has_ended
+
+
+async def test_a_machine_that_a_later_run_took_over_is_left_to_it(tmp_path: Path) -> None:
+    """A run was asleep for so long that another one took its batch and its machines."""
+    async with scene(tmp_path) as night:
+        running = asyncio.create_task(night.run())
+        await until(lambda: "connected" in night.service.verbs)
+        [entry] = night.book.entries()
+        night.book.taken_over(replace(entry, epoch=2, standing=Standing.RENTED))
+
+        await running
+
+        assert list(night.service.rented) == [entry.lease_id]
+        assert [each.epoch for each in night.book.entries()] == [2]
+        assert night.ask("select count(*) from leases") == [(0,)]
+
+
+async def test_what_a_record_of_a_dead_run_costs_counts_what_it_was_sent(tmp_path: Path) -> None:
+    async with scene(tmp_path) as night:
+        entry = night.left(age_s=3000.0)
+        dear = replace(entry.offer, usd_per_gb_in=Decimal("0.02"))
+        entry = replace(entry, offer=dear, load=Load(image_gb=5.0, models_gb=7.0))
+        night.book.taken_over(entry)
+        await night.run()
+
+    [(usd_in, gb_in)] = night.ask(
+        "select usd_in, gb_in from leases where lease_id = 'night-0-lease-003'"
+    )
+    assert (usd_in, gb_in) == (Decimal("0.240000"), 12.0)
 
 
 async def test_without_the_book_nothing_is_rented(tmp_path: Path) -> None:
@@ -320,6 +236,27 @@ async def test_what_the_provider_has_billed_is_read_at_the_end(tmp_path: Path) -
     assert estimated == outcome.usd
     assert usd == billed  # a bill that is dearer already counts; a lower one may still grow
     assert night.ask("select lease_id from charges") == [(OLD,)]
+
+
+async def test_a_bill_that_cannot_be_kept_is_told_and_ends_no_run(tmp_path: Path) -> None:
+    async with scene(tmp_path) as night:
+        night.left()
+        night.service.rented[OLD] = night.service.urls[0]
+        night.service.bills = [
+            Charge(OLD, Decimal("0.5"), Decimal(0), Decimal(0), Decimal(0)),
+        ]
+
+        def full(verb: str) -> None:
+            if verb == "release":
+                folder = tmp_path / "store" / "charges"
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.write_text("no folder")
+
+        night.service.on_verb = full
+        outcome = await night.run()
+
+    assert (outcome.exit_code, outcome.done, outcome.usd_billed) == (0, JOBS, None)
+    assert "what cloud has billed is not known yet" in str(night.ears.events["warning"])
 
 
 async def test_what_the_provider_saw_of_its_use_is_what_counts(tmp_path: Path) -> None:

@@ -183,8 +183,8 @@ async def test_a_run_that_was_killed_is_gone_on_with_and_nothing_is_paid_twice(
     outcome = await batch.run()
 
     assert outcome.done == JOBS
-    [told] = batch.events("recalled")
-    assert told["jobs"] == 1
+    [told] = batch.events("planned")
+    assert told["recalled"] == 1
     tries = batch.ask("select count(*) from attempts")
     assert tries == [(JOBS,)]  # each job was tried once, by one run or the other
 

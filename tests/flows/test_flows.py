@@ -220,6 +220,35 @@ async def test_a_flow_that_is_told_to_end_hands_over_what_is_made(tmp_path: Path
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+async def test_a_flow_that_is_cancelled_gives_back_what_it_rented(tmp_path: Path) -> None:
+    """As above, where machines cost money: Prefect kills half a minute after it has asked."""
+    from prefect import flow
+    from prefect.client.schemas.objects import State
+
+    from tasks.batch import BatchParams, batch
+    from tests.e2e.rental import Rental, Service
+
+    folder, store = write_catalog(tmp_path / "catalog", 40), tmp_path / "store"
+
+    @flow(name="renting", retries=0, persist_result=False)
+    async def renting() -> State[None]:
+        return await batch(params, is_nightly=False, rents_from={"cloud": Rental(service)})
+
+    running: Any = renting
+    params = BatchParams(catalog=folder, store=str(store), budget=20.0)
+    async with StandIn(render_s=0.05) as server:
+        service = Service([server.url])
+        asked = asyncio.create_task(running(return_state=True))
+        await until(lambda: len(server.renders) >= 3 or asked.done(), within_s=60)
+        assert not asked.done(), asked.result().message  # else nobody would hear the signal
+        os.kill(os.getpid(), signal.SIGTERM)
+        state = await asked
+
+    assert state.is_cancelled(), state.message
+    assert service.rents
+    assert service.rented == {}
+
+
 async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: Path) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -272,10 +301,11 @@ async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     from prefect.client.schemas.objects import State
 
     from tasks.batch import BatchParams, batch
+    from tasks.results import RESULTS
 
     folder, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"
 
-    @flow(name="renting", retries=0, persist_result=False)
+    @flow(name="renting", retries=0, persist_result=False, result_storage=RESULTS)
     async def renting(budget: float) -> State[None]:
         params = BatchParams(catalog=folder, store=str(store), budget=budget, name="night")
         rents_from = {"cloud": PricedWorkers([worker.url])}

@@ -42,8 +42,9 @@ async def swept(market: SimulatedMarket) -> Any:
     from prefect.client.schemas.objects import State
 
     from tasks.reap import ReapParams, sweep
+    from tasks.results import RESULTS
 
-    @flow(name="sweeping", retries=0, persist_result=False)
+    @flow(name="sweeping", retries=0, persist_result=False, result_storage=RESULTS)
     async def sweeping() -> State[None]:
         return await sweep(ReapParams(), asks={"cloud": market})
 
@@ -62,7 +63,7 @@ async def left_behind(folder: Path, market: SimulatedMarket) -> LeaseBook:
         book.intend(entry)
         await market.rent(offer, LEASE, NEED, expires_at_s=entry.expires_s)
         book.rented(LEASE, host="somewhere")
-        book.alive(Owner("nightly", 1, 1e9, has_ended=True))
+        book.alive(Owner("nightly", 1, str(folder / "store"), 1e9, has_ended=True))
     return book
 
 

@@ -22,6 +22,7 @@ SAME = [
     ("RTX A5000", "NVIDIA RTX A5000"),
     ("RTX 6000Ada", "NVIDIA RTX 6000 Ada Generation"),
     ("RTX PRO 6000 WS", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"),
+    ("RTX PRO 6000 S", "NVIDIA RTX PRO 6000 Blackwell Server Edition"),
     ("Q RTX 8000", "Quadro RTX 8000"),
     ("A100 SXM4", "NVIDIA A100-SXM4-80GB"),
     ("A100 PCIE", "NVIDIA A100-PCIE-40GB"),

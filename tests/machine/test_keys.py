@@ -6,7 +6,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nightkiln.machine.keys import BatchKeys
+from nightkiln.machine.keys import BatchKeys, drop_key
 
 BATCH = "nightly-2026-11-21"
 
@@ -52,8 +52,8 @@ def test_no_repr_and_no_public_line_tells_the_private_half(tmp_path: Path) -> No
 def test_batches_have_keys_of_their_own_and_dropping_one_leaves_the_others(tmp_path: Path) -> None:
     mine, other = (BatchKeys.of(tmp_path / "keys", name) for name in (BATCH, "adhoc"))
 
-    mine.drop()
-    mine.drop()
+    drop_key(tmp_path / "keys", BATCH)
+    drop_key(tmp_path / "keys", BATCH)
 
     assert mine.public != other.public
     assert BatchKeys.of(tmp_path / "keys", "adhoc").public == other.public

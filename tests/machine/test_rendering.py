@@ -154,7 +154,7 @@ async def test_another_process_holds_the_machine_to_the_same_host_key(tmp_path: 
 
 
 async def test_a_machine_may_come_back_under_another_address(tmp_path: Path) -> None:
-    async with place(tmp_path, trouble=frozenset({"port_change"})) as here, rendering(here.stay()):
+    async with place(tmp_path, trouble=frozenset({"moves"})) as here, rendering(here.stay()):
         here.road.cut()
         here.road.to = await here.body.reboot()
         here.road.mend()

@@ -30,6 +30,7 @@ class Stranger:
     key: asyncssh.SSHKey | None  # let in; None: anybody is, without being asked for one
     offered: list[str] = field(default_factory=list)  # keys that callers have shown
     asked: list[str] = field(default_factory=list)
+    ciphers: set[str] = field(default_factory=set)
     let_in: int = 0
     port: int = 0
 
@@ -54,6 +55,7 @@ class Stranger:
     async def _answer(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         command = process.command if process.command is not None else ""
         self.asked.append(command)
+        self.ciphers.add(process.get_extra_info("recv_cipher"))
         try:
             if command == "endless":
                 while True:
@@ -159,6 +161,13 @@ async def test_a_machine_that_cuts_off_every_command_is_lost(tmp_path: Path) -> 
 async def test_only_the_batchs_own_key_is_shown(tmp_path: Path) -> None:
     async with meeting(tmp_path) as (stranger, _):
         assert set(stranger.offered) == {BatchKeys.of(tmp_path, "night").public.split()[1]}
+
+
+async def test_the_cipher_that_costs_least_is_spoken(tmp_path: Path) -> None:
+    async with meeting(tmp_path) as (stranger, link):
+        await link.run("hello")
+
+    assert stranger.ciphers == {"aes128-gcm@openssh.com"}
 
 
 async def test_a_machine_that_does_not_know_our_key_yet_is_waited_for(tmp_path: Path) -> None:

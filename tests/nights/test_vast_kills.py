@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -17,7 +17,8 @@ from nightkiln.core.reaping import ReapRules
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import ALL_DONE, STOPPED_EARLY
 from nightkiln.reap import reap
-from nightkiln.testing.kills import KILLED, ended
+from nightkiln.testing.disk import place_of
+from nightkiln.testing.kills import KILLED, effects_in, ended
 from nightkiln.testing.vast_market.scene import VastScene
 from nightkiln.testing.waiting import until
 
@@ -25,12 +26,20 @@ JOBS = 12
 DEADMAN_S = 10.0
 DICE = 20261121
 NIGHT_S = 14.0  # about what an undisturbed controller takes
+UNSEEN = "unlink:.tmp"
 # Effects around a create: the intent is there, the answer is not on record.
+SHOWS = frozenset(
+    {"link", "replace", "unlink", "sync_log"}
+)  # what gives or takes a name, or a line
 INTENDED, RENTED = "replace:leases:1", "replace:leases:2"
 
 
 def scene_in(folder: Path) -> VastScene:
     return VastScene(folder, jobs=JOBS, leases_max=2, deadman_s=DEADMAN_S)
+
+
+def short_scene_in(folder: Path) -> VastScene:
+    return VastScene(folder, jobs=4, leases_max=1, deadman_s=DEADMAN_S)
 
 
 async def next_run(scene: VastScene) -> None:
@@ -75,6 +84,52 @@ async def test_the_next_run_goes_on_with_the_machines_of_a_killed_one(tmp_path: 
         await next_run(scene)
 
         assert len(scene.market.ledger()) == 1, "the warm machine was given away"
+
+
+async def effects_of_a_night(folder: Path) -> list[str]:
+    """All durable effects of one small undisturbed night, in order."""
+    counted = folder / "effects"
+    async with short_scene_in(folder / "counted") as scene:
+        assert await scene.run_apart(f"count={counted}") == ALL_DONE, scene.told()
+    return effects_in(counted)
+
+
+def steps_that_show(effects: Sequence[str]) -> list[str]:
+    """Each effect that others can see, as ``kill=`` takes it: what lies between them is alike."""
+    seen, steps = Counter[str](), list[str]()
+    for effect in effects:
+        place = place_of(effect)
+        seen[place] += 1
+        if place.partition(":")[0] in SHOWS and place != UNSEEN:
+            steps.append(f"{place}:{seen[place]}")
+    return steps
+
+
+async def killed_before(folder: Path, step: str) -> str:
+    """Kill one small night just before ``step``, and let the next run go on."""
+    async with short_scene_in(folder) as scene:
+        status = await scene.run_apart(f"kill={step}")
+        assert status in {KILLED, ALL_DONE}, scene.told()  # timers: no two nights are quite alike
+        billed = len(scene.billed())
+        await next_run(scene)
+    return f"{'killed' if status == KILLED else 'not hit'}, {billed} machines billed, before {step}"
+
+
+@pytest.mark.long
+@pytest.mark.timeout_s(3000)
+async def test_a_run_killed_between_any_two_effects_costs_nothing_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = steps_that_show(await effects_of_a_night(tmp_path))
+
+    told = [
+        await killed_before(tmp_path / step.replace(":", "-").replace("/", "-"), step)
+        for step in steps
+    ]
+
+    assert len([line for line in told if line.startswith("killed")]) > len(steps) * 0.9, told
+    with capsys.disabled():
+        print(f"\nkilled before each of {len(steps)} effects:", *told, sep="\n")
 
 
 @pytest.mark.nights

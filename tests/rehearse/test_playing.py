@@ -104,6 +104,15 @@ def test_the_choice_of_fallback_is_kept(fallback: Fallback, kinds: set[Kind]) ->
     assert played.jobs_done == 100
 
 
+def test_no_more_machines_are_rented_than_the_controller_takes_in() -> None:
+    free = replace(script(6000, lump=20), deadline_s=H_S)
+
+    fewer = play(replace(free, results_per_s_max=0.5), seed=3)
+
+    assert 2 * fewer.leases_most <= play(free, seed=3).leases_most
+    assert not fewer.is_met
+
+
 def test_a_lump_is_small_where_the_deadline_is_near_and_the_batch_small() -> None:
     assert lump_for(with_jobs(ORDINARY, 40), H_S) == 1
     assert lump_for(with_jobs(ORDINARY, 10_000), 8 * H_S) == 20

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import requests
 
 from nightkiln.core.errors import BadInput
+from nightkiln.machine.gate import is_same_gpu
+from nightkiln.testing.vast_machine.troubles import TROUBLES as BODY_TROUBLES
+from nightkiln.testing.vast_market.body import Box
+from nightkiln.testing.vast_market.boxes import box_of
 from nightkiln.testing.vast_market.fate import TROUBLES
 from nightkiln.testing.vast_market.fault_kinds import Afflicts
 from nightkiln.testing.vast_market.fault_table import FAULTS
@@ -85,6 +90,15 @@ BY_ITS_BODY = frozenset(
     {"wrong_gpu", "cuda_old", "busy_card", "black_hole_port", "provision_fails", "slow_download"}
     | {"comfy_never_up", "gpu_slow", "cuda_500", "disk_full"}
 )
+
+# trouble that the figures of its body tell: how they differ from those of a sound one
+IN_FIGURES: dict[str, Callable[[Box, Box], bool]] = {
+    "wrong_gpu": lambda box, sound: not is_same_gpu(sound.gpu, box.gpu),
+    "cuda_old": lambda box, _: float(box.cuda) < 12.0,
+    "small_disk": lambda box, sound: box.disk_gb == sound.disk_gb / 2,
+    "slow_download": lambda box, sound: box.mbps < sound.mbps / 10,
+    "gpu_slow": lambda box, sound: box.seconds_per_job == pytest.approx(10 * sound.seconds_per_job),
+}
 
 
 def test_every_fault_is_met_here() -> None:
@@ -165,6 +179,28 @@ async def test_a_trouble_inside_is_left_to_the_body(fault: str) -> None:
 
         assert contract.status == "running"
         assert sdk.market.machines()[0]["trouble"] == [fault]
+
+
+async def boxes(fault: str) -> tuple[Box, Box]:
+    """The machine with its trouble, and what it would be without."""
+    async with driven(fault) as sdk:
+        contract = await sdk.rent()
+        market = sdk.market
+        troubled = box_of(contract, market.exchange.night, market.rules, market.url)
+        contract.fate = replace(contract.fate, trouble=frozenset(), disk_share=1.0)
+        return troubled, box_of(contract, market.exchange.night, market.rules, market.url)
+
+
+@pytest.mark.parametrize("fault", sorted(IN_FIGURES))
+async def test_a_trouble_is_in_the_figures_of_its_machine(fault: str) -> None:
+    troubled, sound = await boxes(fault)
+
+    assert IN_FIGURES[fault](troubled, sound)
+    assert not IN_FIGURES[fault](sound, sound)
+
+
+def test_no_trouble_inside_is_left_to_nobody() -> None:
+    assert {*BY_ITS_BODY, "small_disk", "moves"} == {*IN_FIGURES, *BODY_TROUBLES}
 
 
 async def test_a_trouble_waits_for_a_machine_when_nothing_was_rented() -> None:

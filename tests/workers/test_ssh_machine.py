@@ -236,7 +236,7 @@ async def test_a_reboot_keeps_the_disk_the_port_and_the_host_key(tmp_path: Path)
 
 
 async def test_a_port_may_change_with_a_reboot(tmp_path: Path) -> None:
-    async with machine(tmp_path, box("port_change")) as (body, port):
+    async with machine(tmp_path, box("moves")) as (body, port):
         assert await body.reboot() != port
 
 

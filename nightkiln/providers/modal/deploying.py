@@ -23,11 +23,12 @@ from nightkiln.core.errors import BadInput, Problem
 from nightkiln.providers.modal.terms import ModalTerms
 
 MODULE = "workers.modal_app"
-VARIABLE = "NIGHTKILN_ENVIRONMENT"
+VARIABLE = "NK_PLAN"
 PLAN_CHARS_MAX = 64 * 1024
 COMMIT_DIGITS, DIGEST_DIGITS = 12, 16
 DEPLOY_S_MAX = 2 * 3600.0  # the first one builds an image
 GIT_S_MAX = 10.0
+STANDARD_ERROR = 2  # the process's own, whatever stands in for it here
 VERSION = re.compile(r"[0-9][0-9A-Za-z.]{0,30}")
 REPOSITORY = re.compile(r"https://[A-Za-z0-9._~/-]{1,300}")
 REF = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,99}")
@@ -154,7 +155,7 @@ def modal_command(
     }
     command = [sys.executable, "-m", "modal", *words]
     try:
-        output = sys.stderr.fileno() if is_quiet else None
+        output = STANDARD_ERROR if is_quiet else None
         return subprocess.run(
             command, check=False, env=environment, timeout=DEPLOY_S_MAX, stdout=output
         )

@@ -6,7 +6,7 @@
 - offers: a search, and what it found
 - rows: what the service says of a machine of ours; listing: one such list for all who wait
 - held, watch: our leases, held against every listing; judging: what a row means for a lease
-- orders, creating: from an offer to a machine; ending, releasing: and back
+- orders, creating: from an offer to a machine; ending, releasing: and back; keyring: who comes in
 - charging: what was billed; account: what can be spent
 - provider: all of it behind the five verbs
 """

@@ -13,7 +13,7 @@ from nightkiln.providers.vast.errors import Kind, VastFailed
 from nightkiln.providers.vast.service import VastService, until_answered
 from nightkiln.providers.vast.values import number
 
-ASK_S_MAX = 10.0  # for one question: somebody sits and waits
+ASK_S_MAX = 3.0  # for one question, with repeats: somebody sits and waits
 _DENIED = frozenset({Kind.NOT_ALLOWED, Kind.WRONG_KEY})
 
 

@@ -28,7 +28,10 @@ class _Sum:
     other: Usd = ZERO
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a row's items by kind; what they leave of its amount goes to ``other``."""
+        """Add a row's items by kind; what they leave of its amount goes to ``other``.
+
+        Each item is rounded for itself, so that they may also be a little more than the amount.
+        """
         items = row.get("items")
         told = ZERO
         for item in items[:ITEMS_MAX] if isinstance(items, list) else ():
@@ -38,8 +41,8 @@ class _Sum:
                 setattr(self, part, getattr(self, part) + amount)
                 told += amount
         amount = usd(row.get("amount"))
-        if not told and amount is not None:
-            self.other += amount
+        if amount is not None and amount > told:
+            self.other += amount - told
 
 
 def charges_of(rows: Iterable[Any], lease_of: Callable[[str], LeaseId | None]) -> list[Charge]:

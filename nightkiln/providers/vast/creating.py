@@ -57,6 +57,14 @@ class Creating:
             raise OfferGone("it was given back before it was rented")
         held.ordering.result()
 
+    async def aclose(self) -> None:
+        """Wait for nothing any more; what is still in doubt stays so."""
+        tasks = [held.ordering for held in self._watch.leases.values() if held.ordering is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
     async def _rent(self, held: Held, ordered: Callable[[Held], Awaitable[Order]]) -> None:
         try:
             await self._look_first(held)
@@ -108,7 +116,7 @@ class Creating:
         if not failed.is_ambiguous:
             raise failed
         _log.warning("%s may have been rented, or not: %s", held.label, failed)
-        held.doubt_until_s = self._clock() + self._terms.limits.ambiguous_s
+        held.is_doubtful = True
         held.answered.set()  # as far as it goes: a release must not wait for all of that
         await self._wait_for(held)
 
@@ -122,7 +130,7 @@ class Creating:
             except TimeoutError:
                 wait_s = DOUBT_AGAIN_S
                 if await self._is_absent(held):
-                    held.doubt_until_s = None
+                    held.is_doubtful = False
                     raise OfferGone(
                         "nobody has confirmed the order, and the machine did not turn up"
                     ) from None
@@ -132,7 +140,6 @@ class Creating:
             await self._watch.listing.after(asyncio.get_running_loop().time())
         except VastFailed as failed:
             _log.warning("%s cannot be looked for: %s", held.label, failed)
-            held.doubt_until_s = self._clock() + DOUBT_AGAIN_S
             return False
         return not held.found.is_set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from nightkiln.core.errors import NightkilnError, ProviderError
 from nightkiln.providers.vast.errors import NAME, Kind, VastFailed
@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 class Ending:
     """Ends leases of this process, and machines that are known by their label only."""
 
-    def __init__(self, watch: Watch, limits: Limits, *, clock: Callable[[], float]) -> None:
-        self._watch, self._limits, self._clock = watch, limits, clock
+    def __init__(self, watch: Watch, limits: Limits) -> None:
+        self._watch, self._limits = watch, limits
 
     async def end(self, leases: Sequence[Held], labels: Sequence[str]) -> None:
         """Returns when none of them costs anything any more.
@@ -52,12 +52,12 @@ class Ending:
         """End what can be found; the leases that cannot be told anything of."""
         contracts = {held.contract for held in leases if held.contract is not None}
         contracts |= {extra for held in leases for extra in held.extras}
-        if labels or any(held.is_in_doubt(self._clock()) for held in leases):
+        if labels or any(held.is_in_doubt for held in leases):
             snapshot = await self._watch.listing.after(asyncio.get_running_loop().time())
             wanted = {*labels, *(held.label for held in leases)}
             contracts |= {row.contract for row in snapshot.rows.values() if row.label in wanted}
         await self._watch.releaser.gone(contracts)
-        doubtful = [held for held in leases if held.is_in_doubt(self._clock())]
+        doubtful = [held for held in leases if held.is_in_doubt]
         for held in leases:
             if held not in doubtful:
                 self._watch.drop(held)
@@ -79,7 +79,7 @@ class Ending:
         except (TimeoutError, NightkilnError) as error:
             _log.warning("the last look for unconfirmed machines failed: %r", error)
         left = await self._watch.releaser.aclose()
-        doubtful = [h.label for h in self._watch.leases.values() if h.is_in_doubt(self._clock())]
+        doubtful = [h.label for h in self._watch.leases.values() if h.is_in_doubt]
         if left or doubtful:
             _log.warning(
                 "%d machines are not confirmed gone, and of these it is not known whether they "
@@ -92,7 +92,7 @@ class Ending:
         unfinished = [held for held in self._watch.leases.values() if held.is_ending]
         for held in unfinished:
             await held.answered.wait()
-        if any(held.is_in_doubt(self._clock()) for held in unfinished):
+        if any(held.is_in_doubt for held in unfinished):
             await self._watch.listing.after(asyncio.get_running_loop().time())
         found = {held.contract for held in unfinished if held.contract is not None}
         self._watch.releaser.doom(found)

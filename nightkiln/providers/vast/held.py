@@ -26,7 +26,7 @@ class Held:
     contract: int | None = None  # the service's number of the machine, once it is known
     extras: set[int] = field(default_factory=set)  # further machines of this label: none may live
     is_asked: bool = False  # the order has gone out, so there may be a machine
-    doubt_until_s: float | None = None  # nobody has confirmed the order, nor denied it
+    is_doubtful: bool = False  # nobody has confirmed the order, nor denied it
     asked_s: float = 0.0
     running_s: float | None = None  # first seen running
     meter: Meter = field(default_factory=Meter)
@@ -35,6 +35,7 @@ class Held:
     absent: int = 0  # listings in a row that lacked it
     is_ending: bool = False  # we have asked for its end, or are about to
     verdict: tuple[str, Loss] | None = None  # why the machine is lost
+    doing: str = ""  # on the machine, since somebody is connected
     stay: Stay | None = None  # while somebody is connected
     ordering: asyncio.Task[None] | None = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)  # to the order, or adopted
@@ -42,7 +43,7 @@ class Held:
 
     def find(self, contract: int, now_s: float) -> None:
         """There is a machine."""
-        self.contract, self.doubt_until_s = contract, None
+        self.contract, self.is_doubtful = contract, False
         self.asked_s = self.asked_s or now_s
         self.found.set()
         self.answered.set()
@@ -59,10 +60,14 @@ class Held:
         said_s = self.row.since_s if self.row is not None else None
         return said_s if said_s is not None else self.asked_s
 
-    def is_in_doubt(self, now_s: float) -> bool:
-        """Whether there may be a machine that nobody has told us of."""
-        until_s = self.doubt_until_s if self.contract is None else None
-        return until_s is not None and now_s < until_s
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether there may be a machine that nobody has told us of.
+
+        Only an answer or a listing ends that, never the clock: a last look may take its time.
+        """
+        is_open = self.is_asked and not self.answered.is_set()
+        return self.contract is None and (is_open or self.is_doubtful)
 
     def lose(self, why: str, loss: Loss) -> None:
         """The machine is lost; whoever is connected hears it at once."""

@@ -20,6 +20,7 @@ from nightkiln.providers.vast.values import whole
 
 PAGES_MAX = 400  # 10,000 machines
 TOKEN_CHARS_MAX = 4_096
+EMPTY_LOOKS = 3  # in a row that there is nothing at all, before it is believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,10 @@ class Listing:
         self._failed: tuple[float, VastFailed] | None = None
 
     @property
-    def begun_s(self) -> float:
-        """When the last snapshot was begun, by the loop's clock; long ago if there is none."""
-        return self._last.begun_s if self._last is not None else -math.inf
+    def asked_s(self) -> float:
+        """When the last listing was begun, whatever came of it, by the loop's clock."""
+        taken_s = self._last.begun_s if self._last is not None else -math.inf
+        return max(taken_s, self._failed[0] if self._failed is not None else -math.inf)
 
     async def after(self, moment_s: float) -> Snapshot:
         """A snapshot that was begun at ``moment_s`` (by the loop's clock) or later.
@@ -74,12 +76,20 @@ class Listing:
                 raise _again(self._failed[1])
             begun_s = asyncio.get_running_loop().time()
             try:
-                self._last = await until_answered(self._all, within_s=self._list_s)
+                self._last = await self._believed()
             except VastFailed as failed:
                 self._failed = begun_s, failed
                 raise
             self._seen(self._last)
             return self._last
+
+    async def _believed(self) -> Snapshot:
+        """What the service says; that there is nothing it has to say more than once."""
+        for _ in range(EMPTY_LOOKS):
+            snapshot = await until_answered(self._all, within_s=self._list_s)
+            if snapshot.rows or snapshot.unreadable:
+                break
+        return snapshot
 
     async def _all(self) -> Snapshot:
         """Every page, once."""

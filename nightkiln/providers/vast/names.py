@@ -44,10 +44,10 @@ class Names:
 
         A machine whose run has been silent for ``silent_s`` has ended itself.
         """
-        owners = {(one.batch, one.epoch): one for one in self._book.owners() if not one.has_ended}
+        owners = {(*one.whose, one.epoch): one for one in self._book.owners() if not one.has_ended}
 
         def lives(entry: Entry) -> bool:
-            owner = owners.get((entry.batch, entry.epoch))
+            owner = owners.get((*entry.whose, entry.epoch))
             is_rented = entry.provider == NAME and entry.standing is Standing.RENTED
             is_watched = owner is not None and now_s - owner.alive_s < silent_s
             return is_rented and is_watched and entry.expires_s > now_s

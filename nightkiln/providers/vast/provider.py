@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +19,12 @@ from nightkiln.ports.worker import Worker
 from nightkiln.providers.vast.account import Account, account_of
 from nightkiln.providers.vast.charging import billed_of, charges_of, days_around
 from nightkiln.providers.vast.creating import Creating
+from nightkiln.providers.vast.doing import doing, told
 from nightkiln.providers.vast.ending import Ending
 from nightkiln.providers.vast.errors import NAME, VastFailed
 from nightkiln.providers.vast.errors import Kind as Trouble
 from nightkiln.providers.vast.held import Held
-from nightkiln.providers.vast.labels import batch_of
+from nightkiln.providers.vast.keyring import Keyring
 from nightkiln.providers.vast.names import Names
 from nightkiln.providers.vast.offers import Wish, query, read_offers
 from nightkiln.providers.vast.orders import Order, disk_to_rent_gb
@@ -34,17 +36,10 @@ from nightkiln.providers.vast.watch import Watch
 
 if TYPE_CHECKING:  # asyncssh takes half a second
     from nightkiln.machine.goods import Goods
-    from nightkiln.machine.keys import BatchKeys
     from nightkiln.machine.stay import ArrivalLimits, Stay
 
 CHARGE_PAGES_MAX = 1_000
 CHARGES_S_MAX = 60.0  # for one page
-
-Tell = Callable[[str, Mapping[str, object]], None]
-
-
-def _tell_nobody(_: str, __: Mapping[str, object]) -> None:
-    """Nobody wants to hear of progress."""
 
 
 class VastProvider:
@@ -52,7 +47,7 @@ class VastProvider:
 
     ``state``: the user's state folder. ``goods``: what machines are given before they render;
     ``models_gb`` and ``results_gb`` are the room that takes on their disks. ``arrival``: what a
-    machine must be to get a job, in place of what the terms imply.
+    machine must be to get a job; what it leaves open of CUDA and disk follows from the terms.
     """
 
     name = NAME
@@ -69,7 +64,6 @@ class VastProvider:
         models_gb: float = 0.0,
         results_gb: float = 0.0,
         arrival: ArrivalLimits | None = None,
-        tell: Tell = _tell_nobody,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is asked before the provider is entered.
@@ -80,13 +74,14 @@ class VastProvider:
         limits = terms.limits
         rates = Rates(state, key=key, url=terms.url, clock=clock, pace=limits.pace)
         self._service = VastService(key, url=terms.url, rates=rates, answer_s=limits.answer_s)
-        self._terms, self._state, self._clock, self._tell = terms, state, clock, tell
+        self._terms, self._state, self._clock = terms, state, clock
         self._goods, self._arrival = goods, arrival
         self._models_gb, self._results_gb = models_gb, results_gb
         self._names = Names(terms.fleet, state)
         self._watch = Watch(self._service, terms, names=self._names, clock=clock)
         self._creating = Creating(self._service, self._watch, terms, clock=clock)
-        self._ending = Ending(self._watch, limits, clock=clock)
+        self._ending = Ending(self._watch, limits)
+        self._keyring = Keyring(state)
         self._poller: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -110,7 +105,9 @@ class VastProvider:
                 self._poller.cancel()
                 with suppress(asyncio.CancelledError):
                     await self._poller
+            await self._creating.aclose()
             self._service.close()
+            await self._keyring.forget_unused(self._watch.leases)
 
     async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
         wish = Wish(need, self._terms, self._disk_gb(need))
@@ -161,7 +158,7 @@ class VastProvider:
             offer=held.lease.offer,
             label=held.label,
             disk_gb=self._disk_gb(held.need),
-            public_key=(await self._keys(held.lease.id)).public,
+            public_key=(await self._keyring.of(held.lease.id)).public,
             life_s=held.expires_s - self._clock(),
             onstart=await asyncio.to_thread(start_script),
         )
@@ -190,32 +187,39 @@ class VastProvider:
             address = held.row.address if held.row is not None else None
             return Address(*address) if address is not None else None
 
-        implied = ArrivalLimits(cuda_min=self._terms.cuda_min, disk_gb=self._disk_gb(held.need))
+        asked = self._arrival if self._arrival is not None else ArrivalLimits()
+        cuda_min, disk_gb = asked.cuda_min, asked.disk_gb
+        limits = replace(
+            asked,
+            cuda_min=cuda_min if cuda_min is not None else self._terms.cuda_min,
+            disk_gb=disk_gb if disk_gb is not None else self._disk_gb(held.need),
+        )
         return Stay(
             lease=lease,
             need=held.need,
             where=where,
-            keys=await self._keys(lease.id),
+            keys=await self._keyring.of(lease.id),
             pin=self._state / "pins" / lease.id,
             goods=self._goods if self._goods is not None else Goods(),
             expires_s=lambda: held.expires_s,
             loading_s=held.loading_s,
             quiet_s=self._terms.deadman_s,
-            limits=self._arrival if self._arrival is not None else implied,
-            tell=self._tell,
+            limits=limits,
+            tell=partial(told, held),
             clock=self._clock,
         )
 
-    async def _keys(self, lease_id: LeaseId) -> BatchKeys:
-        from nightkiln.machine.keys import BatchKeys
-
-        return await asyncio.to_thread(BatchKeys.of, self._state / "keys", batch_of(lease_id))
+    def doing(self, lease_id: LeaseId) -> str:
+        """How far its start has come, in a few words."""
+        held = self._watch.leases.get(lease_id)
+        return doing(held) if held is not None else ""
 
     async def release(self, lease_ids: Sequence[LeaseId]) -> None:
         """Many at once go in a few orders; see ``releasing``."""
         leases = [self._watch.leases[one] for one in lease_ids if one in self._watch.leases]
         labels = [self._names.label(one) for one in lease_ids if one not in self._watch.leases]
         await self._ending.end(leases, labels)
+        self._keyring.concern(lease_ids)
         for lease_id in lease_ids:
             # Not part of the release: it costs nothing, and names nobody.
             with suppress(OSError):
@@ -251,18 +255,7 @@ class VastProvider:
         return list(snapshot.rows.values())
 
     def used(self, lease_id: LeaseId) -> Used | None:
-        held = self._watch.leases.get(lease_id, self._watch.past.get(lease_id))
-        if held is None:
-            return None
-        if held.contract is None:
-            is_none = held.is_ending and not held.is_in_doubt(self._clock())
-            return Used(0.0, 0.0) if is_none else None  # there never was a machine
-        ordered_s = self._watch.releaser.ordered_s.get(held.contract)
-        ended_s = self._clock()
-        if ordered_s is not None:
-            ended_s -= asyncio.get_running_loop().time() - ordered_s
-        gpu_s = held.meter.until(ended_s)
-        return Used(gpu_s, max(0.0, ended_s - held.since_s)) if gpu_s is not None else None
+        return self._watch.used(lease_id)
 
     async def charges(self, *, since_s: float) -> Sequence[Charge]:
         """Bills are made by the day: what a lease has cost since the start of that UTC day."""

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.disk import trouble
+from nightkiln.disk import OsDisk, private_folder, trouble
 from nightkiln.providers.vast.errors import Kind, VastFailed
 
 FILE_BYTES_MAX = 64 * 1024
 LOCK_S_MAX = 10.0  # the lock is held for milliseconds
 SPARE = 1.1  # x the documented seconds: the service counts arrivals, we count departures
-AHEAD_S_MAX = 3600.0  # a time further ahead was written under another clock
+AHEAD_S_MAX = 3600.0  # a pause that ends later was written under another clock
+STEP_S_MAX = 1.0  # a call that is so far ahead, too: the clock has been set back since
 FORGET_S = 86_400.0  # an account that was not used for so long
 
 
@@ -107,7 +108,7 @@ class Rates:
         pace = PACES[endpoint]
 
         def take(times: dict[str, Any], now_s: float) -> float:
-            calls = _times(times.get("calls"), now_s)[-pace.calls :]
+            calls = _times(times.get("calls"), now_s, ahead_s=STEP_S_MAX)[-pace.calls :]
             free_s = max(_times([times.get("not_before")], now_s), default=0.0)
             if len(calls) == pace.calls:
                 free_s = max(free_s, calls[0] + pace.seconds * SPARE * self._scale)
@@ -134,7 +135,7 @@ class Rates:
 
         lock = self._path.with_suffix(".lock")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self._path.parent, OsDisk())
             with FileLock(lock, timeout=LOCK_S_MAX, mode=0o600):
                 book, now_s = self._read(), self._clock()
                 ours = book.setdefault(self._whose, {})
@@ -170,11 +171,11 @@ def _tables(its: dict[str, Any]) -> dict[str, Any]:
     return {name: v for name, v in its.items() if isinstance(v, dict) or name == "used_s"}
 
 
-def _times(values: Any, now_s: float) -> list[float]:
-    """Times that can be true, oldest first: what lies far ahead was written by another clock."""
+def _times(values: Any, now_s: float, *, ahead_s: float = AHEAD_S_MAX) -> list[float]:
+    """Times that can be true, oldest first: what is further ahead was written by another clock."""
     found = values if isinstance(values, list) else []
     numbers = [v for v in found if isinstance(v, int | float) and isfinite(v)]
-    return sorted(float(v) for v in numbers if v <= now_s + AHEAD_S_MAX)
+    return sorted(float(v) for v in numbers if v <= now_s + ahead_s)
 
 
 def _is_recent(its: dict[str, Any], now_s: float) -> bool:

@@ -133,14 +133,21 @@ class Releaser:
 
     async def _cross_off(self, snapshot: Snapshot) -> None:
         """A machine is gone when its end was granted and it is not listed any more."""
-        for contract, doom in list(self._dooms.items()):
-            is_granted = doom.ordered_s is not None and doom.ordered_s <= snapshot.begun_s
-            if not is_granted or contract in snapshot.rows:
-                continue
+        missing = [
+            contract
+            for contract, doom in self._dooms.items()
+            if doom.ordered_s is not None
+            and doom.ordered_s <= snapshot.begun_s
+            and contract not in snapshot.rows
+        ]
+        # A listing without anything may be a lie; one of the machines, asked for alone, tells.
+        if missing and not snapshot.rows and await self._service.exists(missing[0]):
+            return
+        for contract in missing:
             # A row that cannot be read may be this machine's.
             if snapshot.unreadable and await self._service.exists(contract):
                 continue
-            del self._dooms[contract]
+            doom = self._dooms.pop(contract)
             self._past.add(contract)
             doom.over.set()
 

@@ -25,7 +25,8 @@ from nightkiln.providers.vast.errors import (
 from nightkiln.providers.vast.rates import Endpoint, Rates
 from nightkiln.providers.vast.values import whole
 
-THREADS = 8  # calls at once; no more are waited for than there are endpoints
+THREADS = 16  # calls at once: one of each kind, and creations, whose answers may take longer
+DRIP = 2.0  # x the time for an answer, which counts anew with each piece of it; then for all of it
 TURN_S_MAX = 60.0  # for a turn of anything but a creation
 CREATE_TURN_S_MAX = 900.0  # 200 machines, one every 4.5 s
 PAGE_ROWS = 25  # of machines; the service gives no more
@@ -34,18 +35,6 @@ NAP_S = 0.5  # before a call is repeated; the documented pace is kept beside tha
 NAP_S_MAX = 5.0
 
 T = TypeVar("T")
-
-# All that the SDK is known to raise: ``requests`` derives its errors from OSError and ValueError,
-# and an answer of another shape than expected makes the SDK itself stumble.
-_SDK_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    RecursionError,
-)
 
 
 class VastService:
@@ -184,17 +173,23 @@ class VastService:
         sending()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._answer, endpoint, call)
+            async with asyncio.timeout(DRIP * self._answer_s):
+                return await loop.run_in_executor(self._threads, self._answer, endpoint, call)
+        except TimeoutError:
+            raise VastFailed(Kind.UNANSWERED, endpoint, said="an answer without end") from None
         except VastFailed as failed:
             if failed.kind is Kind.RATE_LIMITED:
                 await self._rates.penalise(endpoint, failed.retry_after_s)
             raise
 
     def _answer(self, endpoint: Endpoint, call: Callable[[Any], Any]) -> Any:
-        """Runs in a thread. No exception of the SDK leaves it: they hold the key."""
+        """Runs in a thread. No exception of the SDK leaves it, whichever: they hold the key.
+
+        An answer of another shape than expected makes the SDK itself stumble, in any way.
+        """
         try:
             return call(self._opened())
-        except (VastFailed, *_SDK_ERRORS) as error:
+        except Exception as error:  # noqa: BLE001 - a creation that raises anything is ambiguous
             failed = translated(error, endpoint)
         raise failed  # outside of the handler, so that it carries no context
 

@@ -56,7 +56,7 @@ class VastTerms:
     mbps_down_min: float | None = 400.0
     mbps_up_min: float | None = 100.0
     disk_mb_per_s_min: float | None = 500.0
-    direct_ports_min: int = 1  # we need one, for SSH
+    direct_ports_min: int = 4  # we need one, for SSH; hosts with few are soon without
     cuda_min: float = 12.8  # sent together with ``compute_cap_min``: alone it hides good machines
     compute_cap_min: int = 750  # x 100: 7.5 and newer
     cpu_arch: str | None = "amd64"

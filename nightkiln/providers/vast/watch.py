@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from nightkiln.core.errors import NightkilnError
 from nightkiln.core.model import LeaseId, Loss
+from nightkiln.ports.provider import Used
 from nightkiln.providers.vast.held import Held
 from nightkiln.providers.vast.judging import ailment, overcharge
 from nightkiln.providers.vast.labels import read_label
@@ -64,6 +65,21 @@ class Watch:
         self.past[held.lease.id] = held
         self.ended[held.label] = held.lease.id
 
+    def used(self, lease_id: LeaseId) -> Used | None:
+        """For how long a lease has been billed so far, or was; None: unknown."""
+        held = self.leases.get(lease_id, self.past.get(lease_id))
+        if held is None:
+            return None
+        if held.contract is None:
+            is_none = held.is_ending and not held.is_in_doubt
+            return Used(0.0, 0.0) if is_none else None  # there never was a machine
+        ordered_s = self.releaser.ordered_s.get(held.contract)
+        ended_s = self._clock()
+        if ordered_s is not None:
+            ended_s -= asyncio.get_running_loop().time() - ordered_s
+        gpu_s = held.meter.until(ended_s)
+        return Used(gpu_s, max(0.0, ended_s - held.since_s)) if gpu_s is not None else None
+
     @property
     def suspects(self) -> list[Held]:
         """Leases whose machine the last listing lacked, though nobody has ended it."""
@@ -108,7 +124,7 @@ class Watch:
                 self._held_any.clear()
 
     async def _tick(self) -> None:
-        due_s = self.listing.begun_s + self._terms.poll_s
+        due_s = self.listing.asked_s + self._terms.poll_s
         await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
         await self.listing.after(due_s)
         for held in self.suspects:

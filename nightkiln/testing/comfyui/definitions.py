@@ -12,6 +12,7 @@ CHECKPOINTS = (
     "tiny.safetensors",
     "sd_xl_base_1.0.safetensors",
     "v1-5-pruned-emaonly.safetensors",
+    "v1-5-pruned-emaonly-fp16.safetensors",
 )
 
 SLEEP, RAISE = "NightkilnSleep", "NightkilnRaise"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 PROVISION_FAILS, COMFY_NEVER_UP = "provision_fails", "comfy_never_up"
-BLACK_HOLE_PORT, PORT_CHANGE, BUSY_CARD = "black_hole_port", "port_change", "busy_card"
+BLACK_HOLE_PORT, PORT_CHANGE, BUSY_CARD = "black_hole_port", "moves", "busy_card"
 TROUBLES: Mapping[str, str] = MappingProxyType(
     {
         PROVISION_FAILS: "models cannot be written to the disk",

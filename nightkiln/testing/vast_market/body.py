@@ -19,7 +19,7 @@ HOST = "127.0.0.1"  # never anything else: a simulated machine is for this compu
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What a body is made for: the order, and the machine as it was offered."""
+    """What a body is made for: the order, and the machine as it truly is."""
 
     contract: int
     image: str
@@ -31,7 +31,7 @@ class Box:
     gpu_mb: int
     gpu_free_mb: int
     cuda: str
-    disk_gb: float  # as it was asked for
+    disk_gb: float  # as it is, which may be less than was asked for
     mbps: float  # true, downwards
     seconds_per_job: float  # by the wall
     app_s: float  # by the wall, from its launch until its ComfyUI answers

@@ -18,8 +18,9 @@ from typing import TextIO
 
 from nightkiln.core.model import Usd
 from nightkiln.core.plain import from_json, to_json
+from nightkiln.core.priors import Priors
 from nightkiln.core.story import Opening
-from nightkiln.core.terms import Rules
+from nightkiln.core.terms import Late, Rules
 from nightkiln.gate import unquoted
 from nightkiln.machine.goods import Goods
 from nightkiln.machine.scripts import provision_program
@@ -34,6 +35,7 @@ from nightkiln.wiring import Request, chosen_catalog, run_batch
 BATCH = "night"
 RELEASE_S_MAX = 20.0
 DOWNLOAD_TRIES = 4
+RESULTS_PER_S = 1000.0  # pictures are small here, and machines as fast as the story
 
 RULES = Rules(
     plan_every_s=1.0,
@@ -79,6 +81,8 @@ class Controller:
     batch: str = BATCH
     leases_max: int = 3
     deadman_s: float = 30.0
+    by: str = ""  # deadline, as the setting
+    speed: float = 1.0  # of the market's story, as far as beliefs about it go
     disk: str = ""  # as ``nightkiln.testing.disk`` reads it
 
     @property
@@ -88,6 +92,9 @@ class Controller:
             store=str(Path(self.folder) / "store"),
             state=str(Path(self.folder) / "state"),
             budget=self.budget,
+            by=self.by,
+            late=Late.FINISH,
+            results_per_s=RESULTS_PER_S,
             release_s=RELEASE_S_MAX,
             disk=self.disk,
         )
@@ -118,9 +125,13 @@ class Controller:
             JsonLines(said),
             switch=switch,
             rents_from={provider.name: provider},
-            opens=_hurried,
+            opens=self._hurried,
             gate=unquoted,
         )
+
+    def _hurried(self, opening: Opening) -> Opening:
+        terms = replace(opening.terms, rules=RULES)
+        return replace(opening, terms=terms, priors=hurried(opening.priors, self.speed))
 
     def start(self) -> subprocess.Popen[str]:
         """The same in a process of its own."""
@@ -138,8 +149,19 @@ class Controller:
         return process
 
 
-def _hurried(opening: Opening) -> Opening:
-    return replace(opening, terms=replace(opening.terms, rules=RULES))
+def hurried(priors: Priors, speed: float) -> Priors:
+    """The same beliefs about a story that goes ``speed`` times as fast."""
+    seconds = {gpu: seconds / speed for gpu, seconds in priors.seconds_per_job.items()}
+    return replace(
+        priors,
+        seconds_per_job=seconds,
+        seconds_unknown=priors.seconds_unknown / speed,
+        bandwidth_share=priors.bandwidth_share * speed,
+        cached_s=priors.cached_s / speed,
+        extract_s=priors.extract_s / speed,
+        frozen_s=priors.frozen_s / speed,
+        app_s=priors.app_s / speed,
+    )
 
 
 async def _main() -> int:

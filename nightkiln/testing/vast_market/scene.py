@@ -54,6 +54,8 @@ class VastScene:
     leases_max: int = 3
     budget: Usd = Decimal(5)
     deadman_s: float = 30.0
+    by: str = ""  # deadline, as the setting
+    comfy: Sequence[str] | None = None  # command of a real ComfyUI, as ``SshBodies`` takes it
     said: io.StringIO = field(default_factory=io.StringIO)
     _market: VastMarket | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -61,7 +63,9 @@ class VastScene:
     async def __aenter__(self) -> Self:
         keys = {"environment": {}, **self.catalog}
         await asyncio.to_thread(write_catalog, self.folder / "catalog", self.jobs, **keys)
-        bodies = await self._stack.enter_async_context(SshBodies(self.folder / "machines"))
+        bodies = await self._stack.enter_async_context(
+            SshBodies(self.folder / "machines", comfy=self.comfy)
+        )
         market = VastMarket(self.night, rules=self.rules, bodies=bodies)
         self._market = await self._stack.enter_async_context(market)
         return self
@@ -90,6 +94,8 @@ class VastScene:
             budget=self.budget,
             leases_max=self.leases_max,
             deadman_s=self.deadman_s,
+            by=self.by,
+            speed=self.rules.speed,
         )
 
     async def run(self, *, switch: StopSwitch | None = None) -> Outcome:
