@@ -21,7 +21,7 @@ from nightkiln.core.model import LeaseId, Need, Offer
 from nightkiln.lease_book import Entry, LeaseBook, Owner
 from nightkiln.places import that_bill
 from nightkiln.settings import load_settings
-from nightkiln.testing.vast_market import VastMarket
+from nightkiln.testing.vast_market.beside import Beside
 
 LEASE = LeaseId("nightly-1-lease-000")
 HOUR_S = 3600.0
@@ -43,7 +43,7 @@ def environment(**variables: str) -> Iterator[None]:
 class Desk:
     """One user's computer with a key for the market."""
 
-    market: VastMarket
+    market: Beside
     folder: Path
 
     @property
