@@ -434,6 +434,7 @@ async def test_an_app_for_another_environment_is_refused_at_once(
     assert len(modal.containers) == containers  # no container had to be asked
 
 
+@pytest.mark.nights
 async def test_a_rollback_brings_the_environment_before_back(tmp_path: Path) -> None:
     from nightkiln.providers.modal.deploying import modal_command
 

@@ -162,6 +162,7 @@ async def test_a_preempted_call_is_run_again_and_its_result_counts_once(
     assert (rows, jobs) == (JOBS, JOBS)
 
 
+@pytest.mark.nights
 async def test_a_run_that_was_killed_is_gone_on_with_and_nothing_is_paid_twice(
     modal: FakeModal, batch: Batch
 ) -> None:
@@ -296,6 +297,7 @@ async def test_twenty_calls_of_a_dead_run_on_an_image_that_cannot_start_cost_one
         assert story_s <= SLOTS * (TERMS.startup_timeout_s + TERMS.scaledown_s)
 
 
+@pytest.mark.nights
 async def test_a_crash_loop_after_a_death_ends_with_the_reaper(tmp_path: Path) -> None:
     rules = replace(QUICK, cold_s=(30.0, 30.0), containers_max=100)
     batch = Batch(tmp_path)
