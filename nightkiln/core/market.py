@@ -98,6 +98,21 @@ class Market:
         )
 
     @property
+    def is_silent(self) -> bool:
+        """Whether everybody has failed when asked last."""
+        return bool(self.shops) and all(shop.breaker.failures for shop in self.shops.values())
+
+    @property
+    def heard_s(self) -> float:
+        """When anybody has answered last."""
+        return max((shop.heard_s for shop in self.shops.values()), default=-inf)
+
+    @property
+    def troubles(self) -> str:
+        """What those said who failed."""
+        return "; ".join(shop.breaker.error for shop in self.shops.values() if shop.breaker.error)
+
+    @property
     def is_listing(self) -> bool:
         """Whether somebody is about to say what is ours."""
         return any(shop.is_listing for shop in self.shops.values())

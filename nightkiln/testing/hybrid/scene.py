@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from nightkiln.catalog.catalog import Environment
 from nightkiln.core.terms import Fallback, Late
 from nightkiln.night import Outcome
 from nightkiln.places import modal_terms
+from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.environ import environ
 from nightkiln.testing.hybrid.controller import SCALEDOWN_S, HybridController
 from nightkiln.testing.hybrid.receipt import HybridReceipt, receipt_of
@@ -68,12 +70,14 @@ class HybridScene(VastScene):
     containers: int = 4
     usd_per_hour_max: float = 2.0
     modal_rules: ModalRules = field(default_factory=_modal_rules)
-    modal_job_s: float = JOB_S  # of the story
+    job_s: float = JOB_S  # of the story, at Modal, and as it is believed
+    modal_comfy_faults: tuple[str, ...] = ()  # of the stand-in behind each container
     modal_faults: Sequence[str] = ()
     deploys: Environment | None = THIS  # what the app is for; None: there is none
     has_token: bool = True
     is_proven: bool = False  # the workflow was rendered in earlier nights
     silence_s: float = 20.0
+    behind: list[StandIn] = field(default_factory=list)  # a ComfyUI of each container
     lost_s: dict[str, float] = field(default_factory=dict)  # label -> epoch seconds of its end
     _modal: FakeModal | None = None
 
@@ -83,8 +87,7 @@ class HybridScene(VastScene):
         try:
             await self.tell_market("DELETE", "offers")
             await self.tell_market("POST", "offers", list(self.machines))
-            comfy = StandIns(self.rules.speed, seconds_per_job=self.modal_job_s)
-            modal = FakeModal(speed=self.rules.speed, rules=self.modal_rules, comfy=comfy)
+            modal = FakeModal(speed=self.rules.speed, rules=self.modal_rules, comfy=self._comfy)
             self._modal = await asyncio.to_thread(modal.__enter__)
             self._stack.push_async_callback(asyncio.to_thread, modal.__exit__, None, None, None)
             told = modal.env()
@@ -128,10 +131,15 @@ class HybridScene(VastScene):
             fallback=self.fallback,
             late=self.late,
             containers=self.containers,
-            slower=JOB_S / USUAL_S,
+            slower=self.job_s / USUAL_S,
             is_proven=self.is_proven,
             silence_s=self.silence_s,
         )
+
+    def _comfy(self, gpu: str) -> StandIn:
+        made = StandIns(self.rules.speed, self.job_s, faults=self.modal_comfy_faults)
+        self.behind.append(made(gpu))
+        return self.behind[-1]
 
     def deploy(self, environment: Environment) -> None:
         """Deploy the app for an environment, as ``nightkiln modal deploy`` does. Blocks."""
@@ -153,11 +161,11 @@ class HybridScene(VastScene):
         answer.raise_for_status()
         return answer.json()
 
-    async def lose_half(self) -> None:
-        """Half of the machines that we have are gone for good, and no others come."""
+    async def lose(self, share: float) -> None:
+        """So much of the machines that we have is gone for good, and no others come."""
         await self.tell_market("DELETE", "offers")
         ours = [row for row in self.market.machines() if row["is_billed"]]
-        for row in ours[::2]:
+        for row in ours[: ceil(share * len(ours))]:
             await self.tell_market("POST", "kill", {"contract": row["contract"]})
             self.lost_s[str(row["label"])] = time.time()
 
