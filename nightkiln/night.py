@@ -140,7 +140,7 @@ class Night:
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
-        recalling = Recalling(self.providers, self._landing(), self.catalog, self.clock)
+        recalling = Recalling(self.providers, self._landing(), self.catalog, self.clock, self._warn)
         self.adopted += (recalled := await recalling.commit(self.plan, self.batch, committer))
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
