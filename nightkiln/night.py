@@ -46,12 +46,7 @@ from nightkiln.store.adopt import drop_journals, settled_fields
 from nightkiln.store.claim import Claim
 from nightkiln.store.commit import Committer
 from nightkiln.store.quotes import Quoted
-from nightkiln.store.records import (
-    BatchEnd,
-    BatchStart,
-    write_batch_end,
-    write_lease_end,
-)
+from nightkiln.store.records import BatchEnd, BatchStart, write_batch_end, write_lease_end
 from nightkiln.store.store import Store
 
 __all__ = [
