@@ -12,6 +12,7 @@ from nightkiln.core import market
 from nightkiln.core.events import (
     Offered,
     ProviderFailed,
+    Released,
     Rent,
     Stop,
 )
@@ -191,6 +192,16 @@ def test_a_slot_that_can_be_had_with_several_gpus_is_one_slot() -> None:
     rents = slots_beside_a_canary(SLOT_JOBS // 2 + 1, 1, rules, gpus=("L40S", "A100", "H100"))
 
     assert refs(rents) == ["L40S-0"]
+
+
+def test_a_slot_that_was_given_back_is_not_asked_for_again() -> None:
+    run = started(Terms("night-1", 4, jobs=9, deadline_s=HOUR_S), FALLBACK, count=9)
+    [rent] = run.offered(function("slot-0"))
+    run.up(rent)
+    run.on(Released(rent.lease_id))
+
+    assert of(Rent, run.wait(100)) == []
+    assert refs(run.offered(function("slot-1"))) == ["slot-1"]
 
 
 def test_a_slot_that_came_for_machines_not_up_yet_stays_until_they_are() -> None:

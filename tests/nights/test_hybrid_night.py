@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from math import floor
 from pathlib import Path
 
 import pytest
 
+from nightkiln.core.errors import BadInput
 from nightkiln.core.model import LeaseId
-from nightkiln.night import ALL_DONE, Outcome
+from nightkiln.core.terms import Fallback
+from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome
 from nightkiln.places import MODAL, VAST
 from nightkiln.providers.vast.labels import label_of
 from nightkiln.store.store import Store
@@ -48,6 +51,44 @@ async def test_hybrid_without_an_offer_under_the_cap_modal_does_all(tmp_path: Pa
         assert await scene.broken() == []
         assert receipt.is_in_time
         assert receipt.of(MODAL).jobs == JOBS
+        assert receipt.billed_usd <= scene.budget
+
+
+@pytest.mark.nights
+async def test_hybrid_what_modal_alone_cannot_do_for_the_budget_is_said_beforehand(
+    tmp_path: Path,
+) -> None:
+    async with HybridScene(
+        tmp_path,
+        jobs=JOBS,
+        by="1h",
+        budget=Decimal("0.01"),
+        fallback=Fallback.ONLY,
+        is_quoted=True,
+        is_proven=True,
+    ) as scene:
+        with pytest.raises(BadInput, match="more than the budget") as refused:
+            await scene.run()
+
+        print(refused.value)
+        assert list(scene.modal.containers) == []
+        assert scene.market.machines() == []
+
+
+@pytest.mark.nights
+async def test_hybrid_a_budget_without_an_offer_under_the_cap_is_kept_and_said(
+    tmp_path: Path,
+) -> None:
+    async with HybridScene(
+        tmp_path, jobs=JOBS, by="120s", usd_per_hour_max=0.1, budget=Decimal("0.02")
+    ) as scene:
+        outcome = await scene.run()
+
+        receipt = scene.receipt(outcome)
+        print(receipt)
+        assert outcome.exit_code == STOPPED_EARLY, scene.told()
+        assert outcome.stop_reason is not None
+        assert "raise --budget or resume later" in outcome.stop_reason
         assert receipt.billed_usd <= scene.budget
 
 

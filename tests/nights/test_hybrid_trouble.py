@@ -102,15 +102,15 @@ async def test_hybrid_an_hour_without_the_api_is_worked_through_and_over(
 ) -> None:
     machines = tuple(map(machine, range(3)))
     async with HybridScene(
-        tmp_path, jobs=400, by="180s", machines=machines, leases_max=8, is_proven=True
+        tmp_path, jobs=330, by="150s", machines=machines, leases_max=8, is_proven=True
     ) as scene:
         running = asyncio.create_task(scene.run())
         await until(lambda: len(scene.market.machines()) == len(machines), within_s=60)
-        await asyncio.sleep(20)
+        await asyncio.sleep(12)
         scene.market.plan.add([fault + ALWAYS])
         began_s = time.time()
         await scene.lose(1 / 3)
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # an hour of the story
         scene.market.plan.clear()
         over_s = time.time()
         await scene.tell_market("POST", "offers", [machine(number) for number in range(10, 14)])

@@ -5,6 +5,7 @@ Where the fake Modal is, and its token, the SDK and the settings learn from the 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,13 +16,17 @@ from nightkiln.core.learning import Scores
 from nightkiln.core.priors import Priors
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Fallback, Late
+from nightkiln.gate import Gate, unquoted
 from nightkiln.machine.goods import Goods
 from nightkiln.places import MODAL, VAST, modal_terms, modal_token
 from nightkiln.ports.provider import Provider
+from nightkiln.rehearse.gate import QuoteGate, freely, in_market
+from nightkiln.testing.market import shipped_market
 from nightkiln.testing.vast_market.controller import RULES, Controller, hurried, main
 
 STARTUP_S = 2.5  # of the wall, until a container of the fake renders: its process is a real one
 SCALEDOWN_S = 2  # of the wall
+APP = "nightkiln-hybrid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,18 @@ class HybridController(Controller):
     slower: float = 1.0  # x the seconds of a job that the shipped beliefs are about
     is_proven: bool = False  # the workflow was rendered in earlier nights
     silence_s: float = 20.0
+    is_quoted: bool = False  # in the ordinary market, whatever is on offer here
 
     def more_settings(self) -> Mapping[str, Any]:
         return {
             "providers": (VAST, MODAL),
             "fallback": self.fallback,
             "late": self.late,
+            # Whatever else is set for a real one, its token stays away from here.
+            "modal_token_id": os.environ.get("MODAL_TOKEN_ID", ""),
+            "modal_token_secret": os.environ.get("MODAL_TOKEN_SECRET", ""),
+            "modal_environment": "",
+            "modal_app": APP,
             "modal_max_containers": self.containers,
             "modal_scaledown_s": SCALEDOWN_S,
         }
@@ -60,6 +71,9 @@ class HybridController(Controller):
                 digest=catalog.environment.digest,
             )
         return found
+
+    def gate(self) -> Gate:
+        return QuoteGate(in_market(shipped_market()), freely) if self.is_quoted else unquoted
 
     def opens(self, opening: Opening) -> Opening:
         """Beliefs about longer jobs, and about both stories, told so fast."""

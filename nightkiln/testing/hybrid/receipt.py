@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,12 @@ class HybridReceipt:
     def is_in_time(self) -> bool:
         """Whether every job has its end, and before the deadline."""
         return not self.outcome.left and (self.deadline_s is None or self.last_s <= self.deadline_s)
+
+    def facts(self) -> dict[str, Any]:
+        """The same for programs."""
+        told = asdict(self)
+        del told["outcome"]
+        return {**told, "billed_usd": self.billed_usd, "is_in_time": self.is_in_time}
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

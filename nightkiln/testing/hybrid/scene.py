@@ -32,6 +32,7 @@ from nightkiln.testing.hybrid.receipt import HybridReceipt, receipt_of
 from nightkiln.testing.modal import FakeModal
 from nightkiln.testing.modal import Rules as ModalRules
 from nightkiln.testing.modal.stand_ins import StandIns
+from nightkiln.testing.vast_market.controller import BATCH
 from nightkiln.testing.vast_market.rules import Rules
 from nightkiln.testing.vast_market.scene import HURRY, VastScene
 
@@ -77,6 +78,9 @@ class HybridScene(VastScene):
     has_token: bool = True
     is_proven: bool = False  # the workflow was rendered in earlier nights
     silence_s: float = 20.0
+    is_quoted: bool = False
+    batch: str = BATCH
+    store: str = ""  # empty: in ``folder``
     behind: list[StandIn] = field(default_factory=list)  # a ComfyUI of each container
     lost_s: dict[str, float] = field(default_factory=dict)  # label -> epoch seconds of its end
     _modal: FakeModal | None = None
@@ -127,6 +131,8 @@ class HybridScene(VastScene):
             deadman_s=self.deadman_s,
             by=self.by,
             speed=self.rules.speed,
+            batch=self.batch,
+            store=self.store,
             usd_per_hour_max=self.usd_per_hour_max,
             fallback=self.fallback,
             late=self.late,
@@ -134,6 +140,7 @@ class HybridScene(VastScene):
             slower=self.job_s / USUAL_S,
             is_proven=self.is_proven,
             silence_s=self.silence_s,
+            is_quoted=self.is_quoted,
         )
 
     def _comfy(self, gpu: str) -> StandIn:

@@ -23,12 +23,13 @@ from nightkiln.core.plain import from_json, to_json
 from nightkiln.core.priors import Priors
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Late, Rules
-from nightkiln.gate import unquoted
+from nightkiln.gate import Gate, unquoted
 from nightkiln.machine.goods import Goods
 from nightkiln.machine.scripts import provision_program
 from nightkiln.machine.stay import ArrivalLimits, LinkLimits
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines
+from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.providers.vast import Limits, VastProvider, VastTerms
 from nightkiln.settings import Settings
@@ -87,13 +88,14 @@ class Controller:
     by: str = ""  # deadline, as the setting
     speed: float = 1.0  # of the market's story, as far as beliefs about it go
     disk: str = ""  # as ``nightkiln.testing.disk`` reads it
+    store: str = ""  # empty: in ``folder``
     usd_per_hour_max: float = VastTerms().usd_per_hour_max  # of a machine
 
     @property
     def settings(self) -> Settings:
         """What a user would have set."""
         usual: dict[str, Any] = {
-            "store": str(Path(self.folder) / "store"),
+            "store": self.store or str(Path(self.folder) / "store"),
             "state": str(Path(self.folder) / "state"),
             "budget": self.budget,
             "by": self.by,
@@ -121,8 +123,14 @@ class Controller:
         state = self.settings.state_folder
         return VastProvider(self.key, terms, state=state, goods=goods, arrival=ARRIVAL)
 
-    async def run(self, said: TextIO, *, switch: StopSwitch | None = None) -> Outcome:
-        """Work on the batch to its end; what people are told goes to ``said`` as JSON lines."""
+    async def run(
+        self,
+        said: TextIO,
+        *,
+        switch: StopSwitch | None = None,
+        observer: Observer | None = None,
+    ) -> Outcome:
+        """Work on the batch to its end; ``observer`` is told, else ``said`` gets JSON lines."""
         catalog = chosen_catalog(Path(self.folder) / "catalog")
         program = await asyncio.to_thread(provision_program)
         goods = replace(
@@ -131,12 +139,16 @@ class Controller:
         return await run_batch(
             Request(catalog, name=self.batch, leases_max=self.leases_max),
             self.settings,
-            JsonLines(said),
+            observer if observer is not None else JsonLines(said),
             switch=switch,
             rents_from=self.providers(catalog, goods),
             opens=self.opens,
-            gate=unquoted,
+            gate=self.gate(),
         )
+
+    def gate(self) -> Gate:
+        """What stands before the first dollar."""
+        return unquoted
 
     def providers(self, catalog: Catalog, goods: Goods) -> Mapping[str, Provider]:
         """Everybody to rent from."""

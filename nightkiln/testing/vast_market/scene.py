@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from nightkiln.core.model import Usd
 from nightkiln.night import Outcome, StopSwitch
+from nightkiln.ports.observer import Observer
 from nightkiln.testing.kills import ended
 from nightkiln.testing.market import Night
 from nightkiln.testing.promises import broken_promises as broken_in_store
@@ -101,9 +102,11 @@ class VastScene:
             speed=self.rules.speed,
         )
 
-    async def run(self, *, switch: StopSwitch | None = None) -> Outcome:
+    async def run(
+        self, *, switch: StopSwitch | None = None, observer: Observer | None = None
+    ) -> Outcome:
         """One run of the batch in this process, to its end."""
-        return await self.controller.run(self.said, switch=switch)
+        return await self.controller.run(self.said, switch=switch, observer=observer)
 
     async def run_apart(self, disk: str = "") -> int:
         """One run in a process of its own; its exit status, negative for a signal."""
