@@ -62,7 +62,7 @@ class ComfyServer:
             RenderFailed: the file has gone or changed, or the answer makes no sense.
             WorkerLost: no answer.
         """
-        content = await asyncio.to_thread(_planned_content, file)
+        content = await asyncio.to_thread(planned_content, file)
         answer = await self.call(
             "POST",
             "/upload/image",
@@ -210,7 +210,7 @@ def _is_deep(answer: Any) -> bool:
     return True
 
 
-def _planned_content(file: InputFile) -> bytes:
+def planned_content(file: InputFile) -> bytes:
     """What was hashed when the night was planned; the job's id promises these very bytes."""
     try:
         with Path(file.path).open("rb") as opened:

@@ -39,6 +39,7 @@ from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, O
 from nightkiln.planner import Counts, Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.recalling import Recalling
 from nightkiln.run_record import close_run, open_run, run_start
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.adopt import drop_journals, settled_fields
@@ -134,12 +135,16 @@ class Night:
     # Before anything is rented.
 
     async def _bring_in(self, committer: Committer) -> Counts:
-        """Commit what earlier runs made and can prove, then what other batches have done."""
+        """Commit what earlier runs made, what other batches did, and what is paid for already."""
         before = await asyncio.to_thread(self.plan.counts)
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
         await asyncio.to_thread(self.plan.refresh)
+        bind = self.catalog.template.bind
+        recalling = Recalling(self.providers, self._landing(), bind, self.clock)
+        recalled = await recalling.commit(self.store, self.plan, self.batch, committer)
+        self.adopted += recalled
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,
@@ -147,6 +152,7 @@ class Night:
             "settled": before.settled,
             "adopted": self.adopted,
             "reused": self.reused,
+            "recalled": recalled,
             "left": after.total - after.settled,
         }
         await tell(self.observer, "planned", fields)

@@ -22,11 +22,15 @@ from nightkiln.vast_settings import KINDS
 
 if TYPE_CHECKING:  # the service's SDK and SSH take seconds to load
     from nightkiln.machine.goods import Goods
+    from nightkiln.providers.modal import ModalProvider, ModalTerms
     from nightkiln.providers.vast import VastProvider, VastTerms
 
-LOCAL, VAST = "local", "vast"
+LOCAL, VAST, MODAL = "local", "vast", "modal"
 PLUGINS = "nightkiln.providers"  # entry points of packages that bring a provider
 GET_A_KEY = "set VAST_API_KEY to a key of your account; docs/how-to/vast.md says which permissions"
+GET_TOKENS = (
+    "set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET; docs/how-to/modal.md goes through the set-up"
+)
 HOUR_S = 3600.0
 
 
@@ -40,7 +44,7 @@ def provider_names(settings: Settings) -> tuple[str, ...]:
         BadInput: there is none, or there is none of that name, or one is not set up.
     """
     named = tuple(dict.fromkeys(settings.providers))
-    known = tuple(dict.fromkeys((LOCAL, VAST, *(each.name for each in _plugins()))))
+    known = tuple(dict.fromkeys((LOCAL, VAST, MODAL, *(each.name for each in _plugins()))))
     if unknown := [name for name in named if name not in known]:
         what, fix = f"there is no provider {unknown[0]!r}", f"one of {', '.join(known)}"
         raise BadInput([Problem("--provider", what, fix)])
@@ -49,11 +53,15 @@ def provider_names(settings: Settings) -> tuple[str, ...]:
         raise BadInput([Problem("--provider local", "no worker to render on", fix)])
     if VAST in named and settings.vast_api_key is None:
         raise BadInput([Problem("--provider vast", "there is no API key", GET_A_KEY)])
+    if MODAL in named and not settings.has_modal:
+        raise BadInput([Problem("--provider modal", "there is no token", GET_TOKENS)])
     if named:
         return named
     found = [LOCAL] if settings.worker_urls else []
     if settings.vast_api_key is not None and (settings.budget is not None or not found):
         found.append(VAST)
+    if settings.has_modal and settings.budget is not None:
+        found.append(MODAL)
     if not found:
         fix = (
             "give --worker-url http://127.0.0.1:8188 or set NIGHTKILN_WORKER_URLS; to rent "
@@ -78,6 +86,9 @@ def _made(name: str, settings: Settings, catalog: Catalog | None) -> Provider:
         return LocalProvider(urls, startup_s=settings.startup_s, stall_s=settings.stall_s)
     if name == VAST:
         return _vast(settings, vast_terms(settings), catalog)
+    if name == MODAL:
+        assert catalog is not None, "containers are built for a catalog"
+        return modal_of(settings, digest=catalog.environment.digest)
     return _plugged_in(name)
 
 
@@ -87,7 +98,7 @@ def _plugins() -> EntryPoints:
 
 def plugged_in(settings: Settings) -> tuple[str, ...]:
     """Those asked for by name that another package brings."""
-    known = {each.name for each in _plugins()} - {LOCAL, VAST}
+    known = {each.name for each in _plugins()} - {LOCAL, VAST, MODAL}
     return tuple(name for name in dict.fromkeys(settings.providers) if name in known)
 
 
@@ -105,15 +116,56 @@ def that_bill(settings: Settings, *, list_s: float | None = None) -> Mapping[str
     with repeats; None: as long as a run waits.
     """
     others = {name: _plugged_in(name) for name in plugged_in(settings)}
-    found = {name: it for name, it in others.items() if it.bills and isinstance(it, Inventory)}
-    if settings.vast_api_key is None:
-        return found
-    terms = vast_terms(settings)
-    if list_s is not None:
-        terms = replace(terms, limits=replace(terms.limits, list_s=list_s))
-    vast = _vast(settings, terms, None)
-    assert isinstance(vast, Inventory)
-    return {VAST: vast, **found}
+    found: dict[str, Provider] = {
+        name: it for name, it in others.items() if it.bills and isinstance(it, Inventory)
+    }
+    if settings.vast_api_key is not None:
+        terms = vast_terms(settings)
+        if list_s is not None:
+            terms = replace(terms, limits=replace(terms.limits, list_s=list_s))
+        found[VAST] = _vast(settings, terms, None)
+    if settings.has_modal:
+        found[MODAL] = modal_of(settings, digest="")
+    return found
+
+
+def modal_of(settings: Settings, *, digest: str) -> ModalProvider:
+    """Modal's slots for an environment; without one only what was left there can be ended."""
+    from nightkiln.providers.modal import ModalProvider
+
+    return ModalProvider(
+        *modal_token(settings), modal_terms(settings), state=settings.state_folder, digest=digest
+    )
+
+
+def modal_token(settings: Settings) -> tuple[str, str]:
+    """The token's two halves; both empty: there is none."""
+    halves = (settings.modal_token_id, settings.modal_token_secret)
+    if not settings.has_modal:
+        return ("", "")
+    first, second = (half.get_secret_value() if half is not None else "" for half in halves)
+    return (first, second)
+
+
+def modal_terms(settings: Settings) -> ModalTerms:
+    """How the app is built and used, as it is set."""
+    from nightkiln.providers.modal import ModalTerms
+
+    return ModalTerms(
+        app=settings.modal_app,
+        environment_name=settings.modal_environment,
+        gpus=settings.modal_gpus,
+        cpu=settings.modal_cpu,
+        memory_mib=round(settings.modal_memory_gib * 1024),
+        timeout_s=settings.modal_timeout_s,
+        startup_timeout_s=settings.modal_startup_timeout_s,
+        scaledown_s=settings.modal_scaledown_s,
+        max_containers=settings.modal_max_containers,
+        snapshot=settings.modal_snapshot,
+        volume=settings.modal_volume,
+        result_bytes_max=settings.modal_result_mb_max * 2**20,
+        fleet=settings.fleet,
+    )
 
 
 def _vast(settings: Settings, terms: VastTerms, catalog: Catalog | None) -> VastProvider:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.terms import AtCap, Fallback, Late
+from nightkiln.modal_settings import ModalSettings
 from nightkiln.vast_settings import VastSettings
 
 FLAGS = {
@@ -32,10 +33,11 @@ FLAGS = {
     "providers": "--provider",
     "fleet": "--fleet",
 }
-USUAL_KEYS = ("VAST_API_KEY", "HF_TOKEN", "CIVITAI_TOKEN")  # where others look for them, too
+# Where others look for them, too.
+USUAL_KEYS = ("VAST_API_KEY", "HF_TOKEN", "CIVITAI_TOKEN", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
 
 
-class Settings(VastSettings):
+class Settings(VastSettings, ModalSettings):
     """Everything that can be set once instead of on every command line."""
 
     model_config = SettingsConfigDict(
@@ -84,7 +86,7 @@ class Settings(VastSettings):
         description="GB of the container image that a rented machine pulls; else a usual one.",
     )
     providers: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Which to use; empty: local workers if given, vast if there is a key."
+        (), description="Which to use; empty: local workers if given, vast and modal if set up."
     )
     fleet: str = Field(
         "main",

@@ -143,7 +143,9 @@ def _unseen(entries: Iterable[Entry]) -> list[Finding]:
 def _check_scope(providers: Mapping[str, Provider]) -> None:
     if not providers:
         what = "there is no provider that bills and can say what for"
-        raise BadInput([Problem("nothing to look at", what, "set VAST_API_KEY")])
+        raise BadInput(
+            [Problem("nothing to look at", what, "set VAST_API_KEY, or a token of Modal")]
+        )
 
 
 async def billed_by(provider: Provider) -> Sequence[Billed] | str:

@@ -28,7 +28,8 @@ BILLS_S_MAX = 60.0  # for a service to say what it has billed
 
 def can_sweep(settings: Settings) -> bool:
     """Whether there is anybody to ask."""
-    return settings.vast_api_key is not None or bool(plugged_in(settings))
+    is_set_up = settings.vast_api_key is not None or settings.has_modal
+    return is_set_up or bool(plugged_in(settings))
 
 
 def rules_of(settings: Settings, *, unknown_s: float = UNKNOWN_S) -> ReapRules:

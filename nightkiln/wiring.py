@@ -30,6 +30,7 @@ from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.deadline import seconds_until
+from nightkiln.deployment import usable
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.dispatch import tell
 from nightkiln.gate import Gate
@@ -230,6 +231,10 @@ async def run_batch(
     found = rents_from
     if found is None:
         found = await asyncio.to_thread(providers, settings, catalog)
+    if rents_from is None:
+        found, app = await usable(found, settings, catalog)
+        if app is not None:
+            await tell(observer, "app", {"told": app.line(), **app.as_object()})
     kept_in = book if book is not None else book_of(settings)
     goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
     goals.check(found.values())

@@ -18,6 +18,7 @@ from nightkiln.cli import (
     init,
     leases,
     market,
+    modal,
     object_info,
     query,
     quote,
@@ -70,6 +71,7 @@ app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)
 app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)
+app.add_typer(modal.app, name="modal")
 app.add_typer(schema.app, name="schema")
 app.add_typer(object_info.app, name="object-info")
 

@@ -52,7 +52,8 @@ def doctor(
     Each line is ok, bad with what to do about it, or without a mark where neither applies. A store
     that is not there yet is made. A worker has 5 seconds to answer. With a key of Vast.ai (never
     shown), its account is asked for credit and permissions: all prepaid credit is the worst case,
-    and more than twice the budget is a needless one.
+    and more than twice the budget is a needless one. With a token of Modal, its app is looked for,
+    and with CATALOG, whether it was built for that; no container is started.
 
     Example: nightkiln doctor catalogs/parti --worker-url http://127.0.0.1:8188 --store results
 
@@ -63,7 +64,7 @@ def doctor(
         *_versions(),
         *_store(settings, catalog),
         *_workers(settings),
-        *rented(settings),
+        *rented(settings, digest=_digest(catalog)),
         *_keys(),
         _clock(time.time()),
     ]
@@ -119,6 +120,16 @@ def _need_bytes(catalog: Path | None) -> tuple[int, str]:
         return 0, f"; the need of {catalog} cannot be told: {error}"
     need = jobs * IMAGE_BYTES
     return need, f", {need / 1e9:.1f} GB for {jobs} jobs at {IMAGE_BYTES / 1e6:.0f} MB each"
+
+
+def _digest(catalog: Path | None) -> str | None:
+    """Of the environment that a catalog asks for; what is wrong with it is told elsewhere."""
+    if catalog is None:
+        return None
+    try:
+        return load_catalog(catalog).environment.digest
+    except BadInput:
+        return None
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:

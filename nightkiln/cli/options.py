@@ -43,8 +43,9 @@ ProviderOption = Annotated[
     typer.Option(
         "--provider",
         metavar="NAME",
-        help="Where to render: local, vast; give it again for both. Default: NIGHTKILN_PROVIDERS, "
-        "else local if there are workers, vast if there is a key and a budget.",
+        help="Where to render: local, vast, modal; give it again for each further one. Default: "
+        "NIGHTKILN_PROVIDERS, else local if there are workers, and where there is a budget vast if "
+        "there is a key, modal if there is a token.",
         show_default=False,
     ),
 ]

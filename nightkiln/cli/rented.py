@@ -11,20 +11,25 @@ from pathlib import Path
 from nightkiln.cli.findings import Finding
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.credit import SeenAccount, seen_account
+from nightkiln.deployment import app_there, seen_app
 from nightkiln.lease_book import Entry, LeaseBook, Standing
-from nightkiln.places import GET_A_KEY
+from nightkiln.places import GET_A_KEY, GET_TOKENS
 from nightkiln.settings import Settings
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 LEASES_NAMED = 3
 
 
-def rented(settings: Settings) -> Iterator[Finding]:
-    """What there is to know before machines are rented, and of those that are."""
+def rented(settings: Settings, *, digest: str | None = None) -> Iterator[Finding]:
+    """What there is to know before machines are rented, and of those that are.
+
+    ``digest``: of the environment that the app on Modal has to be for; None: whatever it is for.
+    """
     if settings.vast_api_key is None:
         yield Finding("vast", None, f"no key; to rent machines, {GET_A_KEY}")
     else:
         yield from _account(asyncio.run(seen_account(settings)), settings)
+    yield from _modal(settings, digest)
     yield from _state(settings.state_folder)
 
 
@@ -43,6 +48,19 @@ def _account(seen: SeenAccount, settings: Settings) -> Iterator[Finding]:
     warning = seen.warning(settings.budget)
     fix = "move credit elsewhere, or use an account of its own for this"
     yield Finding("worst case", warning is None, said if warning is None else warning, fix)
+
+
+def _modal(settings: Settings, digest: str | None) -> Iterator[Finding]:
+    if not settings.has_modal:
+        yield Finding("modal", None, f"no token; for serverless GPUs, {GET_TOKENS}")
+        return
+    fix = "docs/how-to/modal.md goes through it"
+    if digest is None:
+        said, is_there = asyncio.run(app_there(settings))
+        yield Finding("modal", is_there, f"app {settings.modal_app}: {said}", fix)
+        return
+    seen = asyncio.run(seen_app(settings, digest=digest))
+    yield Finding("modal", seen.problem is None, seen.line().removeprefix("modal: "), fix)
 
 
 def _state(folder: Path) -> Iterator[Finding]:

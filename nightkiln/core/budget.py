@@ -55,9 +55,11 @@ def lease_cost(
 def metered_cost(
     offer: Offer, load: Load, *, gpu_s: float, storage_s: float, jobs: int = 0
 ) -> Cost:
-    """What a lease has come to whose provider knows for how long each part was billed."""
+    """What a lease has come to whose provider knows for how long each part was billed.
+
+    An idle window after the last job is in ``gpu_s`` already: the provider has seen it.
+    """
     traffic = lease_cost(offer, load, life_s=0.0, jobs=jobs)
-    gpu_s += offer.idle_tail_s
     gpu = _up(offer.usd_per_hour * Decimal(repr(gpu_s)) / HOUR_S)
     storage = _up(offer.storage_usd_per_hour * Decimal(repr(storage_s)) / HOUR_S)
     return replace(traffic, gpu=gpu, storage=storage, gpu_s=gpu_s)

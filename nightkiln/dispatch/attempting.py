@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nightkiln.core.errors import RenderFailed, WorkerLost
 from nightkiln.core.events import Failed, Lost, Rendered
@@ -12,6 +13,9 @@ from nightkiln.core.model import AttemptId, Fault, JobId, Settled, Ticket
 from nightkiln.dispatch.landing import Fetched
 from nightkiln.dispatch.lease_life import CANCEL_S_MAX, LeaseLife
 from nightkiln.dispatch.shell import InHand, Shell
+from nightkiln.ports.provider import Recalls
+from nightkiln.ports.worker import Place
+from nightkiln.store.settled_json import job_to_json
 
 
 @dataclass(slots=True)
@@ -55,12 +59,12 @@ class Attempting:
         fetched = await self.shell.work.landing.fetch(bound, rendered, self.id, self.life.trust)
         if self.hand.is_landing:  # the same job on another machine was faster
             self.shell.work.landing.discard([one.path for one in fetched])
-            self._record("hedge", gpu_s=rendered.timings.gpu_s)
+            self._record("hedge", gpu_s=rendered.timings.gpu_s, place=rendered.place)
             self._too_late()
         else:
             # From here on there is no way back: a result that is being kept is never cut off.
             self.hand.is_landing = self.life.renders[self.id].is_landing = True
-            self._record("done", gpu_s=rendered.timings.gpu_s)
+            self._record("done", gpu_s=rendered.timings.gpu_s, place=rendered.place)
             await self._land(fetched, self.shell.now_s() - downloading_s, rendered.timings.gpu_s)
         await worker.forget(self.ticket)
 
@@ -70,7 +74,7 @@ class Attempting:
         self.shell.events.put_nowait(lost_race)
 
     async def _journal_ticket(self, ticket: Ticket) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "job_id": self.hand.job.id,
             "attempt_id": self.id,
             "lease_id": self.life.id,
@@ -78,6 +82,10 @@ class Attempting:
             "ref": self.life.offer.ref,
             "ticket": ticket,
         }
+        if isinstance(self.shell.work.providers[self.life.offer.provider], Recalls):
+            # Whoever comes after us can fetch the result, and has to know whose it is.
+            fields["job"] = job_to_json(self.hand.job)
+            fields["started_s"] = self.started_s
         await self.shell.work.journal.append("ticket", fields)
 
     async def _land(self, fetched: Sequence[Fetched], download_s: float, gpu_s: float) -> None:
@@ -171,6 +179,7 @@ class Attempting:
         gpu_s: float = 0.0,
         fault: Fault | None = None,
         error: str | None = None,
+        place: Place | None = None,
     ) -> None:
         attempt = self.life.attempt(
             self.id,
@@ -181,6 +190,8 @@ class Attempting:
             fault=fault,
             error=error,
         )
+        if place is not None:
+            attempt = replace(attempt, host=place.host, gpu=place.gpu)
         self.hand.attempts.append(attempt)
 
 

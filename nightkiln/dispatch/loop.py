@@ -82,6 +82,11 @@ class Dispatcher:
         self._shell.events.put_nowait(Started(self._shell.time_s(), self._provider_facts()))
         async with asyncio.TaskGroup() as group:
             self._group = group
+            for name, provider in self._shell.work.providers.items():
+                # Nothing waits for what cannot be listed, but the book may hold leases of a run
+                # that died, and what is known of those is told here.
+                if provider.bills and not provider.can_list:
+                    self._start(self._list_owned(name), f"list {name}")
             ticking = group.create_task(self._tick(), name="tick")
             while not self._scheduler.is_finished:
                 event = await self._shell.events.get()

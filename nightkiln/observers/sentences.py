@@ -16,6 +16,7 @@ _SENTENCES = {
     "{adopted} adopted, {left} to do",
     "quoting": "quoting {jobs:,} jobs, in {seconds_max} s at most; nothing is rented yet",
     "account": "{told}",
+    "app": "{told}",
     "quoted": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",

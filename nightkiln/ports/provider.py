@@ -9,8 +9,8 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from nightkiln.core.model import Lease, LeaseId, Need, Offer, Usd
-from nightkiln.ports.worker import Worker
+from nightkiln.core.model import Lease, LeaseId, Need, Offer, Ticket, Usd
+from nightkiln.ports.worker import Rendered, Worker
 
 
 class Provider(Protocol):
@@ -108,7 +108,7 @@ class Inventory(Protocol):
 class Used:
     """For how long a lease was billed, as its provider saw it."""
 
-    gpu_s: float  # at the full rate
+    gpu_s: float  # at the full rate, an idle window after the last job included
     storage_s: float
 
 
@@ -156,4 +156,19 @@ class Charges(Protocol):
 
         Raises:
             ProviderError: rather than returning a short list.
+        """
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """A provider whose tickets outlive the process: what was paid for can be had later."""
+
+    async def recall(self, ticket: Ticket, *, within_s: float) -> Rendered | None:
+        """What an earlier process has submitted and not fetched; None: nothing that can be used.
+
+        What is not finished after ``within_s`` is cancelled: whatever this returns, nothing more
+        is paid for the ticket. Works before anything is rented.
+
+        Raises:
+            ProviderError: the service did not say.
         """

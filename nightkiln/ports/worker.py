@@ -27,11 +27,20 @@ class OutputHandle(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job really was rendered, for the record of its attempt."""
+
+    host: str
+    gpu: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """What a finished job left at the worker."""
 
     outputs: Sequence[OutputHandle]
     timings: Timings
+    place: Place | None = None  # None: on the machine of the lease
 
 
 class Worker(Protocol):

@@ -47,7 +47,7 @@ def adoptable(
     Blocking (it reads all those files); ``report`` is filled as it goes.
     """
     found: dict[JobId, Settled] = {}
-    for path in _journals(store, batch, before_epoch):
+    for path in journals_of(store, batch, before_epoch):
         report.journals += 1
         for settled in _settled_lines(path, report):
             if settled.job.id not in committed:
@@ -62,8 +62,8 @@ def adoptable(
             report.unproven += 1
 
 
-def _journals(store: Store, batch: str, before_epoch: int) -> list[Path]:
-    """Of the runs that did not end in order: whoever did has committed everything first."""
+def journals_of(store: Store, batch: str, before_epoch: int) -> list[Path]:
+    """Of runs that did not end in order: whoever did has committed everything first."""
     return [
         path
         for epoch in range(1, before_epoch)

@@ -26,17 +26,20 @@ def settled_to_json(settled: Settled) -> dict[str, Any]:
 
     ``dataclasses.asdict`` would copy every one of them, once per job, on the event loop.
     """
-    job = settled.job
-    files = {name: _fields(file) for name, file in job.files.items()}
-    rows = [_fields(row) for row in job.rows]
     outputs = [{**_fields(one), "facts": _fields(one.facts)} for one in settled.outputs]
     return {
         **_fields(settled),
-        "job": {**_fields(job), "files": files, "rows": rows},
+        "job": job_to_json(settled.job),
         "outputs": outputs,
         "attempts": [_fields(one) for one in settled.attempts],
         "usd_marginal": str(settled.usd_marginal),
     }
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """Everything in ``job``, in the same way."""
+    files = {name: _fields(file) for name, file in job.files.items()}
+    return {**_fields(job), "files": files, "rows": [_fields(row) for row in job.rows]}
 
 
 def _fields(one: Settled | Job | CatalogRow | InputFile | Output | OutputFacts | Attempt) -> Any:
@@ -50,7 +53,7 @@ def settled_from_json(entry: Mapping[str, Any]) -> Settled:
         KeyError, TypeError, ValueError, ArithmeticError: it was not written by it.
     """
     return Settled(
-        job=_job(entry["job"]),
+        job=job_from_json(entry["job"]),
         status=str(entry["status"]),
         outputs=tuple(_output(one) for one in entry["outputs"]),
         attempts=tuple(_attempt(one) for one in entry["attempts"]),
@@ -63,7 +66,12 @@ def settled_from_json(entry: Mapping[str, Any]) -> Settled:
     )
 
 
-def _job(entry: Mapping[str, Any]) -> Job:
+def job_from_json(entry: Mapping[str, Any]) -> Job:
+    """The job that ``job_to_json`` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it was not written by it.
+    """
     return Job(
         id=JobId(entry["id"]),
         values=dict(entry["values"]),

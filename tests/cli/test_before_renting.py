@@ -63,7 +63,7 @@ def test_one_line_says_what_to_do_and_nothing_is_started(
         (("quote", "--by", "2h", "--provider", "vast"), "give --budget 4.00"),
         (("quote", "--budget", "2", "--provider", "vast"), "give --by 07:00, or --by 2h"),
         (("run",), "no worker to render on"),
-        (("run", "--provider", "moon"), "there is no provider 'moon' (one of local, vast)"),
+        (("run", "--provider", "moon"), "there is no provider 'moon' (one of local, vast, modal)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

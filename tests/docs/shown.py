@@ -44,6 +44,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "nightkiln market --speed 60 --faults default": "it stays until it is ended; "
         "tests/cli/test_market.py starts and ends it",
     },
+    "docs/reference/fake-modal.md": {
+        "nightkiln market --with-modal --speed 60": "it stays until it is ended; "
+        "tests/cli/test_market.py starts and ends it",
+    },
     VAST_PAGE: {
         MARKET: "test_vast_page.py starts it beside all others, as it stays",
         "export VAST_API_KEY=...": "it wants an account",

@@ -35,6 +35,7 @@ class Kiln:
 
     @modal.method()
     def fire(self, pot: dict[str, Any]) -> dict[str, Any]:
+        print("firing", flush=True)
         time.sleep(pot.get("seconds", 0.0))
         if pot.get("is_cracked"):
             raise ValueError("the pot is cracked")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nightkiln.testing.modal import FakeModal
-from tests.modal_fake.yard import RESULT_S_MAX, Yard, fake_modal, until
+from tests.modal_fake.yard import QUICK, RESULT_S_MAX, Yard, fake_modal, until
 
 DAY_S = 86_400.0
 MIB = 1024 * 1024
+LONG_S = 3600  # of the story: a minute here
 ANOTHER_PROCESS = """
 import sys
 import modal
@@ -84,6 +88,16 @@ def test_the_service_repeats_a_spawned_call_that_fails_as_often_as_it_was_told(y
     assert yard.seen(call).runs == 3
 
 
+def test_what_a_caller_waits_for_is_repeated_by_the_sdk(yard: Yard) -> None:
+    name = yard.deploy()
+
+    with pytest.raises(ValueError, match="cracked"):
+        yard.kiln(name, retries=1).fire.remote({"name": "pot", "is_cracked": True})
+
+    [call] = [one for one in yard.fake.calls if one.app == name]
+    assert (call.runs, call.is_spawned) == (2, False)
+
+
 def test_a_call_that_is_not_finished_is_pending(yard: Yard) -> None:
     call = yard.fire(yard.kiln(), seconds=60)
 
@@ -106,16 +120,18 @@ def test_a_call_that_takes_too_long_is_ended_with_its_container(yard: Yard) -> N
 @pytest.mark.parametrize("kills", [False, True])
 def test_a_running_call_can_be_cancelled(yard: Yard, *, kills: bool) -> None:
     name = yard.deploy()
-    call = yard.fire(yard.kiln(name), seconds=60)
-    until(lambda: yard.seen(call).runs)
+    kiln = yard.kiln(name, timeout=LONG_S, max_containers=1)
+    call = yard.fire(kiln, seconds=60)
+    until(lambda: any("firing" in one.log for one in yard.containers(name)))
 
     call.cancel(terminate_containers=kills)
 
     assert "cancelled" in str(raised(call))
+    assert yard.seen(call).is_killed == kills
     if kills:
         assert yard.containers(name)[0].phase == "ended"
     else:
-        assert yard.fired(yard.kiln(name))["fired"] == 1  # its container goes on
+        assert yard.fired(kiln)["fired"] == 1  # its container goes on
         assert len(yard.containers(name)) == 1
 
 
@@ -166,12 +182,78 @@ def test_a_wrong_token_is_refused(yard: Yard) -> None:
     client.close()
 
 
+def test_a_definition_that_cannot_be_played_is_refused_by_name(yard: Yard) -> None:
+    import modal
+    import modal.exception
+
+    app = modal.App("clock")
+
+    @app.function(schedule=modal.Period(days=1), serialized=True)
+    def strike() -> None:
+        """Every day."""
+
+    with pytest.raises(modal.exception.UnimplementedError, match="schedule"):
+        app.deploy(name="clock", environment_name="main", client=yard.client)
+
+
+@pytest.mark.parametrize("has_disks", [True, False])
+def test_nothing_writes_to_this_computer_unless_it_may(tmp_path: Path, *, has_disks: bool) -> None:
+    import modal
+    import modal.exception
+
+    app = modal.App("potter")
+    shelf = modal.Volume.from_name("shelf", create_if_missing=True)
+
+    @app.function(serialized=True, name="put", volumes={"/shelf": shelf})
+    def put() -> None:
+        with open(os.environ["SHELF"] + "/pot", "w") as file:  # noqa: PTH123 - sent as it is
+            file.write("glazed")
+        shelf.commit()
+
+    rules = replace(QUICK, has_disks=has_disks, environment={"SHELF": str(tmp_path)})
+    with fake_modal(rules=rules) as yard:
+        app.deploy(name="potter", environment_name="main", client=yard.client)
+        function = modal.Function.from_name("potter", "put", client=yard.client)
+        if has_disks:
+            function.spawn().get(timeout=RESULT_S_MAX)
+            assert (tmp_path / "pot").read_text() == "glazed"
+        else:
+            with pytest.raises(modal.exception.UnimplementedError, match="/shelf"):
+                function.spawn()
+
+
+def test_a_plain_function_runs_too(yard: Yard) -> None:
+    import modal
+
+    app = modal.App("adder")
+
+    @app.function(serialized=True, name="add")
+    def add(one: int, other: int) -> int:
+        return one + other
+
+    app.deploy(name="adder", environment_name="main", client=yard.client)
+
+    call = modal.Function.from_name("adder", "add", client=yard.client).spawn(1, 2)
+    assert call.get(timeout=RESULT_S_MAX) == 3
+
+
 def test_a_call_that_nobody_has_built_fails_by_its_name(yard: Yard) -> None:
     import modal
     import modal.exception
 
     with pytest.raises(modal.exception.UnimplementedError, match="no QueueGetOrCreate"):
         modal.Queue.from_name("q", create_if_missing=True, client=yard.client).hydrate()
+
+
+def test_when_the_credit_is_used_up_nothing_more_can_be_called() -> None:
+    import modal.exception
+
+    with fake_modal(rules=replace(QUICK, credit_usd=Decimal("0.00001"))) as yard:
+        kiln = yard.kiln()
+        yard.fired(kiln, seconds=0.1)
+
+        with pytest.raises(modal.exception.ResourceExhaustedError, match="spend limit"):
+            yard.fire(kiln)
 
 
 def test_the_state_of_a_function_can_be_asked_for(yard: Yard) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-
 import httpx
 import pytest
 
-from nightkiln.testing.comfyui import StandIn
-from nightkiln.testing.modal import Phase, Rules
+from nightkiln.testing.modal import Phase, Rules, StandIns
 from tests.modal_fake.yard import AT_ONCE, QUICK, RESULT_S_MAX, SPEED, Yard, fake_modal, until
 
 
@@ -33,6 +30,19 @@ def test_an_idle_container_stays_for_a_while_and_then_goes(yard: Yard) -> None:
     assert len(yard.containers(name)) == 1  # 15 s of the story, a quarter of one here
     yard.fired(yard.kiln(name))
     assert len(yard.containers(name)) == 2
+
+
+def test_as_many_containers_as_are_wanted_are_kept_without_any_input(yard: Yard) -> None:
+    name = yard.deploy()
+    kiln = yard.kiln(name)
+    kiln.fire.autoscaler.update(min_containers=1)
+    until(lambda: [one.phase for one in yard.containers(name)] == [Phase.IDLE])
+
+    yard.fake.skip(600)
+
+    assert [one.phase for one in yard.containers(name)] == [Phase.IDLE]
+    kiln.fire.autoscaler.update(min_containers=0)
+    until(lambda: [one.phase for one in yard.containers(name)] == [Phase.ENDED])
 
 
 def test_a_container_that_takes_itself_out_gets_no_further_input(yard: Yard) -> None:
@@ -144,10 +154,7 @@ def test_the_start_is_billed_the_search_for_a_gpu_is_not() -> None:
 
 
 def test_a_container_speaks_to_a_comfyui_of_its_own() -> None:
-    def stand_in(gpu: str) -> AbstractAsyncContextManager[StandIn]:
-        return StandIn(gpu_name=gpu)
-
-    with fake_modal(rules=QUICK, comfy=stand_in) as yard:
+    with fake_modal(rules=QUICK, comfy=StandIns(SPEED)) as yard:
         call = yard.fire(yard.kiln(), seconds=0.5)
         until(lambda: yard.seen(call).runs)
         url = yard.fake.containers[0].comfy_url

@@ -46,6 +46,16 @@ def test_what_was_sent_can_be_asserted(yard: Yard) -> None:
     assert kiln.files == ("/root/kiln_app.py",)
 
 
+def test_the_sdk_can_ask_what_an_app_consists_of(yard: Yard) -> None:
+    import modal
+
+    name = yard.deploy()
+
+    found = modal.App.lookup(name, client=yard.client).info()
+
+    assert (set(found.functions), found.lifecycle.version) == ({"Kiln.*"}, 1)
+
+
 def test_an_app_that_nobody_deployed_is_not_there(yard: Yard) -> None:
     assert yard.fake.deployed("nobody") is None
 
@@ -80,8 +90,12 @@ def test_the_modal_command_goes_back_to_an_old_version(yard: Yard) -> None:
     name = yard.deploy(tag="old")
     yard.deploy(tag="new", name=name)
 
-    modal_command(yard.fake, "app", "rollback", name)
+    kiln = yard.kiln(name)
+    yard.fired(kiln)
 
+    modal_command(yard.fake, "app", "rollback", name, "--strategy", "recreate")
+
+    assert yard.containers(name)[0].phase == "ended"
     deployed = yard.fake.deployed(name)
     assert deployed is not None
     assert (deployed.version, deployed.tag) == (3, "old")

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from pathlib import Path
@@ -24,10 +23,20 @@ from nightkiln.testing.modal import CallSeen, ContainerSeen, FakeModal, Rules
 
 SPEED = 60.0
 AT_ONCE = (0.0, 0.0)
-QUICK = Rules(queue_s=AT_ONCE, cold_s=(1.0, 1.0), containers_max=100)
+QUICK = Rules(queue_s=AT_ONCE, cold_s=(1.0, 1.0), containers_max=100, limit_s_min=0.0)
 LOOK_S = 0.01
 HAPPENS_S_MAX = 20.0
 RESULT_S_MAX = 20.0
+
+
+def kiln_app() -> ModuleType:
+    """The app, imported afresh; as a module of its own, for of a package all files are sent."""
+    spec = spec_from_file_location("kiln_app", Path(__file__).with_name("kiln_app.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["kiln_app"] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass
@@ -36,12 +45,13 @@ class Yard:
 
     fake: FakeModal
     client: Any
+    module: Any = field(default_factory=kiln_app)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def deploy(self, *, tag: str = "", name: str | None = None) -> str:
         """Deploy the app; its name."""
         name = name if name is not None else f"kiln-{next(self._numbers)}"
-        kiln_app().app.deploy(name=name, environment_name="main", tag=tag, client=self.client)
+        self.module.app.deploy(name=name, environment_name="main", tag=tag, client=self.client)
         return name
 
     def kiln(self, app: str | None = None, **options: Any) -> Any:
@@ -89,17 +99,6 @@ def fake_modal(**options: Any) -> Iterator[Yard]:
         finally:
             client.close()
             patch.undo()
-
-
-@cache
-def kiln_app() -> ModuleType:
-    """The app as a module of its own: of a package, all files would be sent."""
-    spec = spec_from_file_location("kiln_app", Path(__file__).with_name("kiln_app.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["kiln_app"] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def until(happened: Callable[[], object]) -> None:

@@ -11,6 +11,7 @@ from nightkiln.testing.modal.billing import Billing, GpuBill, Phase
 from nightkiln.testing.modal.fault_table import FAULTS
 from nightkiln.testing.modal.rules import TOKEN, Comfy, Rules
 from nightkiln.testing.modal.server import FakeModal
+from nightkiln.testing.modal.stand_ins import StandIns
 from nightkiln.testing.modal.views import CallSeen, ContainerSeen, Deployed, FunctionSeen
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "GpuBill",
     "Phase",
     "Rules",
+    "StandIns",
 ]

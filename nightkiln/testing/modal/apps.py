@@ -65,6 +65,7 @@ class Apps:
             "AppCreate": self._create,
             "AppDeploymentHistory": self._history,
             "AppGetByDeploymentName": self._by_name,
+            "AppGetInfo": self._info,
             "AppGetLifecycle": self._get_lifecycle,
             "AppGetOrCreate": self._get_or_create,
             "AppGetTags": self._get_tags,
@@ -125,7 +126,7 @@ class Apps:
             raise refusal(Status.NOT_FOUND, f"App {request.app_name!r} not found")
         if app is None:
             app = self._new(request.app_name, request.environment_name, pb.APP_STATE_DEPLOYED)
-        return pb.AppGetOrCreateResponse(app_id=app.app_id)
+        return pb.AppGetOrCreateResponse(app_id=app.app_id, handle_metadata=_metadata(app))
 
     async def _by_name(self, request: pb.AppGetByDeploymentNameRequest) -> Message:
         environment = request.environment_name or MAIN
@@ -138,6 +139,9 @@ class Apps:
 
     async def _get_lifecycle(self, request: pb.AppGetLifecycleRequest) -> Message:
         return pb.AppGetLifecycleResponse(lifecycle=_lifecycle(self[request.app_id]))
+
+    async def _info(self, request: pb.AppGetInfoRequest) -> Message:
+        return pb.AppGetInfoResponse(info=_metadata(self[request.app_id]))
 
     async def _publish(self, request: pb.AppPublishRequest) -> Message:
         app = self[request.app_id]
@@ -245,6 +249,14 @@ class Apps:
 
     async def _get_tags(self, request: pb.AppGetTagsRequest) -> Message:
         return pb.AppGetTagsResponse(tags=self[request.app_id].tags)
+
+
+def _metadata(app: App) -> pb.AppHandleMetadata:
+    return pb.AppHandleMetadata(
+        description=app.name,
+        lifecycle=_lifecycle(app),
+        functions=app.live.function_ids if app.versions else {},
+    )
 
 
 def _lifecycle(app: App) -> pb.AppLifecycle:

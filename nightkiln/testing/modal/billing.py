@@ -120,20 +120,18 @@ class Meter:
 
     def __init__(self, container_id: str, app_id: str, size: Size, at_s: float) -> None:
         self._container_id, self._app_id, self.size = container_id, app_id, size
-        self.phase, self._since_s = Phase.QUEUED, at_s
+        self.phase, self.since_s = Phase.QUEUED, at_s
         self._past: list[Spell] = []
 
     def turn(self, phase: Phase, at_s: float) -> None:
         """From then on it does this."""
         self._past += self._running(at_s)
-        self.phase, self._since_s = phase, at_s
+        self.phase, self.since_s = phase, at_s
 
     def spells(self, at_s: float) -> list[Spell]:
         """What is billed up to then."""
         return [*self._past, *self._running(at_s)]
 
     def _running(self, at_s: float) -> Iterator[Spell]:
-        if self.phase in BILLED and at_s > self._since_s:
-            yield Spell(
-                self._container_id, self._app_id, self.size, self.phase, self._since_s, at_s
-            )
+        if self.phase in BILLED and at_s > self.since_s:
+            yield Spell(self._container_id, self._app_id, self.size, self.phase, self.since_s, at_s)

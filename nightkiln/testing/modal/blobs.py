@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 
 from aiohttp import web
 from google.protobuf.message import Message
@@ -21,11 +22,11 @@ SHUTDOWN_S = 0.1  # for requests that are under way
 
 
 class Blobs:
-    """The bucket, as an HTTP server of its own."""
+    """The bucket, as an HTTP server of its own; on disk, for a night's results are many."""
 
-    def __init__(self, ids: Ids, faults: FaultPlan) -> None:
-        self._ids, self._faults = ids, faults
-        self._held: dict[str, bytes] = {}
+    def __init__(self, folder: Path, ids: Ids, faults: FaultPlan) -> None:
+        self._folder, self._ids, self._faults = folder, ids, faults
+        self._expected: set[str] = set()  # ids that were given out
         self._runner: web.AppRunner | None = None
         self._url = ""
 
@@ -34,14 +35,12 @@ class Blobs:
 
     def __getitem__(self, blob_id: str) -> bytes:
         """Raises KeyError: nobody put it."""
-        return self._held[blob_id]
-
-    @property
-    def count(self) -> int:
-        """How many payloads were put."""
-        return len(self._held)
+        if blob_id not in self._expected or not (self._folder / blob_id).exists():
+            raise KeyError(blob_id)
+        return (self._folder / blob_id).read_bytes()
 
     async def start(self) -> None:
+        self._folder.mkdir()
         application = web.Application(client_max_size=BYTES_MAX)
         application.router.add_put("/blob/{id}", self._serve_put)
         application.router.add_get("/blob/{id}", self._serve_get)
@@ -57,6 +56,7 @@ class Blobs:
 
     async def _create(self, _request: pb.BlobCreateRequest) -> Message:
         blob_id = self._ids.new("bl")
+        self._expected.add(blob_id)
         return pb.BlobCreateResponse(
             blob_ids=[blob_id],
             upload_urls=pb.UploadUrlList(items=[f"{self._url}/{blob_id}"]),
@@ -66,18 +66,21 @@ class Blobs:
         return pb.BlobGetResponse(download_url=f"{self._url}/{request.blob_id}")
 
     async def _serve_put(self, request: web.Request) -> web.Response:
-        content = await request.read()
+        blob_id, content = request.match_info["id"], await request.read()
+        if blob_id not in self._expected:
+            return web.Response(status=HTTPStatus.FORBIDDEN, text="nobody may put this")
         for play in self._faults.striking("blob_put"):
             if isinstance(play, Answered):
                 return web.Response(status=play.status, text=play.says)
-        self._held[request.match_info["id"]] = content
+        (self._folder / blob_id).write_bytes(content)
         # The SDK compares it with what it sent, as a bucket's ETag can be.
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return web.Response(headers={"ETag": f'"{digest}"'})
 
     async def _serve_get(self, request: web.Request) -> web.Response:
-        content = self._held.get(request.match_info["id"])
-        if content is None:
+        try:
+            content = self[request.match_info["id"]]
+        except KeyError:
             return web.Response(status=HTTPStatus.NOT_FOUND, text="no such key")
         for play in self._faults.striking("blob_get"):
             if isinstance(play, Answered):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -12,10 +12,12 @@ from modal_proto import api_pb2 as pb
 
 from nightkiln.testing.modal.calls import CANCELLED, Call, Input, ended
 from nightkiln.testing.modal.clock import Clock
-from nightkiln.testing.modal.functions import asked
+from nightkiln.testing.modal.fault_table import SPENT
+from nightkiln.testing.modal.functions import Function, asked
 from nightkiln.testing.modal.ids import Ids
 from nightkiln.testing.modal.pools import Pools
 from nightkiln.testing.modal.registry import Registry
+from nightkiln.testing.modal.rules import Rules
 from nightkiln.testing.modal.tokens import index_in, token
 from nightkiln.testing.modal.wire import Answer, refusal
 
@@ -29,10 +31,17 @@ class Calling:
     """Every call by its id."""
 
     def __init__(
-        self, ids: Ids, clock: Clock, registry: Registry, pools: Pools, *, kept_s: float
+        self,
+        ids: Ids,
+        clock: Clock,
+        registry: Registry,
+        pools: Pools,
+        *,
+        rules: Rules,
+        has_credit: Callable[[], bool],
     ) -> None:
         self._ids, self._clock, self._registry, self._pools = ids, clock, registry, pools
-        self._kept_s = kept_s
+        self._rules, self._has_credit = rules, has_credit
         self._calls: dict[str, Call] = {}
 
     def answers(self) -> Mapping[str, Answer]:
@@ -61,6 +70,9 @@ class Calling:
 
     async def _map(self, request: pb.FunctionMapRequest) -> Message:
         function = self._registry[request.function_id]
+        self._check_disks(function)
+        if not self._has_credit():
+            raise refusal(Status.RESOURCE_EXHAUSTED, SPENT)
         if len(self._calls) >= CALLS_MAX:
             raise refusal(Status.RESOURCE_EXHAUSTED, f"more than {CALLS_MAX} calls")
         kind = request.function_call_invocation_type
@@ -80,6 +92,16 @@ class Calling:
             sync_client_retries_enabled=not is_spawned,
             max_inputs_outstanding=OUTSTANDING_MAX,
         )
+
+    def _check_disks(self, function: Function) -> None:
+        """An app that writes to its volume would write to this computer."""
+        for mount in function.definition.first.volume_mounts:
+            if not mount.read_only and not self._rules.has_disks:
+                raise refusal(
+                    Status.UNIMPLEMENTED,
+                    f"the fake Modal has no disk for the volume at {mount.mount_path}, so this "
+                    "function is not run (to deploy without models: --no-models)",
+                )
 
     async def _put_inputs(self, request: pb.FunctionPutInputsRequest) -> Message:
         call = self[request.function_call_id]
@@ -143,13 +165,17 @@ class Calling:
         return found
 
     def _is_expired(self, call: Call) -> bool:
-        if call.finished_s is not None and self._clock.story_s - call.finished_s > self._kept_s:
+        if (
+            call.finished_s is not None
+            and self._clock.story_s - call.finished_s > self._rules.kept_s
+        ):
             call.is_expired = True
         return call.is_expired
 
     async def _cancel(self, request: pb.FunctionCallCancelRequest) -> Message:
         call = self[request.function_call_id]
         call.is_cancelled = True
+        call.is_killed |= request.terminate_containers
         pool = self._pools.of(self._registry[call.function_id])
         for item in call.inputs:
             if item.is_open:

@@ -57,6 +57,7 @@ class Call:
     inputs: list[Input] = field(default_factory=list)
     log: list[pb.FunctionGetOutputsItem] = field(default_factory=list)  # in order of completion
     is_cancelled: bool = False
+    is_killed: bool = False  # with its containers
     finished_s: float | None = None  # of the story
     is_expired: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)

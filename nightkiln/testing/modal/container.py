@@ -18,6 +18,7 @@ from nightkiln.testing.modal.calls import Input
 from nightkiln.testing.modal.fault_kinds import START, Crashes, NeverUp, NextGpu, Play, Slow
 from nightkiln.testing.modal.functions import Function, asked, choices, gpu_of
 from nightkiln.testing.modal.ground import Ground
+from nightkiln.testing.modal.ids import number_of
 from nightkiln.testing.modal.nursery import Order, Process
 from nightkiln.testing.modal.wire import Answering, Wire
 
@@ -30,19 +31,20 @@ class Container:
 
     def __init__(self, ground: Ground, function: Function, on_up: Callable[[], None]) -> None:
         self._ground, self._on_up = ground, on_up
-        self.container_id = ground.ids.new("ta")
+        self.container_id, self.created_at_s = ground.ids.new("ta"), ground.clock.wall_s
         self.function, self.definition = function, function.definition
         self.plays: list[Play] = ground.faults.striking(START)
         self.made_of = _choice(choices(function), self.plays)
         needs = asked(function)
         self.size = Size(gpu_of(self.made_of), needs.cores, needs.gib)
-        self.meter = Meter(self.container_id, function.app_id, self.size, ground.clock.wall_s)
+        self.meter = Meter(self.container_id, function.app_id, self.size, self.created_at_s)
         self.item: Input | None = None  # that it works on
         self.asking: asyncio.Future[Input | None] | None = None  # it waits for an input
         self.idle_since_s = inf  # of the story
         self.is_draining = False  # takes no further input
         self.was_up = False
-        self.cancelled = asyncio.Event()  # the input it works on is not wanted any more
+        self.unwanted: Input | None = None  # an input that it is to stop working on
+        self.told = asyncio.Event()  # there is something to say at its next heartbeat
         self.trouble: pb.GenericResult | None = None  # why it could not start
         self.process: Process | None = None
         self.comfy_url = ""
@@ -80,14 +82,14 @@ class Container:
 
     async def live(self, answering: Answering) -> None:
         """From the search for a GPU until its process has ended."""
-        ground, name = self._ground, self.container_id
-        await ground.clock.sleep(ground.drawn(f"{name}/queue", ground.rules.queue_s))
+        ground, number = self._ground, number_of(self.container_id)
+        await ground.clock.sleep(ground.drawn(f"{number}/queue", ground.rules.queue_s))
         await ground.nursery.ready()
         self.turn(Phase.STARTING)
         self._on_up()
         slow = [play.times for play in self.plays if isinstance(play, Slow)]
         await ground.clock.sleep(
-            ground.drawn(f"{name}/cold", ground.rules.cold_s) * max(slow, default=1.0)
+            ground.drawn(f"{number}/cold", ground.rules.cold_s) * max(slow, default=1.0)
         )
         for play in self.plays:
             if isinstance(play, Crashes):
@@ -102,7 +104,8 @@ class Container:
                 comfy = await stack.enter_async_context(ground.comfy(self.size.gpu))
                 self.comfy_url = environment["COMFYUI_URL"] = comfy.url
             home = ground.home_of(self.definition)
-            self.process = await ground.nursery.begin(Order(name, environment, home, self.log))
+            order = Order(self.container_id, environment, home, self.log)
+            self.process = await ground.nursery.begin(order)
             stack.push_async_callback(self.process.end)
             await self.process.wait()
 
@@ -144,7 +147,7 @@ class Container:
         known = {one.object_id for one in layout.objects}
         for dependency in self.made_of.object_dependencies:
             if dependency.object_id not in known:
-                layout.objects.add(object_id=dependency.object_id)
+                layout.objects.append(self._ground.objects.described(dependency.object_id))
         return pb.ContainerArguments(
             task_id=self.container_id,
             function_id=self.function.function_id,

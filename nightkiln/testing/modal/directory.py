@@ -9,17 +9,27 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2 as pb
 
 from nightkiln.testing.modal.apps import App, Apps
-from nightkiln.testing.modal.functions import Definition, Function, as_data, asked, handle
+from nightkiln.testing.modal.functions import (
+    Definition,
+    Function,
+    as_data,
+    asked,
+    handle,
+    unsupported,
+)
 from nightkiln.testing.modal.ids import Ids
+from nightkiln.testing.modal.objects import Objects
 from nightkiln.testing.modal.registry import Registry
 from nightkiln.testing.modal.wire import Answer, refusal
+
+ELSEWHERE = "an app that was deployed to another fake is to be imported afresh for this one"
 
 
 class Directory:
     """The calls by which functions and classes are made and found."""
 
-    def __init__(self, ids: Ids, apps: Apps, registry: Registry) -> None:
-        self._ids, self._apps, self._registry = ids, apps, registry
+    def __init__(self, ids: Ids, apps: Apps, registry: Registry, objects: Objects) -> None:
+        self._ids, self._apps, self._registry, self._objects = ids, apps, registry, objects
 
     def answers(self) -> Mapping[str, Answer]:
         return {
@@ -72,6 +82,12 @@ class Directory:
     async def _create(self, request: pb.FunctionCreateRequest) -> Message:
         several = request.HasField("function_data")
         data = request.function_data if several else as_data(request.function)
+        missing = unsupported(data)
+        if missing is not None:
+            raise refusal(Status.UNIMPLEMENTED, f"the fake Modal cannot play {missing}")
+        unknown = self._objects.missing(data.ranked_functions[0].function)
+        if unknown is not None:
+            raise refusal(Status.NOT_FOUND, f"{unknown} not found: {ELSEWHERE}")
         function = self._registry.find(request.existing_function_id)
         if function is None:
             function = Function(self._ids.new("fu"), request.app_id, data.function_name)

@@ -41,9 +41,8 @@ RUNS, STARTS = frozenset({RUN}), frozenset({START})
 
 AWAY = Refused(Status.UNAVAILABLE, "the service is away")
 # The words are those of modal-labs/modal-client#3397; the status is a guess.
-NO_CREDIT = Refused(
-    Status.RESOURCE_EXHAUSTED, "Function call failed: workspace billing cycle spend limit reached"
-)
+SPENT = "Function call failed: workspace billing cycle spend limit reached"
+NO_CREDIT = Refused(Status.RESOURCE_EXHAUSTED, SPENT)
 
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {

@@ -13,7 +13,7 @@ from grpclib import GRPCError, Status
 
 from nightkiln.testing.modal.fault_kinds import Forgotten, Late, Lost, Refused
 from nightkiln.testing.modal.faults import FaultPlan
-from nightkiln.testing.modal.wire import Answer, Reply, refusal, unknown
+from nightkiln.testing.modal.wire import Answer, Reply, mistaken, refusal, unknown
 
 REQUESTS_MAX = 200_000  # that are remembered
 REPLIES_MAX = 10_000  # that are kept for a caller who repeats itself
@@ -28,7 +28,6 @@ class Request:
 
     at_s: float  # epoch seconds
     name: str
-    message: Message
     status: str  # "OK", else what it was refused with
 
 
@@ -59,10 +58,9 @@ class Front:
             raise
         except Exception as error:
             status = "MISTAKE"
-            self._mistakes.append(error)
-            raise
+            raise mistaken(name, error, self._mistakes) from error
         finally:
-            self.requests.append(Request(time(), name, message, status))
+            self.requests.append(Request(time(), name, status))
 
     async def _considered(self, name: str, message: Message, metadata: Mapping[str, str]) -> Reply:
         asker = (metadata.get("x-modal-token-id"), metadata.get("x-modal-token-secret"))

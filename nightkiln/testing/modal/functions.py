@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
 from modal_proto import api_pb2 as pb
 
 FORMATS = (pb.DATA_FORMAT_PICKLE, pb.DATA_FORMAT_CBOR)
@@ -13,6 +15,19 @@ SCALEDOWN_S = 60.0  # where nobody says otherwise
 TIMEOUT_S = 300.0
 RETRIES_MAX = 10
 DEFAULT_CORES, DEFAULT_GIB = 0.125, 0.125  # that are billed where nobody asks for more
+
+
+# What a definition may not ask for: nobody here would do it, and a test would believe it was done.
+UNSUPPORTED = (
+    "batch_max_size",
+    "cloud_bucket_mounts",
+    "http_config",
+    "is_server",
+    "max_concurrent_inputs",
+    "schedule",
+    "shared_volume_mounts",
+    "webhook_config",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +129,21 @@ def choices(function: Function) -> tuple[pb.Function, ...]:
 def gpu_of(function: pb.Function) -> str:
     """The GPU as it was asked for; empty: none."""
     return function.resources.gpu_config.gpu_type
+
+
+def unsupported(data: pb.FunctionData) -> str | None:
+    """What of a definition cannot be played, by its name on the wire."""
+    for ranked in data.ranked_functions:
+        for descriptor, value in ranked.function.ListFields():
+            name: str = descriptor.name
+            if name in UNSUPPORTED and _says(value):
+                return name
+    return None
+
+
+def _says(value: Any) -> bool:
+    """Whether a field that is there says anything: not so an empty message."""
+    return value.ByteSize() > 0 if isinstance(value, Message) else bool(value)
 
 
 def as_data(function: pb.Function) -> pb.FunctionData:

@@ -13,7 +13,7 @@ from modal_proto import api_pb2 as pb
 from nightkiln.testing.modal.blobs import Blobs
 from nightkiln.testing.modal.calls import Input
 from nightkiln.testing.modal.container import Container
-from nightkiln.testing.modal.wire import Answer, Reply, unknown
+from nightkiln.testing.modal.wire import Answer, Reply, mistaken, unknown
 
 HEARTBEAT_S = 10.0  # a heartbeat is answered then, or as soon as there is something to say
 
@@ -54,8 +54,7 @@ class Inside:
         except GRPCError:
             raise
         except Exception as error:
-            self._mistakes.append(error)
-            raise
+            raise mistaken(name, error, self._mistakes) from error
 
     async def _nothing(self, _request: Message) -> Message:
         return Empty()
@@ -67,13 +66,15 @@ class Inside:
         container = self._container
         try:
             async with asyncio.timeout(HEARTBEAT_S):
-                await container.cancelled.wait()
+                await container.told.wait()
         except TimeoutError:
             return pb.ContainerHeartbeatResponse()
-        container.cancelled.clear()
-        working_on = [container.item.input_id] if container.item is not None else []
+        container.told.clear()
+        unwanted, container.unwanted = container.unwanted, None
+        if unwanted is None or unwanted is not container.item:  # it is done with it meanwhile
+            return pb.ContainerHeartbeatResponse()
         return pb.ContainerHeartbeatResponse(
-            cancel_input_event=pb.CancelInputEvent(input_ids=working_on)
+            cancel_input_event=pb.CancelInputEvent(input_ids=[unwanted.input_id])
         )
 
     async def _stop(self, _request: pb.ContainerStopRequest) -> Message:

@@ -60,6 +60,23 @@ class Objects:
         """The volume's name; empty: it has none."""
         return self._volumes[volume_id]
 
+    def missing(self, function: pb.Function) -> str | None:
+        """What a function wants and nobody made here; None: nothing."""
+        wanted = {
+            *(mount.volume_id for mount in function.volume_mounts),
+            *function.secret_ids,
+            *([function.image_id] if function.image_id else []),
+        }
+        known = self._volumes.keys() | self._secrets.keys() | self._images.keys()
+        return min(wanted - known, default=None)
+
+    def described(self, object_id: str) -> pb.Object:
+        """What a container is told of something that its function was deployed with."""
+        found = pb.Object(object_id=object_id)
+        if object_id in self._volumes:
+            found.volume_metadata.CopyFrom(_volume_metadata(self._volumes[object_id]))
+        return found
+
     def _layers(self, image_id: str) -> Iterator[pb.Image]:
         """From the last layer to the first."""
         for _ in range(LAYERS_MAX):
@@ -107,7 +124,7 @@ class Objects:
         return pb.VolumeGetOrCreateResponse(
             volume_id=volume_id,
             version=pb.VOLUME_FS_VERSION_V2,
-            metadata=pb.VolumeMetadata(version=pb.VOLUME_FS_VERSION_V2, name=name),
+            metadata=_volume_metadata(name),
         )
 
 
@@ -123,6 +140,10 @@ class Idle:
         if isinstance(request, pb.VolumeCommitRequest):
             return pb.VolumeCommitResponse()
         return Empty()
+
+
+def _volume_metadata(name: str) -> pb.VolumeMetadata:
+    return pb.VolumeMetadata(version=pb.VOLUME_FS_VERSION_V2, name=name)
 
 
 def _may_create(kind: pb.ObjectCreationType.ValueType) -> bool:

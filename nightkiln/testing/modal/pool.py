@@ -15,10 +15,10 @@ from nightkiln.testing.modal.fault_kinds import RUN
 from nightkiln.testing.modal.functions import Asked, Function, asked
 from nightkiln.testing.modal.ground import Ground
 from nightkiln.testing.modal.inside import Inside
+from nightkiln.testing.modal.restarts import Restarts
 from nightkiln.testing.modal.strokes import strike
 
 Status = pb.GenericResult.GenericStatus
-DOUBLINGS_MAX = 20
 
 
 class Pool:
@@ -29,8 +29,7 @@ class Pool:
         self.waiting: deque[Input] = deque()
         self.containers: dict[str, Container] = {}  # that live
         self.past: list[Container] = []
-        self._crashes = 0  # starts in a row that failed
-        self._not_before_s = 0.0  # of the story: then it is tried again
+        self._restarts = Restarts(ground.rules)
 
     @property
     def needs(self) -> Asked:
@@ -54,7 +53,8 @@ class Pool:
         if container is not None and kill:
             container.end()
         elif container is not None:
-            container.cancelled.set()
+            container.unwanted = item
+            container.told.set()
 
     def look(self) -> None:
         """Do what is to be done now: hand out inputs, start containers, let some go."""
@@ -64,10 +64,11 @@ class Pool:
             if container.definition is not self.function.definition:
                 container.is_draining = True  # of a version that is not live any more
         for container in self._asking():
-            if container.is_draining:
-                self._hand(container, None)
-            elif self.waiting:
+            if self.waiting and not container.is_draining:
                 self._hand(container, self.waiting.popleft())
+            elif container.is_draining or self._is_idle_enough(container):
+                container.is_draining = True
+                self._hand(container, None)
         for _ in range(self._wanted()):
             self._start()
 
@@ -86,16 +87,22 @@ class Pool:
         idle = [one for one in self.containers.values() if one.is_asking]
         return sorted(idle, key=lambda one: -one.idle_since_s)
 
+    def _is_idle_enough(self, container: Container) -> bool:
+        """Whether it may go."""
+        idle_s = self._ground.clock.story_s - container.idle_since_s
+        needs = self.needs
+        return idle_s >= needs.scaledown_s and len(self.live()) > needs.containers_min
+
     def _wanted(self) -> int:
         """How many containers to start now."""
-        if self.is_stopped or self._ground.clock.story_s < self._not_before_s:
+        if self.is_stopped or not self._restarts.may_start(self._ground.clock.story_s):
             return 0
         needs = self.needs
         most = needs.containers_max
         limit = most if most is not None else self._ground.rules.containers_max
         coming = sum(one.phase in {Phase.QUEUED, Phase.STARTING} for one in self.live())
         short = max(len(self.waiting) - coming, needs.containers_min - len(self.live()))
-        if self._crashes > 0:
+        if self._restarts.one_at_a_time:
             short = min(short, 1 - coming)
         return max(0, min(short, limit - len(self.live()), self._room()))
 
@@ -135,18 +142,12 @@ class Pool:
     async def _next_input(self, container: Container) -> Input | None:
         """What a container is to do next; None: nothing more, it may go."""
         if not container.was_up:
-            container.was_up, self._crashes = True, 0
+            container.was_up = True
+            self._restarts.came_up()
         container.turn(Phase.IDLE)
-        container.idle_since_s = since_s = self._ground.clock.story_s
+        container.idle_since_s = self._ground.clock.story_s
         container.asking = asyncio.get_running_loop().create_future()
-
-        def retire() -> None:
-            is_idle = container.asking is not None and container.idle_since_s == since_s
-            if is_idle and len(self.live()) > self.needs.containers_min:
-                container.is_draining = True
-                self.look()
-
-        self._ground.clock.after(self.needs.scaledown_s, retire)
+        self._ground.clock.after(self.needs.scaledown_s, self.look)
         self.look()
         return await container.asking if container.asking is not None else container.item
 
@@ -251,14 +252,10 @@ class Pool:
             self.waiting.appendleft(item)
 
     def _crashed(self, container: Container) -> None:
-        """It could not start: the next one waits, twice as long each time."""
-        first_s, most_s = self._ground.rules.crash_wait_s
-        wait_s = min(first_s * 2 ** min(self._crashes, DOUBLINGS_MAX), most_s)
-        self._crashes += 1
-        self._not_before_s = self._ground.clock.story_s + wait_s
-        self._ground.clock.after(wait_s, self.look)
-        most = self._ground.rules.crashes_max
-        if most is not None and self._crashes >= most:
+        """It could not start."""
+        clock = self._ground.clock
+        clock.after(self._restarts.crashed(clock.story_s), self.look)
+        if self._restarts.is_hopeless:
             self._give_up(container)
 
     def _give_up(self, container: Container) -> None:

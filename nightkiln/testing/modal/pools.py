@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+from google.protobuf.message import Message
+from modal_proto import api_pb2 as pb
 
 from nightkiln.testing.modal.calls import Input
 from nightkiln.testing.modal.container import Container
@@ -11,6 +14,7 @@ from nightkiln.testing.modal.functions import Function, asked
 from nightkiln.testing.modal.ground import Ground
 from nightkiln.testing.modal.pool import Pool
 from nightkiln.testing.modal.registry import Registry
+from nightkiln.testing.modal.wire import Answer
 
 STOP_S_MAX = 30.0  # until every container has ended
 
@@ -28,6 +32,9 @@ class Pools:
         return self._pools.setdefault(
             function.function_id, Pool(self._ground, function, self._room)
         )
+
+    def answers(self) -> Mapping[str, Answer]:
+        return {"ContainerStop": self._stop_one, "TaskList": self._list}
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools.values())
@@ -50,6 +57,31 @@ class Pools:
         tasks = [one.task for one in living if one.task is not None]
         async with asyncio.timeout(STOP_S_MAX):
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _list(self, request: pb.TaskListRequest) -> Message:
+        return pb.TaskListResponse(
+            tasks=[
+                pb.TaskStats(
+                    task_id=one.container_id,
+                    app_id=one.function.app_id,
+                    started_at=one.meter.since_s,
+                    enqueued_at=one.created_at_s,
+                )
+                for pool in self
+                for one in pool.containers.values()
+                if request.app_id in {"", one.function.app_id}
+            ]
+        )
+
+    async def _stop_one(self, request: pb.ContainerStopRequest) -> Message:
+        for pool in self:
+            container = pool.containers.get(request.task_id)
+            if container is not None:
+                container.is_draining = True
+                if not request.graceful:
+                    container.end()
+                pool.look()
+        return pb.ContainerStopResponse()
 
     def _room(self) -> int:
         if self._is_closing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from grpclib import Status
+from modal_proto import api_pb2 as pb
 
 from nightkiln.testing.modal.functions import Definition, Function
 from nightkiln.testing.modal.wire import refusal
@@ -48,9 +49,13 @@ class Registry:
         return self._newest[function_id]
 
     def promote(self, definitions: Mapping[str, Definition]) -> None:
-        """From here on these are what new containers run; by function's id."""
+        """From here on these are what new containers run; by function's id.
+
+        What was set of its autoscaler meanwhile is forgotten, as a deploy does.
+        """
         for function_id, definition in definitions.items():
-            self._functions[function_id].deployed = definition
+            function = self._functions[function_id]
+            function.deployed, function.autoscaler = definition, pb.AutoscalerSettings()
         self.changed()
 
     def listen(self, listener: Callable[[], None]) -> None:

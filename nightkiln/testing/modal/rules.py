@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol, TypeAlias
 
 from nightkiln.testing.modal.prices import USD_PER_S
@@ -41,10 +42,12 @@ class Rules:
         None  # then its inputs fail; None: it is tried for ever, as documented
     )
     reruns_max: int = 8  # of an input whose containers died under it, preemption aside
-    limit_s_min: float = 0.0  # of the WALL: no timeout of a container is shorter, at any speed
+    limit_s_min: float = 2.0  # of the WALL: no timeout of a container is shorter, at any speed
     usd_per_s: Mapping[str, str] = field(default_factory=lambda: USD_PER_S)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by name
     environment: Mapping[str, str] = field(
         default_factory=dict
     )  # of all containers, beside images'
+    credit_usd: Decimal | None = None  # when it is used up, nothing more can be called
+    has_disks: bool = False  # else nothing with a volume to write to is run: it would write here
     has_report: bool = True  # the billing report is for some plans only

@@ -59,7 +59,9 @@ class FakeModal:
         self._faults.add(faults)
         self._comfy, self._port = comfy, port
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fake modal")
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="fake modal", daemon=True
+        )
         self._folder = TemporaryDirectory(prefix="nk-modal-")
         self._service: Service | None = None
         self._keeping: asyncio.Task[None] | None = None

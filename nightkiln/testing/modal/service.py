@@ -43,12 +43,12 @@ class Service:
     ) -> None:
         self.clock, self.faults, self.mistakes = clock, faults, list[Exception]()
         ids = Ids()
-        self.blobs = Blobs(ids, faults)
+        self.blobs = Blobs(folder / "blobs", ids, faults)
         self.registry = Registry()
         self.objects = Objects(ids, rules.secrets)
         self.sources = Sources(ids, self.blobs)
         self.apps = Apps(ids, clock, self.registry)
-        directory = Directory(ids, self.apps, self.registry)
+        directory = Directory(ids, self.apps, self.registry, self.objects)
         self.nursery = Nursery()
         ground = Ground(
             folder=folder,
@@ -67,8 +67,16 @@ class Service:
             mistakes=self.mistakes,
         )
         self.pools = Pools(ground, self.registry)
-        self.calling = Calling(ids, clock, self.registry, self.pools, kept_s=rules.kept_s)
         self._prices = MappingProxyType(dict(rules.usd_per_s))
+        self._credit_usd = rules.credit_usd
+        self.calling = Calling(
+            ids,
+            clock,
+            self.registry,
+            self.pools,
+            rules=rules,
+            has_credit=self._has_credit,
+        )
         answering = (
             Idle(),
             self.apps,
@@ -77,6 +85,7 @@ class Service:
             directory,
             Money(rules, self.apps, self.billing),
             self.objects,
+            self.pools,
             self.sources,
         )
         answers = {name: answer for one in answering for name, answer in one.answers().items()}
@@ -96,6 +105,9 @@ class Service:
         self._server.close()
         await self._server.wait_closed()
         await self.blobs.stop()
+
+    def _has_credit(self) -> bool:
+        return self._credit_usd is None or self.billing().usd < self._credit_usd
 
     def billing(self) -> Billing:
         """What was billed up to now."""

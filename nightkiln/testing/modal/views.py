@@ -87,6 +87,7 @@ class CallSeen:
     methods: tuple[str, ...]  # of its inputs
     is_spawned: bool
     is_cancelled: bool
+    is_killed: bool  # cancelled, and its containers with it
     runs: int  # times that a container began with one of its inputs
     statuses: tuple[str, ...]  # of its inputs, as GenericStatus names them, or OPEN
 
@@ -100,6 +101,7 @@ class ContainerSeen:
     gpu: str
     phase: Phase
     was_up: bool
+    pid: int | None  # of its process; None: none yet
     comfy_url: str  # of the ComfyUI behind it; empty: none yet
     log: str  # what it has printed
 
@@ -164,6 +166,7 @@ def call(one: Call, app: App, function: Function) -> CallSeen:
         methods=tuple(item.payload.method_name for item in one.inputs),
         is_spawned=one.is_spawned,
         is_cancelled=one.is_cancelled,
+        is_killed=one.is_killed,
         runs=sum(item.runs for item in one.inputs),
         statuses=tuple(
             OPEN if item.output is None else _status(item.output) for item in one.inputs
@@ -184,6 +187,7 @@ def container(one: Container, app: App) -> ContainerSeen:
         gpu=one.size.gpu,
         phase=one.phase,
         was_up=one.was_up,
+        pid=one.process.pid if one.process is not None else None,
         comfy_url=one.comfy_url,
         log=_text(one.log),
     )

@@ -21,6 +21,7 @@ Reply: TypeAlias = Message | Sequence[Message]  # several: a call that streams
 Answer: TypeAlias = Callable[[Any], Awaitable[Reply]]
 Answering: TypeAlias = Callable[[str, Message, Mapping[str, str]], Awaitable[Reply]]
 
+MISTAKES_MAX = 10  # that are remembered: one is enough to fail a test
 _CARDINALITY = {
     (False, False): Cardinality.UNARY_UNARY,
     (False, True): Cardinality.UNARY_STREAM,
@@ -41,6 +42,13 @@ def unknown(name: str) -> GRPCError:
         f"the fake Modal has no {name}: this modal SDK asks for more than nightkiln.testing.modal "
         "answers",
     )
+
+
+def mistaken(name: str, error: Exception, mistakes: list[Exception]) -> GRPCError:
+    """What a call is refused with that we failed at; the SDK does not repeat it."""
+    if len(mistakes) < MISTAKES_MAX:
+        mistakes.append(error)
+    return refusal(Status.ABORTED, f"the fake Modal made a mistake at {name}: {error!r}")
 
 
 class Wire:

@@ -1,0 +1,104 @@
+"""Whether the app on Modal is there and for the right environment, asked before a run begins.
+
+At three in the morning is too late to hear that nothing was deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nightkiln.catalog import Catalog
+from nightkiln.core.errors import BadInput, Problem
+from nightkiln.places import MODAL, modal_of, modal_terms, modal_token
+from nightkiln.ports.provider import Provider
+from nightkiln.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class SeenApp:
+    """An app as far as it shows itself; ``problem`` says in one line what to do."""
+
+    app: str
+    version: int | None = None
+    gpus: tuple[str, ...] = ()
+    usd_per_hour: Mapping[str, float] | None = None  # of a container, by GPU
+    basis: str = ""  # where prices come from
+    problem: str | None = None  # nothing can be rendered on it
+    is_missing: bool = False  # it is not there, or for something else: not for this catalog
+
+    def as_object(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "provider": MODAL,
+            "app": self.app,
+            "version": self.version,
+            "gpus": list(self.gpus),
+            "usd_per_hour": dict(self.usd_per_hour) if self.usd_per_hour is not None else None,
+            "basis": self.basis,
+            "problem": self.problem,
+        }
+
+    def line(self) -> str:
+        """For people."""
+        if self.problem is not None:
+            return self.problem
+        prices = self.usd_per_hour if self.usd_per_hour is not None else {}
+        told = ", ".join(f"{gpu} {usd:.2f} USD an hour" for gpu, usd in prices.items())
+        shown = f"v{self.version}" if self.version is not None else "of unknown version"
+        return f"{MODAL}: app {self.app} {shown} is for this environment; {told} ({self.basis})"
+
+
+async def seen_app(settings: Settings, *, digest: str) -> SeenApp:
+    """The app, seen without starting a container; raises nothing."""
+    from nightkiln.providers.modal import Kind, ModalFailed
+
+    terms = modal_terms(settings)
+    try:
+        async with modal_of(settings, digest=digest) as provider:
+            deployed = await provider.ready()
+            prices = await provider.todays_prices()
+    except ModalFailed as error:
+        missing = error.kind in {Kind.NOT_DEPLOYED, Kind.OTHER_ENVIRONMENT}
+        return SeenApp(terms.app, problem=str(error), is_missing=missing)
+    usd = {
+        gpu: float(prices.usd_per_s(gpu, cpu=terms.cpu, memory_mib=terms.memory_mib)) * 3600
+        for gpu in deployed.gpus
+    }
+    return SeenApp(terms.app, deployed.version, deployed.gpus, usd, prices.basis)
+
+
+async def app_there(settings: Settings) -> tuple[str, bool]:
+    """What app is deployed, in words, and whether there is one; raises nothing."""
+    from nightkiln.providers.modal import ModalFailed
+    from nightkiln.providers.modal.service import ModalService
+
+    try:
+        service = ModalService(*modal_token(settings), modal_terms(settings))
+        try:
+            seen = await service.seen()
+        finally:
+            await service.close()
+    except ModalFailed as error:
+        return str(error), False
+    built_for = ", ".join(seen.environments) or "nothing that this version knows"
+    return f"version {seen.version} is deployed, for environment {built_for}", True
+
+
+async def usable(
+    found: Mapping[str, Provider], settings: Settings, catalog: Catalog
+) -> tuple[Mapping[str, Provider], SeenApp | None]:
+    """The providers without Modal where its app cannot be used, and what was seen of it.
+
+    Raises:
+        BadInput: it cannot be used, and there is nobody else.
+    """
+    if MODAL not in found:
+        return found, None
+    seen = await seen_app(settings, digest=catalog.environment.digest)
+    if seen.problem is None:
+        return found, seen
+    if len(found) == 1:
+        raise BadInput([Problem("provider", seen.problem)])
+    return {name: one for name, one in found.items() if name != MODAL}, seen

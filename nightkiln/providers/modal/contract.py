@@ -1,0 +1,164 @@
+"""The wire contract with ``workers/modal_app.py``: requests, and replies that are checked here.
+
+A reply comes from our own code in a container that runs strangers' (custom nodes), so nothing of it
+is believed before it was looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nightkiln import comfy_answers as answers
+from nightkiln.core.errors import RenderFailed, WorkerLost
+from nightkiln.core.model import BoundJob, Fault, Loss
+from nightkiln.providers.modal.errors import DEPLOY
+
+CONTRACT = 1  # of requests and replies; the app says which one it speaks
+MARK_DIGITS = 24
+WARM, RENDER = "warm", "render"
+NAME_CHARS_MAX = 200
+TIME_MAX = 1e11  # epoch seconds; more is no time
+
+
+def mark_of(digest: str) -> str:
+    """The function of an app by whose name it says which contract and environment it is for."""
+    return f"contract-{CONTRACT}-environment-{digest[:MARK_DIGITS]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What every request of a provider has in common."""
+
+    digest: str  # of the environment that the app must have
+    result_bytes_max: int
+
+    def warm(self, *, expires_at_s: float) -> dict[str, Any]:
+        """Come up, and say so."""
+        return self._request(WARM, expires_at_s)
+
+    def render(
+        self, job: BoundJob, contents: Sequence[bytes], *, expires_at_s: float
+    ) -> dict[str, Any]:
+        """Render a job; ``contents`` are those of ``job.files``."""
+        files = [
+            {
+                "sha256": bound.file.sha256,
+                "suffix": bound.file.suffix,
+                "content": content,
+                "targets": [list(target) for target in bound.targets],
+            }
+            for bound, content in zip(job.files, contents, strict=True)
+        ]
+        request = self._request(RENDER, expires_at_s)
+        return {**request, "job": job.id, "graph": job.graph, "files": files}
+
+    def _request(self, kind: str, expires_at_s: float) -> dict[str, Any]:
+        return {
+            "contract": CONTRACT,
+            "environment": self.digest,
+            "kind": kind,
+            "expires_at": expires_at_s,
+            "result_bytes_max": self.result_bytes_max,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back from a container, as far as it makes sense."""
+
+    status: str
+    container: str
+    tag: str  # of the deploy: git commit and environment
+    is_cold: bool  # the first call of this container
+    t_enter: float  # epoch seconds by the container's clock, like all three
+    t_start: float
+    t_end: float
+    gpu: str | None  # as ComfyUI names it
+    told: Mapping[str, Any] = field(repr=False)
+
+
+def read_reply(told: Any, digest: str) -> Reply:
+    """Check a reply.
+
+    Raises:
+        RenderFailed: it is none that this side understands, or of another environment.
+    """
+    fields = told if isinstance(told, Mapping) else {}
+    if fields.get("contract") != CONTRACT:
+        said = f"the app speaks contract {fields.get('contract')!r}, and this side {CONTRACT}"
+        raise RenderFailed(f"modal: {said}; {DEPLOY}", fault=Fault.OURS, kind="contract")
+    if fields.get("environment") != digest:
+        said = "the app that answers was built for another environment"
+        raise RenderFailed(f"modal: {said}; {DEPLOY}", fault=Fault.OURS, kind="contract")
+    times = [_time(fields.get(name)) for name in ("t_enter", "t_start", "t_end")]
+    if times[0] < 0 or times != sorted(times):
+        said = "modal: a reply whose times cannot be"
+        raise RenderFailed(said, fault=Fault.MACHINE, kind="contract")
+    return Reply(
+        status=answers.text(fields.get("status")),
+        container=_name(fields.get("container")),
+        tag=_name(fields.get("tag")),
+        is_cold=fields.get("is_cold") is True,
+        t_enter=times[0],
+        t_start=times[1],
+        t_end=times[2],
+        gpu=answers.gpu_name(fields.get("stats")),
+        told=fields,
+    )
+
+
+def done(reply: Reply) -> tuple[answers.Finished, Mapping[answers.ViewName, bytes]]:
+    """What a job's reply holds: its history, and its files by name.
+
+    Raises:
+        RenderFailed: the job failed, or was refused.
+        WorkerLost: nobody waited for it any more.
+    """
+    match reply.status:
+        case "done":
+            return _done(reply)
+        case "expired":
+            raise WorkerLost("modal: the call came too late and was not rendered", loss=Loss.LOST)
+        case "too_large":
+            said = "its files are more than the setting modal_result_mb_max allows"
+            raise RenderFailed(f"modal: {said}", fault=Fault.JOB, kind="too_large")
+    raise RenderFailed(refused(reply), fault=Fault.OURS, kind="contract")
+
+
+def refused(reply: Reply) -> str:
+    """Why an app did not do what it was asked, for people."""
+    said = reply.told.get("said", reply.status)
+    return f"modal: the app refused: {answers.text(said)}; {DEPLOY}"
+
+
+def _done(reply: Reply) -> tuple[answers.Finished, Mapping[answers.ViewName, bytes]]:
+    if "rejection" in reply.told:
+        raise answers.rejection(reply.told["rejection"])
+    finished = answers.finished(reply.told.get("entry"))
+    sent = reply.told.get("files")
+    contents = {
+        (one.get("filename"), one.get("subfolder"), one.get("type")): one.get("content")
+        for one in (sent if isinstance(sent, list) else ())
+        if isinstance(one, Mapping)
+    }
+    files = {}
+    for name in finished.files:
+        content = contents.get((name.filename, name.subfolder, name.folder))
+        if not isinstance(content, bytes):
+            said = f"modal: {answers.text(name.filename)} did not come with the result"
+            raise RenderFailed(said, fault=Fault.MACHINE, kind="missing_file")
+        files[name] = content
+    return finished, files
+
+
+def _time(value: Any) -> float:
+    """Epoch seconds; -1 where there are none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) and 0 <= value <= TIME_MAX else -1.0
+
+
+def _name(value: Any) -> str:
+    return answers.text(value)[:NAME_CHARS_MAX] if isinstance(value, str) else ""

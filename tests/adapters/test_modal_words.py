@@ -1,0 +1,343 @@
+"""Modal's errors, replies, prices and offers in our words; what a container's time costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import modal.exception
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightkiln.core.errors import RenderFailed, WorkerLost
+from nightkiln.core.model import Fault, LeaseId, Need
+from nightkiln.providers.modal.billing import charges_of
+from nightkiln.providers.modal.contract import CONTRACT, Reply, done, read_reply
+from nightkiln.providers.modal.errors import TABLE, Kind, as_attempt, translated
+from nightkiln.providers.modal.meter import Meter
+from nightkiln.providers.modal.offers import choices, offer_of
+from nightkiln.providers.modal.prices import class_of, dated
+from nightkiln.providers.modal.service import Deployed, Item
+from nightkiln.providers.modal.terms import ModalTerms
+
+DIGEST = "d" * 64
+ONE = LeaseId("night-1-lease-000")
+TWO = LeaseId("night-1-lease-001")
+CENT = Decimal("0.01")  # USD per second: easy to reckon with
+IDLE_S = 15.0
+HOUR_S = 3600.0
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(("name", "kind"), TABLE)
+def test_every_exception_of_the_sdk_has_its_meaning(name: str, kind: Kind) -> None:
+    raised = getattr(modal.exception, name)
+    error = raised(1) if name == "ClientClosed" else raised("it says so")
+
+    assert translated(error, "verb").kind is kind
+
+
+def test_the_sdk_raises_nothing_that_the_table_does_not_know() -> None:
+    unknown = [
+        name
+        for name, found in vars(modal.exception).items()
+        if isinstance(found, type)
+        and issubclass(found, Exception)
+        and not issubclass(found, UserWarning | modal.exception.Error)
+        and found.__module__ == "modal.exception"
+        and not name.startswith("_")
+    ]
+
+    assert unknown == ["ModuleNotMountable"]  # only of a deploy
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            modal.exception.ResourceExhaustedError("spend limit reached"),
+            Kind.NO_CREDIT,
+        ),
+        (modal.exception.ResourceExhaustedError("rate limit exceeded"), Kind.RATE_LIMITED),
+        (ConnectionResetError("the way of a blob"), Kind.UNANSWERED),
+        (RuntimeError("nightkiln: this container is broken"), Kind.RAISED),
+        (ValueError("of a custom node"), Kind.RAISED),
+    ],
+)
+def test_what_the_table_leaves_open_is_told_from_the_words(error: Exception, kind: Kind) -> None:
+    assert translated(error, "verb").kind is kind
+
+
+def test_what_is_said_is_one_bounded_line() -> None:
+    failed = translated(modal.exception.InvalidError("a\nb" * 1000), "verb")
+
+    assert "\n" not in str(failed)
+    assert len(str(failed)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "outcome"),
+    [
+        ("FunctionTimeoutError", "timeout", (Fault.UNKNOWN, "timeout")),
+        ("RemoteError", "Runner ran out of memory", (Fault.MACHINE, "oom")),
+        ("RequestSizeError", "too large", (Fault.JOB, "too_large")),
+        ("RemoteError", "enter hook crashed", None),
+        ("InternalFailure", "worker lost", None),
+        ("OutputExpiredError", "", None),
+        ("AuthError", "no", None),
+    ],
+)
+def test_a_call_that_fails_blames_the_job_only_where_it_may_be_to_blame(
+    name: str, said: str, outcome: tuple[Fault, str] | None
+) -> None:
+    error = as_attempt(translated(getattr(modal.exception, name)(said), "result"))
+
+    if outcome is None:
+        assert isinstance(error, WorkerLost)
+    else:
+        assert isinstance(error, RenderFailed)
+        assert (error.fault, error.kind) == outcome
+
+
+# Replies.
+
+
+def told(**changes: Any) -> dict[str, Any]:
+    """A reply as the app gives it."""
+    usual = {
+        "contract": CONTRACT,
+        "environment": DIGEST,
+        "tag": "git-c0ffee-env-dddd",
+        "container": "ta-1",
+        "is_cold": True,
+        "t_enter": 100.0,
+        "t_start": 130.0,
+        "t_end": 135.0,
+        "status": "done",
+        "stats": {"system": {}, "devices": [{"name": "cuda:0 NVIDIA L40S : cudaMallocAsync"}]},
+    }
+    return {**usual, **changes}
+
+
+def test_a_reply_says_where_and_when() -> None:
+    reply = read_reply(told(), DIGEST)
+
+    assert (reply.gpu, reply.container, reply.is_cold) == ("NVIDIA L40S", "ta-1", True)
+    assert (reply.t_enter, reply.t_start, reply.t_end) == (100.0, 130.0, 135.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"contract": CONTRACT + 1}, Fault.OURS),
+        ({"environment": "e" * 64}, Fault.OURS),
+        ({"t_start": 140.0}, Fault.MACHINE),
+        ({"t_end": float("inf")}, Fault.MACHINE),
+        ({"t_enter": "then"}, Fault.MACHINE),
+    ],
+)
+def test_a_reply_that_does_not_fit_is_refused(changes: dict[str, Any], fault: Fault) -> None:
+    with pytest.raises(RenderFailed) as error:
+        read_reply(told(**changes), DIGEST)
+
+    assert error.value.fault is fault
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*told(), "entry", "files", "rejection", "said"]), JSON))
+def test_whatever_a_container_says_is_a_result_or_an_explained_failure(
+    changes: Mapping[str, Any],
+) -> None:
+    try:
+        done(read_reply({**told(), **changes}, DIGEST))
+    except (RenderFailed, WorkerLost) as error:
+        assert str(error)  # noqa: PT017 - which one it is does not matter
+
+
+def test_a_file_that_did_not_come_along_is_the_containers_fault() -> None:
+    entry = {
+        "status": {"status_str": "success", "messages": []},
+        "outputs": {"7": {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}},
+    }
+
+    with pytest.raises(RenderFailed, match=r"a\.png did not come") as error:
+        done(read_reply(told(entry=entry, files=[]), DIGEST))
+
+    assert error.value.fault is Fault.MACHINE
+
+
+# Prices and offers.
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA A100-SXM4-40GB", "A100-40GB"),
+        ("NVIDIA A100 80GB PCIe", "A100-80GB"),
+        ("NVIDIA A10G", "A10"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000"),
+        ("H100!", "H100"),
+        ("A100", "A100-40GB"),
+    ],
+)
+def test_a_gpu_is_priced_by_its_class_whatever_it_is_called(name: str, known: str) -> None:
+    assert class_of(name) == known
+
+
+def test_a_second_costs_gpu_cores_and_memory_together() -> None:
+    usd = dated().usd_per_s("L40S", cpu=2.0, memory_mib=16384)
+
+    assert usd == Decimal("0.000542") + 2 * Decimal("0.0000131") + 16 * Decimal("0.00000222")
+
+
+def test_live_rates_count_where_they_can_be_what_they_seem() -> None:
+    rates = {"L40S": Decimal("0.0006"), "A10": Decimal(5), "cpu_core_sec": Decimal("0.00002")}
+
+    prices = dated().updated(rates, when="today")
+
+    assert prices.gpus["L40S"] == Decimal("0.0006")
+    assert prices.gpus["A10"] == dated().gpus["A10"]  # 5 USD a second is something else
+    assert prices.core == Decimal("0.00002")
+    assert prices.basis == "rates of today"
+
+
+TERMS = ModalTerms(max_containers=2)
+APP = Deployed(3, ("L40S", "A100-80GB", "A10"), 600.0, 300.0)
+
+
+def test_the_first_kind_stands_for_the_apps_own_list_at_its_dearest_price() -> None:
+    found = {one.gpu: one for one in choices(APP, Need(vram_gb=16), dated(), TERMS)}
+
+    assert (found["L40S"].asked, found["A10"].asked) == (None, "A10")
+    assert found["L40S"].usd_per_s == found["A100-80GB"].usd_per_s
+    assert found["L40S"].vram_gb == 24  # what any of the list has
+
+
+def test_a_job_that_needs_more_memory_gets_only_what_has_it() -> None:
+    found = choices(APP, Need(vram_gb=40), dated(), TERMS)
+
+    assert [(one.gpu, one.asked) for one in found] == [("L40S", "L40S"), ("A100-80GB", "A100-80GB")]
+
+
+def test_a_catalog_that_names_its_gpus_gets_no_other() -> None:
+    found = choices(APP, Need(gpus=("NVIDIA A10",)), dated(), TERMS)
+
+    assert [(one.gpu, one.asked) for one in found] == [("A10", "A10")]
+
+
+def test_an_offer_says_what_its_idle_window_costs_and_takes_one_job_at_a_time() -> None:
+    [first, *_] = choices(APP, Need(), dated(), TERMS)
+
+    offer = offer_of(first, 7, APP, TERMS)
+
+    assert (offer.ref, offer.slots, offer.idle_tail_s) == (f"{first.gpu}-7", 1, 15.0)
+    assert offer.usd_per_hour == (first.usd_per_s * 3600).quantize(Decimal("0.000001"))
+    assert offer.is_serverless
+
+
+# Containers' time.
+
+
+def reply(container: str, t_start: float, t_end: float, *, cold: bool = False) -> Reply:
+    return read_reply(
+        told(container=container, t_enter=t_start - 30, t_start=t_start, t_end=t_end, is_cold=cold),
+        DIGEST,
+    )
+
+
+def a_meter() -> Meter:
+    return Meter(IDLE_S)
+
+
+def test_start_wait_render_and_idle_window_are_all_paid() -> None:
+    meter = a_meter()
+
+    meter.answered(ONE, reply("a", 130, 135, cold=True), submitted_s=90, usd_per_s=CENT)
+    meter.answered(ONE, reply("a", 137, 142), submitted_s=136, usd_per_s=CENT)
+
+    assert meter.usd(ONE, now_s=142) == CENT * 52  # from hand-over to the end, without a gap
+    assert meter.usd(ONE, now_s=150) == CENT * 60  # and it idles
+    assert meter.usd_at_most(ONE) == CENT * 67  # to the end of its window
+
+
+def test_two_leases_share_a_container_without_paying_twice() -> None:
+    meter = a_meter()
+
+    meter.answered(ONE, reply("a", 130, 135, cold=True), submitted_s=100, usd_per_s=CENT)
+    meter.answered(TWO, reply("a", 136, 140), submitted_s=101, usd_per_s=CENT)
+
+    assert meter.usd(ONE, now_s=140) == CENT * 35
+    assert meter.usd(TWO, now_s=140) == CENT * 5
+    assert meter.usd_at_most(ONE) + meter.usd_at_most(TWO) == CENT * (40 + 15)
+
+
+def test_a_result_that_is_read_twice_costs_once() -> None:
+    meter = a_meter()
+
+    for _ in range(2):
+        meter.answered(ONE, reply("a", 130, 135, cold=True), submitted_s=100, usd_per_s=CENT)
+
+    assert meter.usd(ONE, now_s=135) == CENT * 35
+
+
+def test_a_call_that_was_lost_counts_from_its_hand_over() -> None:
+    meter = a_meter()
+    meter.answered(ONE, reply("a", 130, 135, cold=True), submitted_s=100, usd_per_s=CENT)
+
+    meter.ended(ONE, submitted_s=138, now_s=150, usd_per_s=CENT)
+
+    assert meter.usd(ONE, now_s=150) == CENT * 50  # its container had waited for it since 135
+
+
+TIMES = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 30)), min_size=1, max_size=20)
+
+
+@given(TIMES, st.lists(st.sampled_from([ONE, TWO]), min_size=20, max_size=20))
+def test_leases_add_up_to_the_life_of_their_container(
+    steps: list[tuple[int, int]], owners: list[LeaseId]
+) -> None:
+    meter, now = a_meter(), 1000.0
+    for (wait, render), owner in zip(steps, owners, strict=False):
+        is_cold = now == 1000.0
+        start = now + wait
+        answer = reply("a", start, start + render, cold=is_cold)
+        meter.answered(owner, answer, submitted_s=now, usd_per_s=CENT)
+        now = start + render
+
+    life_s = Decimal(now - min(1000.0, 1000.0 + steps[0][0] - 30))
+    assert meter.usd(ONE, now_s=now) + meter.usd(TWO, now_s=now) == CENT * life_s
+
+
+@given(
+    st.dictionaries(st.integers(0, 5), st.decimals("0.01", 9, places=2), min_size=1),
+    st.dictionaries(
+        st.sampled_from([ONE, TWO]),
+        st.dictionaries(st.integers(0, 5), st.decimals("0.01", 9, places=2)),
+    ),
+)
+def test_an_hours_bill_is_shared_whole_among_those_who_used_it(
+    bill: dict[int, Decimal], usage: dict[LeaseId, dict[int, Decimal]]
+) -> None:
+    items = [Item("kiln", hour * HOUR_S, usd) for hour, usd in bill.items()]
+    items.append(Item("somebody else's", 0.0, Decimal(100)))
+
+    charged = charges_of(items, usage, app="kiln")
+
+    used = {hour for hours in usage.values() for hour in hours}
+    billed = sum((usd for hour, usd in bill.items() if hour in used), Decimal(0))
+    assert abs(sum((one.usd for one in charged), Decimal(0)) - billed) < Decimal("0.00001")

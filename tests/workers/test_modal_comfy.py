@@ -1,0 +1,116 @@
+"""What a container of the Modal app does with its ComfyUI, against the stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import Any
+
+import pytest
+
+from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.samples import text_to_image
+from workers.modal_comfy import Broken, Expired, Server, TooLarge
+from workers.modal_plan import Model, Plan
+
+HOUR_S = 3600.0
+MB = 10**6
+PLAN = Plan(startup_timeout_s=1)
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    """A job that any ComfyUI renders."""
+    usual = {
+        "graph": text_to_image(),
+        "files": [],
+        "expires_at": time.time() + HOUR_S,
+        "result_bytes_max": 64 * MB,
+    }
+    return {**usual, **changes}
+
+
+async def rendered(server: StandIn, **changes: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = await asyncio.to_thread(
+        Server(PLAN, server.url).render, request(**changes)
+    )
+    return answer
+
+
+async def test_a_prompt_gives_its_history_and_its_files() -> None:
+    async with StandIn() as comfy:
+        answer = await rendered(comfy)
+
+    assert answer["entry"]["status"]["status_str"] == "success"
+    assert "prompt" not in answer["entry"]
+    [file] = answer["files"]
+    assert file["content"].startswith(b"\x89PNG")
+
+
+async def test_a_second_run_of_the_same_input_is_another_prompt() -> None:
+    async with StandIn() as comfy:
+        for _ in range(2):
+            await rendered(comfy)
+
+        assert len(set(comfy.submitted)) == 2
+
+
+async def test_a_graph_that_is_refused_comes_back_as_comfyui_said_it() -> None:
+    graph = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
+
+    async with StandIn() as comfy:
+        answer = await rendered(comfy, graph=graph)
+
+    assert answer["rejection"]["error"]["type"] == "invalid_prompt"
+
+
+async def test_input_files_are_uploaded_and_bound() -> None:
+    content = b"\x89PNG\r\n\x1a\n" + b"0" * 100
+    digest = hashlib.sha256(content).hexdigest()
+    graph: dict[str, Any] = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "to be bound"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+    }
+    file = {"sha256": digest, "suffix": ".png", "content": content, "targets": [["1", "image"]]}
+
+    async with StandIn() as comfy:
+        answer = await rendered(comfy, graph=graph, files=[file])
+
+    assert "rejection" not in answer, answer
+    assert graph["1"]["inputs"]["image"] == f"nightkiln/{digest}.png"
+
+
+async def test_files_that_are_too_large_are_no_result() -> None:
+    async with StandIn(size_mb=1.0) as comfy:
+        with pytest.raises(TooLarge):
+            await rendered(comfy, result_bytes_max=MB // 2)
+
+
+async def test_what_nobody_waits_for_any_more_is_interrupted() -> None:
+    async with StandIn(render_s=60.0) as comfy:
+        with pytest.raises(Expired):
+            await rendered(comfy, expires_at=time.time() + 0.2)
+
+        await asyncio.wait_for(comfy.idle(), 5.0)  # else it would render for a minute
+
+
+@pytest.mark.parametrize("fault", ["die@1", "forget@1"])
+async def test_a_server_that_is_not_what_it_was_is_broken(fault: str) -> None:
+    async with StandIn(faults=[fault]) as comfy:
+        with pytest.raises(Broken):
+            await rendered(comfy)
+
+
+async def test_a_server_that_never_answers_is_broken_in_time() -> None:
+    async with StandIn() as gone:
+        url = gone.url
+
+    with pytest.raises(Broken, match="does not answer"):
+        await asyncio.to_thread(Server(PLAN, url).start)
+
+
+async def test_a_model_that_is_not_in_the_volume_is_told_by_name() -> None:
+    model = Model("checkpoints/x.safetensors", "0" * 64, "https://example.org/x")
+
+    with pytest.raises(Broken, match=r"checkpoints/x\.safetensors is not in the volume"):
+        await asyncio.to_thread(Server(Plan(models=(model,)), "").start)
