@@ -118,7 +118,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(found.as_object() | {"jobs_are_exact": jobs.is_exact}))
     else:
-        _show(found, jobs)
+        _show(found, jobs, settings)
 
 
 def _checked(flag: str, value: float, most: float) -> float:
@@ -180,7 +180,7 @@ def _why_nothing(found: Comparison) -> Iterator[str]:
         yield f"nobody knows how fast they are: {', '.join(found.unknown)}"
 
 
-def _show(found: Comparison, jobs: Jobs) -> None:
+def _show(found: Comparison, jobs: Jobs, settings: Settings) -> None:
     """The tables for people."""
     console = Console(soft_wrap=True, highlight=False)
     if not console.is_terminal:
@@ -192,8 +192,8 @@ def _show(found: Comparison, jobs: Jobs) -> None:
         console.print(_table(found, group, is_wide=console.width >= WIDTH))
     console.print()
     if console.width < WIDTH:
-        console.print(f"of USD, what is for what: with {WIDTH} columns, --json or --chart")
-    for line in (*footnotes(found), *advice(found)):
+        console.print(f"seconds, and what USD are for: with {WIDTH} columns, --json or --chart")
+    for line in (*footnotes(found), *advice(found, settings)):
         console.print(line, markup=False)
 
 
@@ -216,10 +216,10 @@ def _table(found: Comparison, group: Sequence[Line], *, is_wide: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("", min_width=2, justify="right", no_wrap=True)
     table.add_column("", min_width=NAME_MIN if is_wide else 1, no_wrap=True)
-    names = [PARTS[part] for part in parts]
-    for name in ("USD/1k", "finish", "GPUs", "s a job", "start-up", *names):
+    names = [*(["s a job"] if is_wide else []), *(PARTS[part] for part in parts)]
+    for name in ("USD/1k", "finish", "GPUs", "start-up", *names):
         table.add_column(name, min_width=NUMBER_MIN, justify="right", no_wrap=True)
-    table.add_column("basis", no_wrap=is_wide)
+    table.add_column("basis", no_wrap=True)
     for line in group:
         table.add_row(*_cells(line, group, parts, is_wide=is_wide))
     return table
@@ -234,9 +234,10 @@ def _cells(
     yield f"{found.usd_per_1000:.3f}"
     yield finish_words(found)
     yield f"{found.machines}"
-    yield f"{found.seconds_per_job:.2f}" + f" ±{found.seconds_sd:.0%}" * is_wide
     share = found.startup_fraction
     yield f"{share:.0%}" if share is not None else "-"
+    if is_wide:
+        yield f"{found.seconds_per_job:.2f} ±{found.seconds_sd:.0%}"
     for part in parts:
         yield f"{found.per_1000(found.parts[part]):.3f}"
     yield str(line.basis)

@@ -7,6 +7,7 @@ Whoever does not answer is replaced by a file, and that is said.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,6 +86,7 @@ async def visited(visit: Visit) -> list[Stall]:
     Raises:
         BadInput: there is no provider of that name, or a worker's address is none.
     """
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
     settings = visit.settings
     named, brought = settings.providers, plugged_in(settings)
     known = (LOCAL, VAST, MODAL, *brought)

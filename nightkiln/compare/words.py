@@ -8,6 +8,7 @@ from nightkiln.compare.comparison import Comparison
 from nightkiln.core.comparing import Basis, Expected, PriceFrom, SecondsFrom
 from nightkiln.core.model import Kind
 from nightkiln.observers.sentences import duration
+from nightkiln.settings import Settings
 
 PARTS = {
     "rendering": "rendering",
@@ -65,11 +66,12 @@ def footnotes(found: Comparison) -> Iterator[str]:
         yield f"left out, as none would be up in time: {', '.join(found.late)}"
 
 
-def advice(found: Comparison) -> Iterator[str]:
+def advice(found: Comparison, settings: Settings) -> Iterator[str]:
     """What would make the comparison a better one."""
-    if all(basis.seconds is SecondsFrom.TABLE for basis in found.groups):
-        yield "nightkiln try CATALOG measures seconds per job; then all lines go by them"
-    if any(basis.price is PriceFrom.MARKET for basis in found.groups):
+    if any(basis.seconds is SecondsFrom.TABLE for basis in found.groups):
+        yield "nightkiln try CATALOG on such a GPU measures seconds per job; then all go by them"
+    prices = {basis.price for basis in found.groups}
+    if PriceFrom.MARKET in prices and settings.vast_api_key is None:
         yield "with VAST_API_KEY set, today's offers take the place of the market file"
-    if any(basis.price is PriceFrom.LISTED for basis in found.groups):
+    if PriceFrom.LISTED in prices and not settings.has_modal:
         yield "with MODAL_TOKEN_ID and MODAL_TOKEN_SECRET set, today's rates that of the price list"
