@@ -135,16 +135,13 @@ class Night:
     # Before anything is rented.
 
     async def _bring_in(self, committer: Committer) -> Counts:
-        """Commit what earlier runs made, what other batches did, and what is paid for already."""
+        """Commit what earlier runs made or paid for, and what other batches have done."""
         before = await asyncio.to_thread(self.plan.counts)
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
-        await asyncio.to_thread(self.plan.refresh)
-        bind = self.catalog.template.bind
-        recalling = Recalling(self.providers, self._landing(), bind, self.clock)
-        recalled = await recalling.commit(self.store, self.plan, self.batch, committer)
-        self.adopted += recalled
+        recalling = Recalling(self.providers, self._landing(), self.catalog, self.clock)
+        self.adopted += (recalled := await recalling.commit(self.plan, self.batch, committer))
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, Problem, ProviderError, RenderFailed, WorkerLost
 from nightkiln.core.model import (
     Attempt,
     AttemptId,
     BatchId,
-    BoundJob,
     Job,
     JobId,
     LeaseId,
@@ -98,20 +98,19 @@ class Recalling:
 
     providers: Mapping[str, Provider]
     landing: Landing
-    bind: Callable[[Job], BoundJob]
+    catalog: Catalog
     clock: Callable[[], float]
     within_s: float = RECALL_S_MAX
 
-    async def commit(self, store: Store, plan: Plan, batch: BatchId, committer: Committer) -> int:
+    async def commit(self, plan: Plan, batch: BatchId, committer: Committer) -> int:
         """Settle what earlier runs have paid for; how many jobs that is.
 
         Raises:
             BadInput: as ``settled`` does.
         """
-        left = await asyncio.to_thread(tickets_left, store, plan, batch)
+        await asyncio.to_thread(plan.refresh)
+        left = await asyncio.to_thread(tickets_left, plan.store, plan, batch)
         found = await self.settled(left)
-        if not found:
-            return 0
         jobs = await committer.add_all(iter(found))
         await asyncio.to_thread(plan.refresh)
         return jobs
@@ -156,7 +155,7 @@ class Recalling:
             return None
         try:
             fetched = await self.landing.fetch(
-                self.bind(left.job), rendered, left.attempt_id, Trust()
+                self.catalog.template.bind(left.job), rendered, left.attempt_id, Trust()
             )
         except (RenderFailed, WorkerLost):
             return None  # it is no result, so the job is rendered

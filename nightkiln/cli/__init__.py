@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -100,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     ``arguments``: instead of those of this process.
     """
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
     given = list(arguments if arguments is not None else sys.argv[1:])
     try:
         app(given)

@@ -109,6 +109,8 @@ def rollback(
         int | None,
         typer.Argument(min=1, metavar="VERSION", help="To which; else to the one before."),
     ] = None,
+    *,
+    as_json: JsonOption = False,
 ) -> None:
     """Make an earlier deploy the live one again; its image and its environment come back with it.
 
@@ -124,7 +126,10 @@ def rollback(
     token, terms = _token(settings), modal_terms(settings)
     words = ["app", "rollback", terms.app, *([f"v{version}"] if version is not None else [])]
     words += ["--env", terms.environment_name] if terms.environment_name else []
-    done = modal_command(words, token=token)
+    done = modal_command(words, token=token, is_quiet=as_json)
+    if as_json:
+        told = {"event": "rolled_back", "app": terms.app, "is_done": done.returncode == 0}
+        typer.echo(json.dumps(told))
     raise typer.Exit(ALL_DONE if done.returncode == 0 else STOPPED_EARLY)
 
 

@@ -117,6 +117,10 @@ def run(
 
     Example: nightkiln run catalogs/demo --provider vast --budget 2.50 --by 2h
 
+    On serverless GPUs, once `nightkiln modal deploy` has put the app there (docs/how-to/modal.md):
+
+    Example: nightkiln run catalogs/demo --provider modal --budget 0.50 --limit 4
+
     A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
 
     Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,

@@ -12,6 +12,7 @@ import typer
 from nightkiln.cli.options import JsonOption, StoreOption
 from nightkiln.core.errors import BadInput, NightkilnError, Problem
 from nightkiln.lease_book import LeaseBook
+from nightkiln.night import BAD_INPUT
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.claims import SeenClaim, claimed_batches, request_stop
 from nightkiln.store.processes import is_dead
@@ -67,8 +68,11 @@ def stop(
         except NightkilnError as error:  # it keeps nobody from stopping the others
             typer.echo(f"{opened.root}: {error}", err=True)
     if not asked:
-        what = "nobody works on this batch" if batch is not None else "nobody works on any batch"
-        raise BadInput([Problem(batch or "--all", what, "see 'nightkiln status'")])
+        on = "this" if batch is not None else "any"
+        typer.echo(
+            f"nobody works on {on} batch; see 'nightkiln status', 'nightkiln leases'", err=True
+        )
+        raise typer.Exit(BAD_INPUT)
 
 
 def _ask(store: Store, names: Iterable[str], *, asked_s: float, now: bool, as_json: bool) -> int:

@@ -23,6 +23,7 @@ PAGES = ("README.md", "docs/tutorial/*.md", "docs/how-to/*.md", "docs/reference/
 PREFECT_PAGE = "docs/how-to/prefect.md"  # run by tests/flows, which have a server
 VAST_PAGE = "docs/how-to/vast.md"  # run by test_vast_page.py, which has a market
 MARKET = "nightkiln market --port 8700 --speed 60"
+MODAL_PAGE = "docs/how-to/modal.md"  # run by test_modal_page.py, which has a fake Modal
 SERVER = ".venv/bin/prefect server start"
 SHELL, SESSION = "sh", "console"  # blocks of commands; blocks of "$ command" and what it prints
 TEXT = frozenset({"mermaid", "text", "yaml", "json", "sql", "toml", "python"})  # no commands here
@@ -54,6 +55,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "nightkiln doctor --budget 2.50": "the market's account has more credit than that allows",
         "nightkiln run catalogs/smoke --provider vast --by 1h --budget 0.50": "it asks; the page "
         "runs the same with --yes",
+    },
+    MODAL_PAGE: {
+        "pip install 'nightkiln[modal]'": "this environment has it",
+        "modal token new": "it opens a browser",
+        "export MODAL_TOKEN_ID=ak-... MODAL_TOKEN_SECRET=as-...": "it wants an account",
+        "nightkiln modal deploy catalogs/demo": "its model has 4 GB; tests/cli/test_modal.py "
+        "deploys a catalog with a small one",
+        "nightkiln run catalogs/demo --provider modal --budget 0.50 --limit 4": "it is quoted and "
+        "asks; tests/e2e/test_modal_night.py renders such a batch",
     },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",

@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 
 from nightkiln import cli
 from nightkiln.testing.comfyui.process import stand_in_process
-from tests.docs.shown import ELSEWHERE, PREFECT_PAGE, ROOT, VAST_PAGE, Shell, commands, pages
+from tests.docs.shown import (
+    ELSEWHERE,
+    MODAL_PAGE,
+    PREFECT_PAGE,
+    ROOT,
+    VAST_PAGE,
+    Shell,
+    commands,
+    pages,
+)
 
-HERE = [page for page in pages() if page not in {PREFECT_PAGE, VAST_PAGE}]
+HERE = [page for page in pages() if page not in {MODAL_PAGE, PREFECT_PAGE, VAST_PAGE}]
 READ = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 MINE = "prompt,category\na fox at dawn,animals\na harbour in fog,places\n"
 WORDS = st.text("abc -$#'\"", min_size=1).map(str.strip).filter(bool)

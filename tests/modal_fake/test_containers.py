@@ -11,7 +11,7 @@ from tests.modal_fake.yard import AT_ONCE, QUICK, RESULT_S_MAX, SPEED, Yard, fak
 
 def test_one_input_at_a_time_in_as_many_containers_as_are_allowed(yard: Yard) -> None:
     name = yard.deploy()  # at most 2
-    calls = [yard.fire(yard.kiln(name), seconds=0.1) for _ in range(6)]
+    calls = [yard.fire(yard.kiln(name), seconds=0.3) for _ in range(6)]
 
     answers = [call.get(timeout=RESULT_S_MAX) for call in calls]
 

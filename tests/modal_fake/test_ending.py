@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.modal_fake.yard import until
 
 STARTED = """
@@ -22,6 +24,7 @@ with fake_modal() as yard:
 """
 
 
+@pytest.mark.nights  # it starts Python, the SDK and the fake anew to kill them
 def test_containers_end_with_a_fake_that_was_killed() -> None:
     here = str(Path(__file__).resolve().parents[2])
     with subprocess.Popen(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from socket import create_server
+from socket import create_server, socket
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from nightkiln.testing.modal import views
 from nightkiln.testing.modal.billing import Billing
@@ -58,13 +58,7 @@ class FakeModal:
         self._faults = FaultPlan(str(seed))
         self._faults.add(faults)
         self._comfy, self._port = comfy, port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="fake modal", daemon=True
-        )
-        self._folder = TemporaryDirectory(prefix="nk-modal-")
-        self._service: Service | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._stage: _Stage | None = None
 
     def env(self) -> dict[str, str]:
         """The environment in which the SDK, the ``modal`` command and nightkiln use it."""
@@ -146,14 +140,14 @@ class FakeModal:
         self._ask(lambda service: service.clock.skip(story_s))
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        if self._port == 0:
-            with create_server((HOST, 0)) as free:
-                self._port = free.getsockname()[1]
+        listening = create_server((HOST, self._port))
+        self._port = listening.getsockname()[1]
+        stage = self._stage = _Stage()
+        stage.thread.start()
         try:
-            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(START_S_MAX)
+            stage.do(self._start(stage, listening), START_S_MAX)
         except BaseException:
-            self._end_thread()
+            stage.end()
             raise
         return self
 
@@ -163,18 +157,23 @@ class FakeModal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        stage = self._begun
         try:
-            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(STOP_S_MAX)
+            stage.do(self._stop(stage), STOP_S_MAX)
         finally:
-            self._end_thread()
-        assert self._service is not None
-        if self._service.mistakes and error is None:
-            raise ExceptionGroup("the fake Modal made mistakes", self._service.mistakes)
+            stage.end()
+        if stage.service.mistakes and error is None:
+            raise ExceptionGroup("the fake Modal made mistakes", stage.service.mistakes)
 
-    async def _start(self) -> None:
+    @property
+    def _begun(self) -> _Stage:
+        assert self._stage is not None, "started"
+        return self._stage
+
+    async def _start(self, stage: _Stage, listening: socket) -> None:
         clock = Clock(self.speed)
-        service = Service(
-            Path(self._folder.name),
+        stage.service = Service(
+            Path(stage.folder.name),
             seed=self.seed,
             clock=clock,
             rules=self.rules,
@@ -182,34 +181,47 @@ class FakeModal:
             token=self.token,
             comfy=self._comfy,
         )
-        await service.start(self._port)
-        self._service = service
-        self._keeping = asyncio.get_running_loop().create_task(clock.keep())
+        await stage.service.start(listening)
+        stage.keeping = asyncio.get_running_loop().create_task(clock.keep())
 
-    async def _stop(self) -> None:
-        assert self._service is not None
-        assert self._keeping is not None
+    async def _stop(self, stage: _Stage) -> None:
         try:
-            await self._service.stop()
+            await stage.service.stop()
         finally:
-            self._keeping.cancel()
-            [outcome] = await asyncio.gather(self._keeping, return_exceptions=True)
+            stage.keeping.cancel()
+            [outcome] = await asyncio.gather(stage.keeping, return_exceptions=True)
         if isinstance(outcome, Exception):
             raise outcome
 
-    def _end_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(STOP_S_MAX)
-        self._loop.close()
-        self._folder.cleanup()
-
     def _ask(self, question: Callable[[Service], _Told]) -> _Told:
         """Ask in the loop, where nothing changes meanwhile."""
-        assert self._service is not None, "started"
-        if self._loop.is_closed():
-            return question(self._service)
+        stage = self._begun
+        if stage.loop.is_closed():
+            return question(stage.service)
 
         async def ask(service: Service) -> _Told:
             return question(service)
 
-        return asyncio.run_coroutine_threadsafe(ask(self._service), self._loop).result(START_S_MAX)
+        return stage.do(ask(stage.service), START_S_MAX)
+
+
+class _Stage:
+    """What there is of a fake once it is started: a loop in a thread of its own, and a folder."""
+
+    service: Service
+    keeping: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="fake modal", daemon=True)
+        self.folder = TemporaryDirectory(prefix="nk-modal-")
+
+    def do(self, doing: Coroutine[Any, Any, _Told], within_s: float) -> _Told:
+        """Have it done in the loop, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(doing, self.loop).result(within_s)
+
+    def end(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(STOP_S_MAX)
+        self.loop.close()
+        self.folder.cleanup()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from socket import socket
 from types import MappingProxyType
 
 from grpclib.server import Server
 
 from nightkiln.testing.modal.apps import Apps
 from nightkiln.testing.modal.billing import Billing
-from nightkiln.testing.modal.blobs import HOST, Blobs
+from nightkiln.testing.modal.blobs import Blobs
 from nightkiln.testing.modal.calling import Calling
 from nightkiln.testing.modal.clock import Clock
 from nightkiln.testing.modal.directory import Directory
@@ -94,9 +95,10 @@ class Service:
         )
         self._server = Server([Wire(self.front.answer)])
 
-    async def start(self, port: int) -> None:
+    async def start(self, listening: socket) -> None:
+        """Serve on a socket that is listening already."""
         await self.blobs.start()
-        await self._server.start(HOST, port)
+        await self._server.start(sock=listening)
 
     async def stop(self) -> None:
         """End everything, containers first."""
