@@ -148,7 +148,7 @@ def test_with_a_key_offers_are_todays_and_nothing_is_rented(catalog: str, desk: 
     assert {row["basis_price"] for row in rows(found, "modal").values()} == {"listed"}
     assert " offers at 20" in found["prices"]["vast"]
     assert not desk.market.machines()
-    assert {request.path.rstrip("/") for request in desk.market.requests} == {"/api/v0/bundles"}
+    assert {request.endpoint for request in desk.market.requests} == {"search"}
 
 
 def test_where_the_service_refuses_the_market_file_stands_in_and_that_is_said(
