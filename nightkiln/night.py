@@ -46,12 +46,7 @@ from nightkiln.store.adopt import drop_journals, settled_fields
 from nightkiln.store.claim import Claim
 from nightkiln.store.commit import Committer
 from nightkiln.store.quotes import Quoted
-from nightkiln.store.records import (
-    BatchEnd,
-    BatchStart,
-    write_batch_end,
-    write_lease_end,
-)
+from nightkiln.store.records import BatchEnd, BatchStart, write_batch_end, write_lease_end
 from nightkiln.store.store import Store
 
 __all__ = [
@@ -140,7 +135,7 @@ class Night:
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
-        recalling = Recalling(self.providers, self._landing(), self.catalog, self.clock)
+        recalling = Recalling(self.providers, self._landing(), self.catalog, self.clock, self._warn)
         self.adopted += (recalled := await recalling.commit(self.plan, self.batch, committer))
         after = await asyncio.to_thread(self.plan.counts)
         fields = {

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.terms import Fallback
 from nightkiln.ports.provider import Inventory, Provider
 from nightkiln.providers.local import LocalProvider
 from nightkiln.settings import Settings
@@ -60,7 +61,7 @@ def provider_names(settings: Settings) -> tuple[str, ...]:
     found = [LOCAL] if settings.worker_urls else []
     if settings.vast_api_key is not None and (settings.budget is not None or not found):
         found.append(VAST)
-    if settings.has_modal and settings.budget is not None:
+    if settings.has_modal and settings.budget and settings.fallback is not Fallback.NEVER:
         found.append(MODAL)
     if not found:
         fix = (

@@ -8,13 +8,13 @@ is cancelled and left for this run to render.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nightkiln.catalog import Catalog
-from nightkiln.core.errors import BadInput, Problem, ProviderError, RenderFailed, WorkerLost
+from nightkiln.core.errors import ProviderError, RenderFailed, WorkerLost
 from nightkiln.core.model import (
     Attempt,
     AttemptId,
@@ -100,14 +100,11 @@ class Recalling:
     landing: Landing
     catalog: Catalog
     clock: Callable[[], float]
+    warn: Callable[[str], Awaitable[None]]
     within_s: float = RECALL_S_MAX
 
     async def commit(self, plan: Plan, batch: BatchId, committer: Committer) -> int:
-        """Settle what earlier runs have paid for; how many jobs that is.
-
-        Raises:
-            BadInput: as ``settled`` does.
-        """
+        """Settle what earlier runs have paid for; how many jobs that is."""
         await asyncio.to_thread(plan.refresh)
         left = await asyncio.to_thread(tickets_left, plan.store, plan, batch)
         found = await self.settled(left)
@@ -118,9 +115,8 @@ class Recalling:
     async def settled(self, left: Collection[Left]) -> Sequence[Settled]:
         """Jobs that are done by that; each once.
 
-        Raises:
-            BadInput: a service does not say what became of a ticket. Better not begun than paid
-                for twice: whoever gives the same command again asks again.
+        A service that does not say what became of a ticket holds up no night: its jobs are
+        rendered, and what is written down of its calls is there for the reaper.
         """
         found: dict[JobId, Settled] = {}
         for name, provider in self.providers.items():
@@ -131,8 +127,9 @@ class Recalling:
                 async with provider:
                     ends = await self._each(mine, provider)
             except ProviderError as error:
-                what = f"{len(mine)} jobs are paid for and cannot be fetched: {error}"
-                raise BadInput([Problem("the run before", what, "try again later")]) from error
+                what = f"{len(mine)} jobs of the run before may be paid for, and are rendered again"
+                await self.warn(f"{what}: {error}")
+                continue
             found |= {end.job.id: end for end in ends if end is not None}
         return list(found.values())
 

@@ -12,7 +12,15 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 TEST_S_MAX = 120.0
-SHARING = ("tests/flows/", "tests/cli/test_commands.py")  # a server, or a store that was made once
+# A server, an app that was deployed to one, or a store that was made once.
+SHARING = (
+    "tests/flows/",
+    "tests/cli/test_commands.py",
+    "tests/cli/test_modal.py",
+    "tests/adapters/test_modal_contract.py",
+    "tests/adapters/test_modal_provider.py",
+    "tests/e2e/test_modal_night.py",
+)
 
 
 class OneServerEach(LoadScopeScheduling):  # type: ignore[misc]

@@ -25,6 +25,7 @@ VOLUME = Path(os.environ.get("NK_VOLUME", "/models"))  # where models are mounte
 PORT = 8188
 ANSWER_S_MAX = 20.0
 HEALTH_S_MAX = 5.0
+STOP_S_MAX = 10.0
 START_POLL_S = 0.25
 POLL_S_MIN, POLL_S_MAX = 0.02, 0.5
 QUEUE_CHECK_S = 2.0
@@ -49,8 +50,10 @@ class TooLarge(Exception):
 class Server:
     """One ComfyUI: our own child, or with an address (``COMFYUI_URL``) one that runs already."""
 
-    def __init__(self, plan: Plan, url: str | None = None) -> None:
-        self._plan = plan
+    def __init__(
+        self, plan: Plan, url: str | None = None, *, home: Path = COMFY, port: int = PORT
+    ) -> None:
+        self._plan, self._home, self._port = plan, home, port
         self._process: subprocess.Popen[bytes] | None = None
         self.url = (url if url is not None else os.environ.get("COMFYUI_URL", "")).rstrip("/")
 
@@ -63,13 +66,13 @@ class Server:
         deadline_s = time.monotonic() + self._plan.startup_timeout_s * 0.9
         if not self.url:
             self._link_models()
-            command = ["python", "main.py", "--listen", "127.0.0.1", "--port", str(PORT)]
+            command = ["python", "main.py", "--listen", "127.0.0.1", "--port", str(self._port)]
             command += ["--disable-auto-launch"]
             try:
-                self._process = subprocess.Popen(command, cwd=COMFY)
+                self._process = subprocess.Popen(command, cwd=self._home)
             except OSError as error:
                 raise Broken(f"ComfyUI cannot be started: {error}") from error
-            self.url = f"http://127.0.0.1:{PORT}"
+            self.url = f"http://127.0.0.1:{self._port}"
         while True:
             try:
                 self.stats()
@@ -85,6 +88,10 @@ class Server:
         """End our own child."""
         if self._process is not None:
             self._process.terminate()
+            try:
+                self._process.wait(STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
 
     def stats(self) -> dict[str, Any]:
         """What ``/system_stats`` says.
@@ -235,7 +242,7 @@ class Server:
 
     def _link_models(self) -> None:
         for model in self._plan.models:
-            source, link = VOLUME / model.place, COMFY / "models" / model.path
+            source, link = VOLUME / model.place, self._home / "models" / model.path
             if not source.is_file():
                 raise Broken(f"{model.path} is not in the volume: run nightkiln modal deploy")
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import typer
 from nightkiln.catalog import Catalog, load_catalog
 from nightkiln.cli.options import CatalogArgument, JsonOption
 from nightkiln.core.errors import BadInput, Problem
-from nightkiln.deployment import app_there, seen_app
+from nightkiln.deployment import SeenApp, app_there, seen_app
 from nightkiln.night import ALL_DONE, SOME_FAILED, STOPPED_EARLY
 from nightkiln.places import GET_TOKENS, goods_of, modal_terms, modal_token
 from nightkiln.settings import Settings, load_settings
@@ -65,13 +65,17 @@ def deploy(
         raise typer.Exit(STOPPED_EARLY)
     fetched = _fetch(settings, addresses) if addresses else []
     seen = asyncio.run(seen_app(settings, digest=loaded.environment.digest))
+    _say_deployed(seen, wanted.tag, fetched, as_json=as_json)
+    raise typer.Exit(STOPPED_EARLY if seen.problem is not None else ALL_DONE)
+
+
+def _say_deployed(seen: SeenApp, tag: str, fetched: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        told = {**seen.as_object(), "tag": wanted.tag, "models_fetched": fetched}
+        told = {**seen.as_object(), "tag": tag, "models_fetched": list(fetched)}
         typer.echo(json.dumps({"event": "deployed", **told}))
     else:
-        typer.echo(f"deployed as {wanted.tag}, {len(fetched)} models downloaded")
+        typer.echo(f"deployed as {tag}, {len(fetched)} models downloaded")
         typer.echo(seen.line())
-    raise typer.Exit(STOPPED_EARLY if seen.problem is not None else ALL_DONE)
 
 
 @app.command("status")

@@ -224,8 +224,8 @@ async def _modal_prices(visit: Visit) -> tuple[Prices, tuple[str, ...]]:
 
 def _containers(visit: Visit, prices: Prices) -> Iterator[Offer]:
     """As many on each GPU that will do as the settings allow."""
+    from nightkiln.providers.modal.facts import Deployed
     from nightkiln.providers.modal.offers import choices, offer_of
-    from nightkiln.providers.modal.service import Deployed
 
     terms = modal_terms(visit.settings)
     for gpu in prices.gpus:

@@ -71,9 +71,23 @@ class Behind:
 
     options: dict[str, Any] = field(default_factory=dict)
     is_there: bool = True
+    made: list[StandIn] = field(default_factory=list)
 
     def __call__(self, gpu: str) -> AbstractAsyncContextManager[Any]:
-        return StandIn(gpu_name=f"NVIDIA {gpu}", **self.options) if self.is_there else Nothing()
+        if not self.is_there:
+            return Nothing()
+        self.made.append(StandIn(gpu_name=f"NVIDIA {gpu}", **self.options))
+        return self.made[-1]
+
+    def from_now_on(self, **options: Any) -> None:
+        """Containers that start later have such a stand-in."""
+        self.options, self.is_there = options, True
+        self.made.clear()
+
+    @property
+    def is_rendering(self) -> bool:
+        """Whether a prompt has come to one of them: a call is on its way through its container."""
+        return any(one.submitted for one in self.made)
 
 
 @contextmanager

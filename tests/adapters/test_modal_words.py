@@ -16,10 +16,10 @@ from nightkiln.core.model import Fault, LeaseId, Need
 from nightkiln.providers.modal.billing import charges_of
 from nightkiln.providers.modal.contract import CONTRACT, Reply, done, read_reply
 from nightkiln.providers.modal.errors import TABLE, Kind, as_attempt, translated
+from nightkiln.providers.modal.facts import Deployed, Item
 from nightkiln.providers.modal.meter import Meter
 from nightkiln.providers.modal.offers import choices, offer_of
 from nightkiln.providers.modal.prices import class_of, dated
-from nightkiln.providers.modal.service import Deployed, Item
 from nightkiln.providers.modal.terms import ModalTerms
 
 DIGEST = "d" * 64

@@ -176,12 +176,16 @@ def test_a_rollback_is_one_command(
 ) -> None:
     other = write_catalog(tmp_path / "other", 1, environment={"comfyui": "0.3.60"})
     assert deploy.exit_code == 0
-    called("modal", "deploy", str(other), "--no-models")
+    with environ({**modal.env(), "NIGHTKILN_MODAL_SNAPSHOT": "true"}):
+        called("modal", "deploy", str(other), "--no-models")
+    newer = modal.deployed("nightkiln")
+    assert newer is not None
+    assert newer.functions["Comfy.*"].takes_snapshot
     assert called("modal", "status", str(catalog)).exit_code == 1
 
-    result = called("modal", "rollback")
+    result = called("modal", "rollback", "--json")
 
-    assert result.exit_code == 0
+    assert json.loads(result.stdout)["is_done"] is True
     assert called("modal", "status", str(catalog)).exit_code == 0
     app = modal.deployed("nightkiln")
     assert app is not None

@@ -15,6 +15,7 @@ from tests.docs.shown import ELSEWHERE, MODAL_PAGE, ROOT, Shell, commands
 PAGE = (ROOT / MODAL_PAGE).read_text()
 
 
+@pytest.mark.nights
 def test_every_command_of_the_page_works_as_shown(tmp_path: Path) -> None:
     with a_modal() as modal:
         shell = Shell(tmp_path, {}, **modal.env())

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 
 from nightkiln.catalog import load_catalog
 from nightkiln.core.errors import BadInput
+from nightkiln.core.reaping import Cause
 from nightkiln.gate import unquoted
+from nightkiln.lease_book import Entry, LeaseBook
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import JsonLines
 from nightkiln.places import modal_terms
@@ -113,7 +116,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeModal]:
 def modal(served: FakeModal) -> Iterator[FakeModal]:
     yield served
     served.lift_faults()
-    BEHIND.options, BEHIND.is_there = {}, True
+    BEHIND.from_now_on()
 
 
 @pytest.fixture
@@ -136,6 +139,11 @@ async def test_a_batch_is_rendered_and_says_by_which_version_and_what_it_cost(
     made = batch.ask("select distinct provider, gpu, host from attempts")
     assert {(provider, gpu) for provider, gpu, _ in made} == {("modal", "NVIDIA L40S")}
     assert all(" v1 git-c0ffee-env-" in host for _, _, host in made)
+    [(jobs_usd, leases_usd)] = batch.ask(
+        "select (select sum(usd) from jobs), (select sum(usd) from leases)"
+    )
+    assert abs(jobs_usd - leases_usd) < Decimal("0.01")  # each job has its share of the whole
+    assert abs(leases_usd - outcome.usd) < Decimal("0.000001")
 
 
 async def test_a_preempted_call_is_run_again_and_its_result_counts_once(
@@ -154,11 +162,12 @@ async def test_a_preempted_call_is_run_again_and_its_result_counts_once(
     assert (rows, jobs) == (JOBS, JOBS)
 
 
+@pytest.mark.nights
 async def test_a_run_that_was_killed_is_gone_on_with_and_nothing_is_paid_twice(
     modal: FakeModal, batch: Batch
 ) -> None:
     await until(lambda: all_ended(modal))
-    BEHIND.options = {"render_s": 1.0}
+    BEHIND.from_now_on(render_s=1.0)
 
     def rendering() -> list[str]:
         """Calls of this batch that are on their way; each slot's first only wakes a container."""
@@ -191,16 +200,32 @@ async def test_a_run_that_was_killed_is_gone_on_with_and_nothing_is_paid_twice(
 
 async def test_stopping_at_once_cancels_what_is_outstanding(modal: FakeModal, batch: Batch) -> None:
     await until(lambda: all_ended(modal))
-    BEHIND.options = {"render_s": 30.0}
+    BEHIND.from_now_on(render_s=30.0)
     switch = StopSwitch()
     running = asyncio.create_task(batch.run(switch))
-    await until(lambda: any(one.phase == "busy" for one in modal.containers), within_s=30.0)
+    await until(lambda: BEHIND.is_rendering, within_s=30.0)
 
     switch.ask("Ctrl-C", is_now=True)
     outcome = await running
 
     assert outcome.exit_code == STOPPED_EARLY
     assert outcome.not_released == ()
+    assert open_calls(modal) == []
+    await until(lambda: all_ended(modal))
+
+
+async def test_a_run_that_is_cancelled_from_outside_leaves_nothing_behind(
+    modal: FakeModal, batch: Batch
+) -> None:
+    """As a flow is that Prefect cancels."""
+    await until(lambda: all_ended(modal))
+    BEHIND.from_now_on(render_s=30.0)
+    running = asyncio.create_task(batch.run())
+    await until(lambda: BEHIND.is_rendering, within_s=30.0)
+
+    running.cancel()
+    await asyncio.wait([running])
+
     assert open_calls(modal) == []
     await until(lambda: all_ended(modal))
 
@@ -237,22 +262,22 @@ async def test_beside_others_a_run_goes_on_without_modal_and_says_so_at_the_star
 SLOTS = 20
 
 
-async def abandoned(modal: FakeModal, state: Path) -> None:
+async def abandoned(modal: FakeModal, state: Path, book: LeaseBook | None = None) -> None:
     """Hand over as many calls as there are slots, and be gone."""
-    from nightkiln.providers.modal.contract import RENDER
-
     terms = replace(TERMS, max_containers=SLOTS)
     async with a_provider(modal, state, terms) as provider:
         offers = await provider.offers(ANY, limit=SLOTS)
         until_s = time.time() + 3600.0
         desk = provider._desk(await provider.ready())
         for number, offer in enumerate(offers):
+            if book is not None:
+                now_s = time.time()
+                book.intend(Entry(lease_id(number), "night", 1, "/gone", offer, now_s, until_s))
             lease = await provider.rent(offer, lease_id(number), ANY, expires_at_s=until_s)
             slot = provider._slots[lease.id]
             await desk.hand_over(
                 slot, attempt(number), lambda at: provider._asking.render(JOB, [], expires_at_s=at)
             )
-        assert RENDER
         assert len(open_calls(modal)) <= SLOTS + 1
 
 
@@ -272,17 +297,20 @@ async def test_twenty_calls_of_a_dead_run_on_an_image_that_cannot_start_cost_one
         assert story_s <= SLOTS * (TERMS.startup_timeout_s + TERMS.scaledown_s)
 
 
+@pytest.mark.nights
 async def test_a_crash_loop_after_a_death_ends_with_the_reaper(tmp_path: Path) -> None:
     rules = replace(QUICK, cold_s=(30.0, 30.0), containers_max=100)
     batch = Batch(tmp_path)
     with a_modal("crash_loop", rules=rules) as modal:
         deployed(modal, terms=replace(TERMS, max_containers=SLOTS))
         settings = batch.settings(modal_max_containers=SLOTS)
-        await abandoned(modal, settings.state_folder)
+        book = LeaseBook(settings.state_folder)
+        await abandoned(modal, settings.state_folder, book)
         await until(lambda: len(modal.containers) > SLOTS)  # each is tried again, for ever
 
-        found = await swept(settings, clock=lambda: time.time() + 40 * 3600)
+        found = await swept(settings, clock=lambda: time.time() + settings.deadman_s + 1.0)
 
+        assert {one.verdict.cause for one in found.ended} == {Cause.RUN_SILENT}
         assert len(found.ended) == SLOTS
         assert open_calls(modal) == []
         await until(lambda: all_ended(modal))

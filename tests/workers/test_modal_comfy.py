@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +109,48 @@ async def test_a_server_that_never_answers_is_broken_in_time() -> None:
 
     with pytest.raises(Broken, match="does not answer"):
         await asyncio.to_thread(Server(PLAN, url).start)
+
+
+MAIN = """
+import http.server, sys, time
+time.sleep(0.3)  # as long as nodes are loaded, nobody listens
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"system": {}, "devices": []}')
+    def log_message(self, *_): pass
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Answer).serve_forever()
+"""
+
+
+def a_child(folder: Path, main: str) -> Server:
+    """A container whose ComfyUI is this program."""
+    (folder / "main.py").write_text(main)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return Server(Plan(startup_timeout_s=20), "", home=folder, port=port)
+
+
+def test_a_container_waits_until_its_own_comfyui_truly_answers(tmp_path: Path) -> None:
+    server = a_child(tmp_path, MAIN)
+
+    server.start()
+
+    assert "system" in server.stats()
+    server.stop()
+    with pytest.raises(Broken, match="ended with status"):
+        server.stats()
+
+
+def test_a_comfyui_that_ends_while_it_starts_is_told_at_once(tmp_path: Path) -> None:
+    started_s = time.monotonic()
+
+    with pytest.raises(Broken, match="ended with status 7"):
+        a_child(tmp_path, "raise SystemExit(7)").start()
+
+    assert time.monotonic() - started_s < 10.0
 
 
 async def test_a_model_that_is_not_in_the_volume_is_told_by_name() -> None:

@@ -2,7 +2,7 @@
 
 - terms: every setting; errors: the SDK's exceptions as ours, in one table
 - contract: requests to the deployed app and its replies (workers/README.md)
-- service: the SDK, as coroutines with deadlines; nothing else imports it
+- service: the SDK, as coroutines with deadlines; nothing else imports it; facts: what it says
 - prices, offers: what a container costs, and what slots there are
 - calls, desk: calls from hand-over to their end, written down; meter: what they cost
 - open_leases, recalling: what dead processes have left, to be cancelled or fetched

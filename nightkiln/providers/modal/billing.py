@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from nightkiln.core.model import LeaseId, Usd
 from nightkiln.ports.provider import Charge
+from nightkiln.providers.modal.facts import Item
 from nightkiln.providers.modal.meter import HOUR_S
-from nightkiln.providers.modal.service import Item
 
 CENT_PARTS = Decimal("0.000001")
 NONE = Decimal(0)

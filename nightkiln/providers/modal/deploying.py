@@ -61,7 +61,7 @@ def deploy_of(environment: Environment, terms: ModalTerms, *, commit: str) -> De
         "digest": environment.digest,
         "commit": commit,
         "tag": tag,
-        "comfyui": environment.comfyui,
+        "comfyui": (environment.comfyui or "").lstrip("v"),
         "custom_nodes": [list(node) for node in environment.custom_nodes],
         "models": [
             {"path": model.path, "sha256": model.sha256, "url": model.url}
@@ -142,8 +142,6 @@ def modal_command(
         BadInput: it is not installed, or did not end in time.
     """
     told = dict(plan) if plan is not None else {}
-    if "comfyui" in told:
-        told["comfyui"] = str(told["comfyui"]).lstrip("v")
     environment = {
         **os.environ,
         "MODAL_TOKEN_ID": token[0],

@@ -18,8 +18,9 @@ from nightkiln.core.model import Lease, Usd
 from nightkiln.providers.modal.calls import Call, OpenCalls
 from nightkiln.providers.modal.contract import Asking, Reply, read_reply
 from nightkiln.providers.modal.errors import Kind, ModalFailed, as_attempt
+from nightkiln.providers.modal.facts import Deployed
 from nightkiln.providers.modal.meter import Meter
-from nightkiln.providers.modal.service import PENDING, Deployed, ModalService
+from nightkiln.providers.modal.service import PENDING, ModalService
 from nightkiln.providers.modal.terms import Limits
 
 TAKE_BACK_S_MAX = 10.0  # a call whose hand-over was called off half-way

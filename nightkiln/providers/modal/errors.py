@@ -97,7 +97,7 @@ _ADVICE = {
     Kind.STOPPED: "a call was stopped, or its container did not start",
     Kind.RAISED: "a container is broken",
     Kind.FORGOTTEN: "the service has the result no more",
-    Kind.NO_RESULT: "a result cannot be read; its container runs other code",
+    Kind.NO_RESULT: "a result cannot be had, or not be read",
     Kind.TOO_LARGE: "a request or a result is too large; see the setting modal_result_mb_max",
 }
 TRANSIENT = frozenset({Kind.RATE_LIMITED, Kind.UNREACHABLE, Kind.UNANSWERED, Kind.SERVICE})

@@ -13,8 +13,8 @@ from decimal import Decimal
 
 from nightkiln.core.model import Kind, Need, Offer, Usd
 from nightkiln.providers.modal.errors import NAME
+from nightkiln.providers.modal.facts import Deployed
 from nightkiln.providers.modal.prices import Prices, class_of
-from nightkiln.providers.modal.service import Deployed
 from nightkiln.providers.modal.terms import ModalTerms
 
 HOUR_S = 3600

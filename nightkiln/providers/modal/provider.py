@@ -25,12 +25,13 @@ from nightkiln.providers.modal.calls import USAGE_KEPT_S, Call, OpenCalls
 from nightkiln.providers.modal.contract import WARM, Asking, refused
 from nightkiln.providers.modal.desk import Desk, Slot
 from nightkiln.providers.modal.errors import NAME, Kind, ModalFailed
+from nightkiln.providers.modal.facts import Deployed
 from nightkiln.providers.modal.meter import Meter
 from nightkiln.providers.modal.offers import HOUR_S, choices, offer_of
 from nightkiln.providers.modal.open_leases import CENT_PARTS, OpenLeases
 from nightkiln.providers.modal.prices import Prices, class_of, dated
 from nightkiln.providers.modal.recalling import recalled
-from nightkiln.providers.modal.service import Deployed, ModalService
+from nightkiln.providers.modal.service import ModalService
 from nightkiln.providers.modal.terms import ModalTerms
 from nightkiln.providers.modal.worker import ModalWorker
 

@@ -12,7 +12,6 @@ import asyncio
 import importlib
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -21,6 +20,7 @@ import stamina
 
 from nightkiln.providers.modal.contract import mark_of
 from nightkiln.providers.modal.errors import Kind, ModalFailed, translated
+from nightkiln.providers.modal.facts import Deployed, Item, Seen, Stats
 from nightkiln.providers.modal.terms import ModalTerms
 
 CLASS, METHOD, DOWNLOAD = "Comfy", "render", "download_models"
@@ -47,42 +47,6 @@ class _Pace(Exception):
         self.failed = failed
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """The app as it is deployed now."""
-
-    version: int | None  # Modal's own count; None: it does not say
-    gpus: tuple[str, ...]  # in order of preference
-    timeout_s: float
-    startup_timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What can be told of the app without knowing what it should be."""
-
-    version: int | None
-    environments: tuple[str, ...]  # first digits of the digests that it is for
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a function is doing now."""
-
-    backlog: int
-    containers: int
-    running: int
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One line of the billing report."""
-
-    description: str  # the app's name
-    hour_s: float  # epoch seconds of the hour's start
-    usd: Decimal
-
-
 class ModalService:
     """One app in one workspace. Its token is in no repr, message or log line."""
 
@@ -102,6 +66,7 @@ class ModalService:
     async def close(self) -> None:
         """Hang up. Idempotent, and never an error: nobody could do anything about it."""
         client, self._client = self._client, None
+        self._renders.clear()  # they belong to that client
         if client is not None:
             with suppress(ModalFailed):
                 await self._asked("close", client.close.aio(), within_s=CLOSE_S_MAX)
