@@ -103,6 +103,11 @@ def plugged_in(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(settings.providers) if name in known)
 
 
+def brought_along(settings: Settings) -> Mapping[str, Provider]:
+    """The providers of ``plugged_in``."""
+    return {name: _plugged_in(name) for name in plugged_in(settings)}
+
+
 def _plugged_in(name: str) -> Provider:
     """A provider that another package brings; it takes its settings from wherever it likes."""
     [entry] = list(_plugins().select(name=name))[:1]

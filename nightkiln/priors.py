@@ -66,6 +66,11 @@ def shipped_traffic() -> Mapping[str, float]:
     return _shipped().traffic
 
 
+def shipped_date() -> str:
+    """Of when they are, as YYYY-MM-DD."""
+    return _shipped().dated
+
+
 def _shipped() -> PriorsFile:
     text = resources.files("nightkiln").joinpath("data/priors.toml").read_text(encoding="utf-8")
     return parse_priors(text, where="data/priors.toml")

@@ -17,7 +17,7 @@ RESULTS_READ_MAX = 10_000  # jobs of this workflow whose size is looked up
 PRIOR_JOBS = 10.0  # that the prior of a result's size is worth
 
 
-def expected_load(catalog: Catalog, store: Store, *, image_gb: float | None) -> Load:
+def expected_load(catalog: Catalog, store: Store | None, *, image_gb: float | None) -> Load:
     """What one machine downloads, and sends back per job. Blocking.
 
     Each figure from the first who knows: settings (``image_gb``), catalog (models) and store (what
@@ -50,6 +50,8 @@ def _model_gb(model: ModelFile, priors: Mapping[str, float]) -> float:
     return priors["checkpoint_gb" if is_checkpoint else "model_gb"]
 
 
-def _result_gb(catalog: Catalog, store: Store, prior_gb: float) -> float:
+def _result_gb(catalog: Catalog, store: Store | None, prior_gb: float) -> float:
+    if store is None:
+        return prior_gb
     jobs, total = store.result_bytes(catalog.template.digest, jobs_max=RESULTS_READ_MAX)
     return (prior_gb * PRIOR_JOBS + total / BYTES_PER_GB) / (PRIOR_JOBS + jobs)

@@ -17,6 +17,7 @@ SHARING = (
     "tests/flows/",
     "tests/cli/test_commands.py",
     "tests/cli/test_modal.py",
+    "tests/cli/test_demo_market.py",
     "tests/adapters/test_modal_contract.py",
     "tests/adapters/test_modal_provider.py",
     "tests/e2e/test_modal_night.py",

@@ -14,6 +14,7 @@ from rich.console import Console
 from nightkiln import __version__
 from nightkiln.cli import (
     check,
+    compare,
     demo,
     doctor,
     init,
@@ -61,6 +62,7 @@ app.command("check")(check.check)
 app.command("try")(trying.try_rows)
 app.command("quote")(quote.quote)
 app.command("rehearse")(rehearse.rehearse)
+app.command("compare")(compare.compare)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)

@@ -18,7 +18,7 @@ def basis_lines(script: Script) -> Iterator[str]:
     told = measured.classes[:CLASSES_TOLD_MAX]
     more = len(measured.classes) - len(told)
     others = f", and on {more} more" if more else ""
-    yield f"measured: {'; '.join(map(_measured, told))}{others}"
+    yield f"measured: {'; '.join(map(measured_words, told))}{others}"
     if not measured.is_used:
         yield (
             "that is not for rent in this market, and no table compares it with what is: seconds "
@@ -34,7 +34,8 @@ def basis_lines(script: Script) -> Iterator[str]:
     yield f"give or take {doubts[0]:.0%} to {doubts[-1]:.0%}, drawn anew for every night"
 
 
-def _measured(one: ClassMeasured) -> str:
+def measured_words(one: ClassMeasured) -> str:
+    """What one class of GPUs took, and from what that is known."""
     when = datetime.fromtimestamp(one.seen_s, UTC)
     machines = f" on {one.machines} machines" if one.machines > 1 else ""
     jobs = f"{one.jobs:,} job{'s' if one.jobs != 1 else ''}{machines}"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nightkiln.cli.basis import basis_lines
+from nightkiln.cli.charts import check_chart, write_chart
 from nightkiln.cli.options import (
     CatalogArgument,
     JsonOption,
@@ -34,14 +35,12 @@ from nightkiln.core.terms import Fallback, Late
 from nightkiln.observers.sentences import duration
 from nightkiln.rehearse import Summary, lump_for, rehearsed, summary_of
 from nightkiln.rehearse.chart import chart
-from nightkiln.rehearse.picture import png, svg
 from nightkiln.rehearse.summary import WASTE, Spread
 from nightkiln.settings import load_settings
 from nightkiln.wiring import chosen_catalog
 
 NIGHTS_MAX = 10_000
 LUMP_MAX = 100_000
-CHARTS = (".png", ".svg")
 
 
 def rehearse(
@@ -97,7 +96,7 @@ def rehearse(
 
     Exit codes: 0 played, whatever came of it; 2 bad input, nothing was played.
     """
-    _check_chart(chart_file)
+    check_chart(chart_file)
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
     settings = load_settings(store=store)
     script, jobs = script_of(chosen, settings, by=by, budget=budget, market=market)
@@ -106,21 +105,11 @@ def rehearse(
     played = Counter("nights", nights).over(rehearsed(script, range(nights)))
     summary = summary_of(script, list(played))
     if chart_file is not None:
-        _write_chart(summary, chart_file)
+        write_chart(chart(summary), chart_file)
     if as_json:
         typer.echo(json.dumps(summary.as_object() | {"jobs_are_exact": jobs.is_exact}))
     else:
         show(summary, jobs, compares=compare)
-
-
-def _check_chart(path: Path | None) -> None:
-    """Before anything is played: that would be lost."""
-    if path is None:
-        return
-    if path.suffix.lower() not in CHARTS:
-        raise BadInput([Problem(f"--chart {path}", "is no kind of picture", "a .png or a .svg")])
-    if not path.absolute().parent.is_dir():
-        raise BadInput([Problem(f"--chart {path}", "its folder is not there", "make it first")])
 
 
 def _lump(text: str, usual: int) -> int:
@@ -130,16 +119,6 @@ def _lump(text: str, usual: int) -> int:
         fix = f"auto, or a number from 1 to {LUMP_MAX}"
         raise BadInput([Problem(f"--lump {text}", "is no such number", fix)])
     return int(text)
-
-
-def _write_chart(summary: Summary, path: Path) -> None:
-    picture = chart(summary)
-    content = svg(picture).encode() if path.suffix.lower() == ".svg" else png(picture)
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        what = f"cannot be written: {error.strerror}"
-        raise BadInput([Problem(f"--chart {path}", what)]) from error
 
 
 def show(summary: Summary, jobs: Jobs, *, compares: bool) -> None:

@@ -12,6 +12,10 @@ from nightkiln.core.learning import Outlook
 from nightkiln.core.model import Offer, Usd
 from nightkiln.core.terms import Load, Rules
 
+# A start that fails is given up at its limit at the latest; most are dead early or hang where the
+# GPU is not billed, so half of a good start is a fair guess of what it costs and of its time.
+FAILED_SHARE = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -51,17 +55,40 @@ class Quoter:
 
     def _start_usd(self, offer: Offer, outlook: Outlook) -> float:
         """Expected USD before the first job, failed starts included."""
-        gpu, disk = _per_s(offer.usd_per_hour), _per_s(offer.storage_usd_per_hour)
-        loading_s = outlook.loading_s
-        billed_s = loading_s * offer.loading_billed + outlook.startup_s - loading_s
-        traffic = float(offer.usd_per_gb_in) * (self.load.image_gb + self.load.models_gb)
-        tail = gpu * offer.idle_tail_s
-        good = gpu * billed_s + disk * outlook.startup_s + traffic + tail
-        # A start that fails is given up at its limit at the latest; most are dead early or hang
-        # where the GPU is not billed, so half of a good start is a fair guess of what it costs.
-        failed = 0.5 * good
-        fails = outlook.boot_fails
-        return good + failed * fails / (1 - fails)
+        good = start_cost(offer, outlook, self.load).usd
+        return good + FAILED_SHARE * good * failed_per_start(outlook)
+
+
+@dataclass(frozen=True, slots=True)
+class StartCost:
+    """USD of one start that comes up."""
+
+    gpu: float
+    storage: float
+    traffic: float  # image and models in
+    tail: float  # billed after the last job, which there is once for every start
+
+    @property
+    def usd(self) -> float:
+        return self.gpu + self.storage + self.traffic + self.tail
+
+
+def start_cost(offer: Offer, outlook: Outlook, load: Load) -> StartCost:
+    """What a start costs that comes up, in parts."""
+    gpu, disk = _per_s(offer.usd_per_hour), _per_s(offer.storage_usd_per_hour)
+    loading_s = outlook.loading_s
+    billed_s = loading_s * offer.loading_billed + outlook.startup_s - loading_s
+    return StartCost(
+        gpu=gpu * billed_s,
+        storage=disk * outlook.startup_s,
+        traffic=float(offer.usd_per_gb_in) * (load.image_gb + load.models_gb),
+        tail=gpu * offer.idle_tail_s,
+    )
+
+
+def failed_per_start(outlook: Outlook) -> float:
+    """Starts that fail for one that comes up."""
+    return outlook.boot_fails / (1 - outlook.boot_fails)
 
 
 def running_usd_per_job(offer: Offer, seconds_per_job: float, load: Load) -> float:

@@ -94,7 +94,7 @@ def _panel(picture: Picture, axis: Axis, left: float, right: float) -> None:
         height = count / most * (base - TOP)
         picture.marks.append(Bar(left + number * width + 1, base - height, width - 2, height, FILL))
     picture.marks.append(Stroke(left, base, right, base, INK))
-    for tick in _ticks(low, high):
+    for tick in ticks(low, high):
         x = left + (tick - low) * scale
         picture.marks.append(Stroke(x, base, x, base + 4, INK))
         picture.marks.append(Words(x, base + 18, f"{tick:g}", 12, INK, "middle"))
@@ -127,7 +127,7 @@ def _lines(picture: Picture, axis: Axis, origin: float, scale: float) -> None:
 def _grid(picture: Picture, most: int, left: float, right: float) -> None:
     """How many nights a bar stands for."""
     base = HEIGHT - BOTTOM
-    for tick in _ticks(0, most):
+    for tick in ticks(0, most):
         if tick != int(tick) or tick == 0:
             continue
         y = base - tick / most * (base - TOP)
@@ -152,7 +152,7 @@ def _counts(values: Sequence[float], low: float, high: float) -> list[int]:
     return counts
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers from ``low`` to ``high``."""
     rough = (high - low) / TICKS
     scale = 10.0 ** math.floor(math.log10(rough))

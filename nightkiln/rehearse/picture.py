@@ -116,7 +116,7 @@ def _draw(draw: object, mark: Bar | Stroke | Words) -> None:
     scale = PNG_SCALE
     match mark:
         case Bar(x, y, width, height, colour):
-            if width > 0 and height > 0:
+            if width * scale >= 1 and height * scale >= 1:  # thinner, it is no pixel
                 corners = (x * scale, y * scale, (x + width) * scale - 1, (y + height) * scale - 1)
                 draw.rectangle(corners, fill=colour)
         case Stroke(colour=colour, width=width):

@@ -21,6 +21,7 @@ from nightkiln.providers.modal.meter import Meter
 from nightkiln.providers.modal.offers import choices, offer_of
 from nightkiln.providers.modal.prices import class_of, dated
 from nightkiln.providers.modal.terms import ModalTerms
+from tests.nested import nested
 
 DIGEST = "d" * 64
 ONE = LeaseId("night-1-lease-000")
@@ -147,10 +148,9 @@ def test_a_reply_that_does_not_fit_is_refused(changes: dict[str, Any], fault: Fa
     assert error.value.fault is fault
 
 
-JSON = st.recursive(
+JSON = nested(
     st.none() | st.booleans() | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
+    keys=st.text(),
 )
 
 

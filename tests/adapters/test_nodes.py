@@ -8,13 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.nodes import ANY_TYPE, FACTS, compact, stock_definitions
+from tests.nested import nested
 
-JSON = st.recursive(
+JSON = nested(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
+    keys=st.text(max_size=8),
 )
 
 

@@ -36,6 +36,7 @@ from nightkiln.store.scores import (
 )
 from nightkiln.store.store import Store
 from nightkiln.testing.settled import BATCH
+from tests.nested import nested
 
 NOW_S, DAY_S = 1.8e9, 86400.0
 M1, M2, MINE = ("cloud", "m-1"), ("cloud", "m-2"), ("local", "http://mine")
@@ -236,9 +237,9 @@ def test_no_block_outlasts_the_longest_there_is(blobs: LocalBlobs) -> None:
     }
 
 
-NONSENSE = st.recursive(
+NONSENSE = nested(
     st.none() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    keys=st.text(max_size=5),
 )
 KEYS = (
     "version", "written_s", "startup", "boots", "lost", "outbid", "outbid_by_day", "luck", "blocked"

@@ -608,6 +608,7 @@ async def test_fifty_machines_are_gone_within_a_minute_at_the_documented_limits(
         assert not [one for one in market.requests if one.status == 429]
 
 
+@pytest.mark.nights
 @pytest.mark.timeout_s(180)
 async def test_two_who_rent_at_once_never_hear_429(tmp_path: Path) -> None:
     terms = replace(TERMS, poll_s=10.0, limits=Limits())

@@ -22,17 +22,15 @@ from nightkiln.providers.vast.orders import Order, ask_of, disk_to_rent_gb
 from nightkiln.providers.vast.regions import countries
 from nightkiln.providers.vast.rows import Row, read_row
 from nightkiln.providers.vast.terms import Limits, VastTerms
+from tests.nested import nested
 
 TERMS = VastTerms()
 LIMITS = Limits()
 ANY = "0.0.0.0"  # noqa: S104 - what Docker shows
 NAMES = st.from_regex(r"[A-Za-z0-9._-]{1,80}", fullmatch=True)
-JSON = st.recursive(
+JSON = nested(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
+    keys=st.text(max_size=8),
 )
 ROW: dict[str, Any] = {
     "id": 7,

@@ -74,6 +74,7 @@ def test_a_machine_that_the_book_does_not_know_is_a_difference_and_no_prey(desk:
     assert desk.billed() == [f"nk/main/{LEASE}"]
 
 
+@pytest.mark.nights
 def test_another_fleet_is_seen_and_left_alone(desk: Desk) -> None:
     desk.rent(fleet="staging")
     desk.signed(has_ended=True)
@@ -89,6 +90,7 @@ def test_another_fleet_is_seen_and_left_alone(desk: Desk) -> None:
     assert desk.billed() == []
 
 
+@pytest.mark.nights
 def test_an_intent_that_nobody_confirmed_is_told(desk: Desk) -> None:
     entry = desk.rent()
     asyncio.run(_released(desk))
@@ -122,6 +124,7 @@ def test_without_a_key_reap_has_nobody_to_ask_and_leases_reads_the_book(desk: De
     assert (lease["lease_id"], lease["cause"]) == (LEASE, "unseen")
 
 
+@pytest.mark.nights
 def test_a_service_that_cannot_be_reached_is_exit_code_3(desk: Desk) -> None:
     result = desk.call("reap", NIGHTKILN_VAST_URL="http://127.0.0.1:9")
 
@@ -187,6 +190,7 @@ def test_stop_all_asks_every_run_of_the_store_and_refuses_what_is_unclear(desk: 
     assert "a batch and --all" in str(desk.call("stop", "one", "--all").exception)
 
 
+@pytest.mark.nights
 def test_no_key_is_in_what_a_command_leaves_behind(desk: Desk) -> None:
     desk.rent()
     desk.signed(has_ended=True)

@@ -210,3 +210,17 @@ def test_a_catalog_that_names_no_version_is_not_deployed(modal: FakeModal, tmp_p
 
     assert isinstance(result.exception, BadInput)
     assert "environment.comfyui: None is no version" in str(result.exception)
+
+
+def test_a_comparison_goes_by_todays_rates_and_starts_no_container(
+    modal: FakeModal, catalog: Path
+) -> None:
+    before = len(modal.containers)
+
+    result = called("compare", str(catalog), "--provider", "modal", "--json")
+
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert {row["basis_price"] for row in told["rows"]} == {"live"}
+    assert told["prices"]["modal"].startswith("rates of ")
+    assert len(modal.containers) == before

@@ -28,6 +28,7 @@ from nightkiln.core.model import AttemptId, Fault, JobId, Kind, Lease, Offer
 from nightkiln.core.priors import Priors
 from nightkiln.core.story import Cut, Line, Opening, Step, line_from_json, line_to_json, replay
 from nightkiln.core.terms import Late, Terms
+from tests.nested import nested
 
 AMOUNTS = st.decimals(-1000, 1000, places=6) | st.sampled_from(
     [Decimal("NaN"), Decimal("Infinity")]
@@ -37,9 +38,9 @@ st.register_type_strategy(Decimal, AMOUNTS)
 EVENTS = st.one_of(*map(st.from_type, get_args(Event)))
 COMMANDS = st.one_of(*map(st.from_type, get_args(Command)))
 STEPS = st.builds(Step, EVENTS, st.lists(COMMANDS, max_size=2).map(tuple), st.none() | st.text())
-JSON = st.recursive(
+JSON = nested(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    keys=st.text(),
 )
 NEAR = Offer("local", "http://near", slots=2)
 DEAR = Offer("cloud", "gpu-1", "RTX 4090", Decimal("0.40"), kind=Kind.ON_DEMAND)

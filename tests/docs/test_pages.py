@@ -25,6 +25,7 @@ from tests.docs.shown import (
 )
 
 HERE = [page for page in pages() if page not in {MODAL_PAGE, PREFECT_PAGE, VAST_PAGE}]
+SLOW = {"docs/how-to/rehearse.md"}
 READ = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 MINE = "prompt,category\na fox at dawn,animals\na harbour in fog,places\n"
 WORDS = st.text("abc -$#'\"", min_size=1).map(str.strip).filter(bool)
@@ -49,7 +50,9 @@ def assumed(page: str, shell: Shell) -> None:
         (shell.folder / "results").symlink_to(shell.folder / "nightkiln-store")
 
 
-@pytest.mark.parametrize("page", HERE)
+@pytest.mark.parametrize(
+    "page", [pytest.param(one, marks=pytest.mark.nights) if one in SLOW else one for one in HERE]
+)
 def test_every_command_of_a_page_works_as_shown(page: str, shell: Shell) -> None:
     assumed(page, shell)
 

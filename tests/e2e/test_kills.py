@@ -56,6 +56,7 @@ async def each(folder: Path, steps: list[str], way: str) -> list[str]:
     return list(await asyncio.gather(*(one(step) for step in steps)))
 
 
+@pytest.mark.nights
 @pytest.mark.timeout_s(300)  # some thirty controllers, one after the other
 async def test_a_power_cut_before_each_kind_of_name_is_given_loses_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -189,6 +189,7 @@ async def test_a_stop_now_hands_running_jobs_back(tmp_path: Path) -> None:
     assert (stopped.exit_code, stopped.done, stopped.left) == (3, 0, 10)
 
 
+@pytest.mark.nights
 async def test_without_any_worker_the_run_says_so_and_stops(tmp_path: Path) -> None:
     folder, store = write_catalog(tmp_path / "catalog", 3), tmp_path / "store"
     async with StandIn() as gone:

@@ -24,6 +24,7 @@ from nightkiln.machine.scripts import provision_program
 from nightkiln.testing.waiting import until
 from tests.machine.place import QUICK, Place, place
 from tests.machine.test_signed import SIGNED, ModelHost
+from tests.nested import nested
 
 # Stands in for provision.py: writes down that it ran, and then whatever status it is told.
 PROGRAM = """
@@ -218,10 +219,9 @@ def test_a_model_too_large_to_push_is_refused_with_what_to_do(tmp_path: Path) ->
         Goods((Model("checkpoints/x", file=tmp_path / "large"),))
 
 
-JSON = st.recursive(
+JSON = nested(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
+    keys=st.text(max_size=5),
 )
 
 

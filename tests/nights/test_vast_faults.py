@@ -11,8 +11,7 @@ from nightkiln.testing.vast_market import FAULTS
 from nightkiln.testing.vast_market.scene import VastScene
 
 LISTED = sorted(FAULTS)
-# One of each kind: at creation, of the list, of a start, of a machine at work, at the end.
-SAMPLE = ("create_lost", "list_empty", "wrong_gpu", "zombie", "destroy_lie")
+SAMPLE = ("create_lost", "zombie")  # in `make test`; .ci/run plays them all
 ENDS_THE_ACCOUNT = {"create_no_credit"}
 
 

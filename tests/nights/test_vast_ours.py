@@ -76,6 +76,7 @@ async def test_a_custom_node_that_nobody_has_stops_the_run(tmp_path: Path) -> No
     assert "missing" in await stopped(tmp_path, NODE)
 
 
+@pytest.mark.nights
 async def test_a_model_host_that_is_down_stops_the_run(tmp_path: Path) -> None:
     assert "big.safetensors" in await stopped(tmp_path, model(f"{NOWHERE}/big.safetensors"))
 
