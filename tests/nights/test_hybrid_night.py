@@ -67,7 +67,7 @@ async def test_hybrid_what_modal_alone_cannot_do_for_the_budget_is_said_beforeha
         is_quoted=True,
         is_proven=True,
     ) as scene:
-        with pytest.raises(BadInput, match="more than the budget") as refused:
+        with pytest.raises(BadInput, match="nine nights out of ten keep within") as refused:
             await scene.run()
 
         print(refused.value)

@@ -102,7 +102,7 @@ async def test_hybrid_an_hour_without_the_api_is_worked_through_and_over(
 ) -> None:
     machines = tuple(map(machine, range(3)))
     async with HybridScene(
-        tmp_path, jobs=330, by="150s", machines=machines, leases_max=8, is_proven=True
+        tmp_path, jobs=370, by="150s", machines=machines, leases_max=8, is_proven=True
     ) as scene:
         running = asyncio.create_task(scene.run())
         await until(lambda: len(scene.market.machines()) == len(machines), within_s=60)
