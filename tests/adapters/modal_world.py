@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,7 @@ from nightkiln.core.model import AttemptId, BoundJob, JobId, Lease, LeaseId, Nee
 from nightkiln.providers.modal import Limits, ModalProvider, ModalTerms
 from nightkiln.providers.modal.deploying import MODULE, deploy_of, modal_command
 from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.environ import environ as environ_with
 from nightkiln.testing.modal import FakeModal, Rules
 from nightkiln.testing.samples import text_to_image
 
@@ -38,18 +38,9 @@ QUICK = Rules(queue_s=AT_ONCE, cold_s=(1.0, 1.0), limit_s_min=60.0)
 JOB = BoundJob(JobId("0" * 64), text_to_image(), outputs_expected=1)
 
 
-@contextmanager
-def environ(changes: Mapping[str, str]) -> Iterator[None]:
+def environ(changes: Mapping[str, str]) -> AbstractContextManager[None]:
     """Variables for the time being; the SDK reads where the service is from nowhere else."""
-    before = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("MODAL_")]:
-        del os.environ[name]
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return environ_with(changes, without="MODAL_")
 
 
 @dataclass(frozen=True, slots=True)

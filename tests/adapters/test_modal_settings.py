@@ -40,6 +40,19 @@ def test_half_a_token_is_none() -> None:
         names(half, providers=["modal"])
 
 
+def test_providers_are_named_with_commas_or_one_by_one() -> None:
+    vast = {"NIGHTKILN_VAST_API_KEY": "a-key"}
+
+    assert names(TOKEN | vast, providers=["vast,modal"]) == ("vast", "modal")
+    assert names(TOKEN | vast, providers=["modal", " vast , modal"]) == ("modal", "vast")
+
+
+def test_beside_others_a_modal_without_a_token_is_left_out() -> None:
+    vast = {"NIGHTKILN_VAST_API_KEY": "a-key"}
+
+    assert names(vast, providers=["vast,modal"]) == ("vast",)
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

@@ -148,6 +148,16 @@ async def test_what_a_flow_is_held_to_is_what_the_run_is_held_to(tmp_path: Path)
     assert "--by 2020-01-01T07:00: is not in the future" in late.message
 
 
+def test_a_flow_renders_where_its_parameters_say(tmp_path: Path) -> None:
+    from tasks.batch import BatchParams
+
+    settings = BatchParams(
+        catalog=tmp_path, providers=["vast", "modal"], fallback="only"
+    ).settings()
+
+    assert (settings.providers, settings.fallback) == (("vast", "modal"), "only")
+
+
 async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
     tmp_path: Path,
 ) -> None:
