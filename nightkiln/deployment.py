@@ -6,11 +6,12 @@ At three in the morning is too late to hear that nothing was deployed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.terms import Fallback
 from nightkiln.places import MODAL, modal_of, modal_terms, modal_token
 from nightkiln.ports.provider import Provider
 from nightkiln.settings import Settings
@@ -27,6 +28,8 @@ class SeenApp:
     basis: str = ""  # where prices come from
     problem: str | None = None  # nothing can be rendered on it
     is_missing: bool = False  # it is not there, or for something else: not for this catalog
+    is_silent: bool = False  # the service did not answer: it may in a minute
+    others: tuple[str, ...] = ()  # a run goes on with these, in spite of a problem
 
     def as_object(self) -> dict[str, Any]:
         """For programs."""
@@ -42,6 +45,9 @@ class SeenApp:
 
     def line(self) -> str:
         """For people."""
+        if self.problem is not None and self.others:
+            how = "until it answers" if self.is_silent else "without it"
+            return f"{self.problem}; the run goes on with {' and '.join(self.others)} {how}"
         if self.problem is not None:
             return self.problem
         prices = self.usd_per_hour if self.usd_per_hour is not None else {}
@@ -50,8 +56,11 @@ class SeenApp:
         return f"{MODAL}: app {self.app} {shown} is for this environment; {told} ({self.basis})"
 
 
-async def seen_app(settings: Settings, *, digest: str) -> SeenApp:
-    """The app, seen without starting a container; raises nothing."""
+async def seen_app(settings: Settings, *, digest: str, is_to_render: bool = False) -> SeenApp:
+    """The app, seen without starting a container; raises nothing.
+
+    ``is_to_render``: see also whether its workspace may call anything, which takes credit.
+    """
     from nightkiln.providers.modal import Kind, ModalFailed
 
     terms = modal_terms(settings)
@@ -59,9 +68,12 @@ async def seen_app(settings: Settings, *, digest: str) -> SeenApp:
         async with modal_of(settings, digest=digest) as provider:
             deployed = await provider.ready()
             prices = await provider.todays_prices()
+            if is_to_render:
+                await provider.may_call()
     except ModalFailed as error:
         missing = error.kind in {Kind.NOT_DEPLOYED, Kind.OTHER_ENVIRONMENT}
-        return SeenApp(terms.app, problem=str(error), is_missing=missing)
+        silent = error.is_transient
+        return SeenApp(terms.app, problem=str(error), is_missing=missing, is_silent=silent)
     usd = {
         gpu: float(prices.usd_per_s(gpu, cpu=terms.cpu, memory_mib=terms.memory_mib)) * 3600
         for gpu in deployed.gpus
@@ -91,14 +103,20 @@ async def usable(
 ) -> tuple[Mapping[str, Provider], SeenApp | None]:
     """The providers without Modal where its app cannot be used, and what was seen of it.
 
+    Where it only does not answer now, it stays: a run asks again. Where there is no token it is not
+    among the providers, and said to be missing all the same if it was asked for.
+
     Raises:
-        BadInput: it cannot be used, and there is nobody else.
+        BadInput: it cannot be used, and there is nobody else that may be.
     """
-    if MODAL not in found:
-        return found, None
-    seen = await seen_app(settings, digest=catalog.environment.digest)
+    others = {name: one for name, one in found.items() if name != MODAL}
+    is_wanted = MODAL in found or MODAL in settings.providers
+    if not is_wanted or (settings.fallback is Fallback.NEVER and others):
+        return others, None
+    seen = await seen_app(settings, digest=catalog.environment.digest, is_to_render=True)
     if seen.problem is None:
         return found, seen
-    if len(found) == 1:
+    if not others or settings.fallback is Fallback.ONLY:
         raise BadInput([Problem("provider", seen.problem)])
-    return {name: one for name, one in found.items() if name != MODAL}, seen
+    seen = replace(seen, others=tuple(others))
+    return (found if seen.is_silent else others), seen

@@ -54,10 +54,10 @@ def provider_names(settings: Settings) -> tuple[str, ...]:
         raise BadInput([Problem("--provider local", "no worker to render on", fix)])
     if VAST in named and settings.vast_api_key is None:
         raise BadInput([Problem("--provider vast", "there is no API key", GET_A_KEY)])
-    if MODAL in named and not settings.has_modal:
+    if named == (MODAL,) and not settings.has_modal:
         raise BadInput([Problem("--provider modal", "there is no token", GET_TOKENS)])
-    if named:
-        return named
+    if named:  # without its token Modal is left out, which a run says as it begins
+        return tuple(name for name in named if name != MODAL or settings.has_modal)
     found = [LOCAL] if settings.worker_urls else []
     if settings.vast_api_key is not None and (settings.budget is not None or not found):
         found.append(VAST)

@@ -30,7 +30,7 @@ FLAGS = {
     "fallback": "--fallback",
     "late": "--late",
     "at_cap": "--at-cap",
-    "providers": "--provider",
+    "providers": "--providers",
     "fleet": "--fleet",
 }
 # Where others look for them, too.
@@ -109,7 +109,10 @@ class Settings(VastSettings, ModalSettings):
     @field_validator("worker_urls", "providers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+        parts = [value] if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(one, str) for one in parts):
+            return value
+        return tuple(name for part in parts for one in part.split(",") if (name := one.strip()))
 
     @property
     def state_folder(self) -> Path:

@@ -231,10 +231,9 @@ async def run_batch(
     found = rents_from
     if found is None:
         found = await asyncio.to_thread(providers, settings, catalog)
-    if rents_from is None:
-        found, app = await usable(found, settings, catalog)
-        if app is not None:
-            await tell(observer, "app", {"told": app.line(), **app.as_object()})
+    found, app = await usable(found, settings, catalog)
+    if app is not None:
+        await tell(observer, "app", {"told": app.line(), **app.as_object()})
     kept_in = book if book is not None else book_of(settings)
     goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
     goals.check(found.values())

@@ -125,11 +125,20 @@ class BatchParams(BaseModel):
         json_schema_extra={"position": 12},
     )
 
+    providers: list[str] = Field(
+        [],
+        title="Providers",
+        description="Where to render: local, vast, modal. Empty: NIGHTKILN_PROVIDERS, else local "
+        "if there are workers, and where there is a budget what is set up.",
+        json_schema_extra={"position": 13},
+    )
+
     def settings(self) -> Settings:
         """Settings of the environment the flow runs in, with what is given here on top."""
         return load_settings(
             store=self.store or None,
             worker_urls=self.worker_urls,
+            providers=self.providers,
             timezone=self.timezone or None,
             by=self.by or None,
             budget=str(self.budget) if self.budget else None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nightkiln.cli.demo_hybrid import hybrid_demo
 from nightkiln.cli.demo_market import market_demo
 from nightkiln.cli.options import JsonOption
 from nightkiln.cli.query import show
@@ -35,6 +36,7 @@ class DemoNight(StrEnum):
     """Which night is shown."""
 
     MARKET = "market"
+    HYBRID = "hybrid"
 
 
 def demo(
@@ -46,8 +48,9 @@ def demo(
         DemoNight | None,
         typer.Option(
             "--night",
-            metavar="market",
-            help="The other night: an hour on a simulated GPU market in half a minute.",
+            metavar="market|hybrid",
+            help="Another night: an hour on a simulated GPU market in half a minute; or on rented "
+            "machines with Modal behind them, through both real SDKs, in a minute and a half.",
             show_default=False,
         ),
     ] = None,
@@ -64,19 +67,25 @@ def demo(
 
     Example: nightkiln demo --store my-first-store
 
-    The other night rents: cheap machines fail to start, are outbid or damage a result, and what
+    Another night rents: cheap machines fail to start, are outbid or damage a result, and what
     would be late goes to a dear fallback. Its receipt says what was paid, wasted, tried again and
     sent to the fallback, and why. The market is simulated, so nothing costs money.
 
     Example: nightkiln demo --night market
 
+    The hybrid night loses half of its machines and finishes on Modal; its receipt says what the
+    fallback took, and why. Both services are simulated on this computer, their SDKs are real.
+
+    Example: nightkiln demo --night hybrid
+
     Exit codes: those of `nightkiln run`.
     """
-    if night is DemoNight.MARKET:
+    if night is not None:
         if quick:
-            fix = "leave --quick out: this night is always the same 96 jobs"
+            fix = "leave --quick out: the other nights are always the same jobs"
             raise BadInput([Problem("--quick", "is for the night on stand-in workers", fix)])
-        raise typer.Exit(market_demo(store, as_json=as_json).exit_code)
+        play = market_demo if night is DemoNight.MARKET else hybrid_demo
+        raise typer.Exit(play(store, as_json=as_json).exit_code)
     console = Console(soft_wrap=True, highlight=False)
     if not as_json:
         console.print(INTRODUCTION)

@@ -41,9 +41,10 @@ WorkerUrlOption = Annotated[
 ProviderOption = Annotated[
     list[str] | None,
     typer.Option(
+        "--providers",
         "--provider",
-        metavar="NAME",
-        help="Where to render: local, vast, modal; give it again for each further one. Default: "
+        metavar="NAMES",
+        help="Where to render: local, vast, modal, with commas between them. Default: "
         "NIGHTKILN_PROVIDERS, else local if there are workers, and where there is a budget vast if "
         "there is a key, modal if there is a token.",
         show_default=False,

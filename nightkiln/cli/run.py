@@ -121,6 +121,10 @@ def run(
 
     Example: nightkiln run catalogs/demo --provider modal --budget 0.50 --limit 4
 
+    On cheap machines, with Modal for what they would not finish in time:
+
+    Example: nightkiln run catalogs/demo --providers vast,modal --fallback auto --budget 3 --by 7:00
+
     A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
 
     Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,

@@ -29,6 +29,7 @@ def stop_if_hopeless(state: State) -> Iterator[Command]:
         or _no_trust(state)
         or _no_machine(state)
         or _no_time(state)
+        or _no_answer(state)
         or _no_money(state)
     )
     if reason is not None:
@@ -96,9 +97,28 @@ def _no_time(state: State) -> str | None:
         return None
     if state.terms.deadline_s is None:
         return None
+    market = state.market
+    silence = f"nobody answered at last ({market.troubles}); " if market.is_silent else ""
+    finish = "" if market.is_silent else ", --late finish would have finished"
     return (
-        f"the deadline has passed with {state.remaining} jobs left; the same command goes on "
-        "with them under a new deadline, --late finish would have finished"
+        f"the deadline has passed with {state.remaining} jobs left; {silence}the same command "
+        f"goes on with them under a new deadline{finish}"
+    )
+
+
+def _no_answer(state: State) -> str | None:
+    """Nothing is rented and nobody answers. Until a deadline waiting costs nothing."""
+    market = state.market
+    if state.leases or not market.is_silent:
+        return None
+    if state.terms.deadline_s is not None and state.now_s < state.deadline_s:
+        return None
+    silent_s = state.now_s - max(market.heard_s, state.ready_at_s)
+    if silent_s < state.terms.rules.silence_s:
+        return None
+    return (
+        f"nobody has answered for {silent_s / 60:.0f} minutes ({market.troubles}); "
+        f"{state.remaining} jobs are left, and the same command goes on with them later"
     )
 
 

@@ -33,6 +33,11 @@ class Tries:
     vram_gb_over: float = 0.0  # it needs more than so much GPU memory
     error: str = ""  # of the last failure
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the job itself may be to blame, and one more machine would tell."""
+        return 0 < len(self.doubted) < POISON_MAX
+
     def after(self, failure: Failure, offer: Offer) -> Tries:
         """One more try is over.
 

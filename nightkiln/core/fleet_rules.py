@@ -12,6 +12,7 @@ from itertools import islice
 from math import ceil
 
 from nightkiln.core.events import AskOffers, Command, Extend, ListOwned
+from nightkiln.core.falling_back import fall_back
 from nightkiln.core.model import JobId, Offer
 from nightkiln.core.pricing import Price, running_usd_per_job
 from nightkiln.core.renting import (
@@ -21,11 +22,10 @@ from nightkiln.core.renting import (
     jobs_paid,
     rent,
     rent_within_budget,
-    takes_more,
 )
 from nightkiln.core.routing import RETRY_SCAN_MAX
 from nightkiln.core.state import Held, Phase, State
-from nightkiln.core.terms import AtCap, Fallback
+from nightkiln.core.terms import AtCap
 from nightkiln.core.view import View
 
 OFFERS_MAX = 512  # asked for at once
@@ -44,7 +44,7 @@ def plan(state: State) -> Iterator[Command]:
     if view.remaining:
         yield from _rent_elsewhere(view)
         yield from _rent_paid(view)
-        yield from _fall_back(view)
+        yield from fall_back(view)
         if view.rules.swaps:
             yield from _swap(view)
         if view.rules.drops:
@@ -112,8 +112,12 @@ def _rent_elsewhere(view: View) -> Iterator[Command]:
 
 
 def _cheapest_for(view: View, job_id: JobId) -> Price | None:
-    """Where to try such a job: after two machines, the fallback is the surer place."""
+    """Where to try such a job: after two machines, the fallback is the surer place.
+
+    After one, where it may be the job that is to blame, another machine tells for less.
+    """
     queue = view.state.queue
+    tries = queue.tries[job_id]
 
     def allows(offer: Offer) -> bool:
         return queue.may_run(job_id, offer)
@@ -121,38 +125,16 @@ def _cheapest_for(view: View, job_id: JobId) -> Price | None:
     def is_sure(offer: Offer) -> bool:
         return offer.is_serverless and allows(offer)
 
+    def is_machine(offer: Offer) -> bool:
+        return not offer.is_serverless and allows(offer)
+
     work = min(view.shortfall, view.unstarted)  # it will do more than this job, if more is short
-    has_failed_twice = len(queue.tries[job_id].places) >= SURE_PLACE_AFTER
-    sure = view.cheapest(work, is_sure) if has_failed_twice else None
-    return sure if sure is not None else view.cheapest(work, allows)
-
-
-def _fall_back(view: View) -> Iterator[Command]:
-    """Start serverless GPUs while they can still do what the others will not.
-
-    Two triggers. What is short at worst one time in ten, counting machines that are still
-    starting, comes to a good share of all that the fallback could do; or what is short counting
-    only machines that are up comes close to all of it: the point of no return.
-    """
-    state, rules = view.state, view.rules
-    if state.terms.fallback is Fallback.NEVER or not state.market.has_answered(state.now_s):
-        return
-    offers = [offer for each in view.offers.values() for offer in each if offer.is_serverless]
-    if not offers or not view.unstarted:
-        return
-    outlook, left_s = state.outlook(offers[0]), state.deadline_s - state.now_s
-    each = max(0.0, left_s - outlook.startup_s) / outlook.seconds_per_job
-    late, late_now = view.shortfall, view.remaining - view.ready_mean
-    wanted, why = 0.0, "nothing else would be in time"
-    if late > rules.fallback_share * each * len(offers):
-        wanted = late
-    if late_now > max(wanted, rules.no_return_share * each * len(offers)):
-        wanted, why = late_now, "the point of no return: machines that are up do not suffice"
-    if each > 0 and wanted > 0:
-        for offer in offers[: ceil(min(wanted, view.unstarted) / each)]:
-            price = state.quoter.price(offer, outlook, left_s=left_s, shortfall=each)
-            if price is not None and takes_more(state):
-                yield from rent_within_budget(view, price, why)
+    better = None
+    if len(tries.places) >= SURE_PLACE_AFTER:
+        better = view.cheapest(work, is_sure)
+    elif tries.is_doubtful:
+        better = view.cheapest(work, is_machine)
+    return better if better is not None else view.cheapest(work, allows)
 
 
 # Letting go.

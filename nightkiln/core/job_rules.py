@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nightkiln.core.events import Cancel, Command, FetchJobs, Submit
-from nightkiln.core.model import AttemptId, JobId
+from nightkiln.core.model import AttemptId, JobId, LeaseId
 from nightkiln.core.state import Held, Phase, State, Trying
 
 QUEUE_LOW = 256  # fewer waiting jobs than this: fetch more, before a machine runs dry
@@ -23,16 +23,24 @@ def fetch(state: State) -> Iterator[Command]:
 
 def fill(state: State) -> Iterator[Command]:
     """Give work to machines with room; only those that may have got some are looked at."""
+    state.dirty.update(_may_be_spared_no_more(state))
     for lease_id in sorted(state.dirty):
         held = state.leases.get(lease_id)
         if held is None or not held.is_open:
             continue
         while held.has_room:
-            job_id = state.queue.take(held.offer, held.mark)
+            job_id = state.queue.take(held.offer, held.mark, state.spares)
             if job_id is None:
                 break
             yield submit(state, held, job_id)
     state.dirty.clear()
+
+
+def _may_be_spared_no_more(state: State) -> Iterator[LeaseId]:
+    """Containers with room while a job waits that only a machine gets as long as there is one."""
+    tries = state.queue.tries
+    if any(tries[job_id].is_doubtful for job_id in state.queue.again if job_id in tries):
+        yield from (held.id for held in state.leases.values() if held.offer.is_serverless)
 
 
 def submit(state: State, held: Held, job_id: JobId) -> Submit:
@@ -106,10 +114,16 @@ def _longest_wait(state: State, idle: Held) -> AttemptId | None:
             continue
         head_s = _elapsed_s(state, held, next(iter(held.running)))
         wait_s = max(head_s, state.knowledge.pace(held.offer)[0]) * len(waiting)
-        may_run = state.queue.may_run(state.trying[waiting[-1]].job_id, idle.offer)
+        may_run = _may_have(state, waiting[-1], idle)
         if wait_s > best_s and may_run:
             best, best_s = waiting[-1], wait_s
     return best
+
+
+def _may_have(state: State, attempt_id: AttemptId, idle: Held) -> bool:
+    """Whether an idle machine may have a job that another one is at."""
+    job_id = state.trying[attempt_id].job_id
+    return state.queue.may_run(job_id, idle.offer) and not state.spares(job_id, idle.offer)
 
 
 def _is_alone(state: State, attempt_id: AttemptId) -> bool:
@@ -136,7 +150,7 @@ def _slowest(state: State, idle: Held) -> AttemptId | None:
         over_s, expected_s = _elapsed_s(state, held, head), knowledge.pace(held.offer)[0]
         is_slow = over_s > max(rules.hedge_factor * expected_s, expected_s + rules.tail_s_min)
         left_s = over_s if is_slow else expected_s - over_s  # as much again, as far as one knows
-        may_run = state.queue.may_run(state.trying[head].job_id, idle.offer)
+        may_run = _may_have(state, head, idle)
         if left_s > best_s and may_run and _is_alone(state, head):
             best, best_s = head, left_s
     return best

@@ -14,10 +14,9 @@ from math import inf
 
 from nightkiln.core.events import ProviderFacts
 from nightkiln.core.model import Host, Kind, Offer, Trust
+from nightkiln.core.terms import Rules
 
 FAILURES_MAX = 3  # of a provider in a row: its breaker opens
-PAUSE_S = 60.0  # of an open breaker; doubles each time it fails again, up to ...
-PAUSE_S_MAX = 900.0
 FREE_OFFERS_EVERY_S = 5.0  # asking costs nothing where renting costs nothing
 STRIKES_MAX = 3  # times that a machine which costs nothing may disappoint in one run
 COOLDOWN_S = 5.0  # after the first of them; doubles with each
@@ -35,13 +34,13 @@ class Breaker:
     open_until_s: float = -inf
     error: str = ""
 
-    def failed(self, now_s: float, error: str) -> None:
+    def failed(self, now_s: float, error: str, rules: Rules) -> None:
         """One more failure; from the third on it is left alone."""
         self.failures += 1
         self.error = error
         if self.failures >= FAILURES_MAX:
-            pause_s = PAUSE_S * 2 ** (self.failures - FAILURES_MAX)
-            self.open_until_s = now_s + min(pause_s, PAUSE_S_MAX)
+            pause_s = rules.pause_s * 2 ** (self.failures - FAILURES_MAX)
+            self.open_until_s = now_s + min(pause_s, rules.pause_s_max)
 
     def worked(self) -> None:
         self.failures, self.open_until_s = 0, -inf
@@ -78,6 +77,7 @@ class Market:
 
     shops: dict[str, Shop] = field(default_factory=dict)
     trust: Trust = Trust.ANY  # asked for
+    rules: Rules = field(default_factory=Rules)
     blocked: dict[Host, float] = field(default_factory=dict)  # machine -> until when
     strikes: dict[Host, int] = field(default_factory=dict)  # of machines that cost nothing
 
@@ -96,6 +96,21 @@ class Market:
             (shop.heard_s > -inf and not shop.awaits_listing) or shop.breaker.is_open(now_s)
             for shop in self.shops.values()
         )
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether everybody has failed when asked last."""
+        return bool(self.shops) and all(shop.breaker.failures for shop in self.shops.values())
+
+    @property
+    def heard_s(self) -> float:
+        """When anybody has answered last."""
+        return max((shop.heard_s for shop in self.shops.values()), default=-inf)
+
+    @property
+    def troubles(self) -> str:
+        """What those said who failed."""
+        return "; ".join(shop.breaker.error for shop in self.shops.values() if shop.breaker.error)
 
     @property
     def is_listing(self) -> bool:
@@ -141,7 +156,7 @@ class Market:
 
     def refused(self, provider: str, error: str, now_s: float) -> None:
         """A renting failed through no machine's fault."""
-        self.shops[provider].breaker.failed(now_s, error)
+        self.shops[provider].breaker.failed(now_s, error, self.rules)
 
     def forget(self, offer: Offer) -> None:
         """Somebody else has it."""

@@ -198,6 +198,8 @@ def _released(state: State, event: Released) -> Iterator[Command]:
     if not held.is_bad:
         _learn_life(state, held, was_lost=False)
     del state.leases[held.id]
+    if held.offer.is_serverless:
+        state.market.forget(held.offer)  # that slot is used up; the next answer has others
     state.is_fleet_dirty = True
 
 

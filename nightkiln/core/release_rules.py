@@ -74,7 +74,7 @@ def _reason(state: State, held: Held) -> str | None:
 def _reason_of_idle(state: State, held: Held) -> str | None:
     if state.is_stopping:
         return "the run stops"
-    if state.queue.has_for(held.offer) or not state.queue.is_exhausted:
+    if state.queue.has_for(held.offer, state.spares) or not state.queue.is_exhausted:
         return None
     if _is_in_the_way(state, held):
         return "what waits failed here, and needs another machine"

@@ -7,14 +7,22 @@ one machine. Then jobs that need what the machine has loaded, then the largest o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeAlias
 
 from nightkiln.core.faults import Tries
 from nightkiln.core.model import JobId, Offer, Trust
 
 RETRY_SCAN_MAX = 32  # retries looked at to find one that this machine may have
+
+Spares: TypeAlias = Callable[[JobId, Offer], bool]
+
+
+def _never(job_id: JobId, offer: Offer) -> bool:
+    del job_id, offer
+    return False
 
 
 @dataclass(slots=True)
@@ -73,15 +81,18 @@ class Queue:
         self.tries.pop(job_id, None)
         self._marks.pop(job_id, None)
 
-    def take(self, offer: Offer, mark: str) -> JobId | None:
-        """The next job for a machine that has ``mark`` loaded; None when there is none for it."""
+    def take(self, offer: Offer, mark: str, spares: Spares = _never) -> JobId | None:
+        """The next job for a machine that has ``mark`` loaded; None when there is none for it.
+
+        ``spares``: whether a job that failed is kept from this place, though it may be tried there.
+        """
         if not self._trusts(offer):
             return None
         if self._again:
             for index, job_id in enumerate(self._again):
                 if index >= RETRY_SCAN_MAX:
                     break
-                if self.may_run(job_id, offer):
+                if self.may_run(job_id, offer) and not spares(job_id, offer):
                     del self._again[index]
                     return job_id
         if not self._fresh_count:
@@ -96,13 +107,16 @@ class Queue:
             del self._fresh[mark]
         return job_id
 
-    def has_for(self, offer: Offer) -> bool:
+    def has_for(self, offer: Offer, spares: Spares = _never) -> bool:
         """Whether a job waits that may be tried there."""
         if not self._trusts(offer):
             return False
         if self._fresh_count:
             return True
-        return any(self.may_run(job_id, offer) for job_id in islice(self._again, RETRY_SCAN_MAX))
+        return any(
+            self.may_run(job_id, offer) and not spares(job_id, offer)
+            for job_id in islice(self._again, RETRY_SCAN_MAX)
+        )
 
     def drop(self, job_id: JobId) -> None:
         """Take a job that waits for another try out of the queue."""

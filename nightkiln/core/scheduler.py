@@ -54,7 +54,11 @@ class Scheduler:
             knowledge=knowledge,
             quoter=Quoter(terms.load, terms.rules),
             ledger=Ledger(terms.budget, terms.load),
-            market=Market(trust=terms.trust, blocked=dict(blocked) if blocked is not None else {}),
+            market=Market(
+                trust=terms.trust,
+                rules=terms.rules,
+                blocked=dict(blocked) if blocked is not None else {},
+            ),
             queue=Queue(trust=terms.trust),
         )
 

@@ -224,13 +224,24 @@ class State:
     def has_use_for(self, offer: Offer) -> bool:
         """Whether it could be given something: not all that waits has failed there."""
         queue = self.queue
-        if queue.has_for(offer) or not queue.is_exhausted:
+        if queue.has_for(offer, self.spares) or not queue.is_exhausted:
             return True
         return self.unstarted > len(queue)  # what waits behind others may come to it
 
     def may_use(self, *, is_serverless: bool) -> bool:
         """Whether the user's choice of fallback lets us rent such an offer at all."""
         return self.terms.fallback.allows(is_serverless=is_serverless)
+
+    def spares(self, job_id: JobId, offer: Offer) -> bool:
+        """Whether a container is not to have a job that would perhaps fail everywhere.
+
+        A machine that we have, and where it has not failed, will tell for less.
+        """
+        tries = self.queue.tries.get(job_id)
+        if tries is None or not tries.is_doubtful or not offer.is_serverless:
+            return False
+        machines = (place for place in self.places() if not place.is_serverless)
+        return any(self.queue.may_run(job_id, place) for place in machines)
 
     def lease_of(self, attempt_id: AttemptId) -> Held:
         return self.leases[self.trying[attempt_id].lease_id]

@@ -77,6 +77,9 @@ class Rules:
     no_return_share: float = 0.9  # of its capacity: counting only leases that are ready
     canary_leases_max: int = 2  # until the first result of an unknown workflow
     canary_share_max: float = 0.2  # of the time until the deadline; then fan out unproven
+    pause_s: float = 60.0  # a provider that fails is left alone; doubles each time, up to ...
+    pause_s_max: float = 900.0
+    silence_s: float = 3600.0  # without a deadline: nobody answers for so long, so nobody will
     lease_s: float = 3600.0  # life of a lease that nobody extends
     extend_before_s: float = 900.0
     job_limit_factor: float = 5.0  # x the learned 99th percentile of a job's time

@@ -246,11 +246,22 @@ class Dispatcher:
             found = await listed(self._shell, name)
         except ProviderError as error:
             await self._provider_failed(name, error, is_listing=True)
+            for lease_id in self._unconfirmed(name):
+                self._look_for_again(lease_id)
         else:
             ours = (one for one in found.lease_ids if not self._went_since(one, begun_s))
             self._shell.events.put_nowait(Owned(name, tuple(ours), found.known))
             if found.again_s is not None:
                 self._list_again_s[name] = found.again_s
+            for lease_id in self._unconfirmed(name) - set(found.lease_ids):
+                # Its provider ended it after all, or hides it: asked once more, it will tell.
+                again = Release(lease_id, "nobody had confirmed that it ended")
+                self._start(self._give_back(again), f"give back {lease_id}")
+
+    def _unconfirmed(self, provider: str) -> set[LeaseId]:
+        """Leases of this run there that nobody confirmed to have ended, and nobody is ending."""
+        lives = (self._lives[lease_id] for lease_id in self._shell.tally.not_released)
+        return {life.id for life in lives if life.is_over and life.offer.provider == provider}
 
     def _went_since(self, lease_id: LeaseId, since_s: float) -> bool:
         """Whether it was given back while a list was made, which may still have it."""

@@ -86,10 +86,21 @@ def test_a_fault_that_is_not_known_is_refused(spec: str) -> None:
 def test_a_fault_strikes_when_it_was_told_to() -> None:
     plan = FaultPlan.of(["error@2x2", "slow", "lost-reply@1"])
 
-    struck = [plan.next_executed() for _ in range(4)]
+    struck = [plan.next_executed({}) for _ in range(4)]
 
     assert struck == [{"slow"}, {"slow", "error"}, {"slow", "error"}, {"slow"}]
-    assert [plan.next_accepted() for _ in range(2)] == [{"lost-reply"}, set()]
+    assert [plan.next_accepted({}) for _ in range(2)] == [{"lost-reply"}, set()]
+
+
+def test_a_fault_with_a_text_befalls_prompts_that_have_it() -> None:
+    plan = FaultPlan.of(["cuda~a cursed", "error@2~cursed"])
+    prompts = [{"1": {"text": text}} for text in ("a cursed one", "a cursed one", "another")]
+
+    assert [plan.next_executed(prompt) for prompt in prompts] == [
+        {"cuda"},
+        {"cuda", "error"},
+        set(),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from nightkiln.core.events import (
     FetchJobs,
     Lost,
     Offered,
+    ProviderFailed,
     Queued,
     Release,
     Released,
@@ -27,10 +28,12 @@ from tests.core.table import (
     CHEAP,
     CLOUD,
     DEAR,
+    FALLBACK,
     FAR,
     LOCAL,
     NEAR,
     Run,
+    asked,
     billed_run,
     failed,
     free_run,
@@ -307,3 +310,51 @@ def test_a_catalog_of_a_million_jobs_is_fetched_bit_by_bit() -> None:
 
     assert len({rent.offer.host_key for rent in rents}) == len(rents) == 50
     assert len(run.submits) < fetch.count_max  # no machine has run dry
+
+
+def silent(terms: Terms) -> Run:
+    """A run of which nobody wants to know anything."""
+    run = started(terms, CLOUD, FALLBACK, count=5)
+    for name in ("cloud", "functions"):
+        run.on(ProviderFailed(name, f"{name} is away"))
+    return run
+
+
+def until_a_stop(run: Run, most_s: float) -> Stop | None:
+    """Everybody who is asked fails."""
+    for _ in range(int(most_s / 20)):
+        commands = run.tick(20)
+        for provider in asked(commands):
+            commands += run.on(ProviderFailed(provider, f"{provider} is away"))
+        if stops := of(Stop, commands):
+            return stops[0]
+    return None
+
+
+def test_a_run_without_a_deadline_stops_when_nobody_has_answered_for_an_hour() -> None:
+    run = silent(Terms("night-1", 4, jobs=5))
+
+    stop = until_a_stop(run, 2 * HOUR_S)
+
+    assert stop is not None
+    assert run.now_s == pytest.approx(Rules().silence_s, abs=60)
+    assert "(cloud is away; functions is away); 5 jobs are left" in stop.reason
+    assert run.scheduler.is_finished
+
+
+def test_until_its_deadline_a_run_waits_for_somebody_to_answer() -> None:
+    run = silent(Terms("night-1", 4, jobs=5, deadline_s=3 * HOUR_S))
+
+    assert until_a_stop(run, 3 * HOUR_S - 60) is None
+    stop = until_a_stop(run, 120)
+
+    assert stop is not None
+    assert "nobody answered at last (cloud is away; functions is away)" in stop.reason
+
+
+def test_one_who_answers_is_enough_to_go_on() -> None:
+    run = silent(Terms("night-1", 4, jobs=5))
+    run.on(Offered("functions", ()))
+
+    assert of(Stop, run.wait(HOUR_S / 2)) == []
+    assert until_a_stop(run, HOUR_S / 3) is None

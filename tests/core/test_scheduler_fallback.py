@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -11,6 +12,7 @@ from nightkiln.core import market
 from nightkiln.core.events import (
     Offered,
     ProviderFailed,
+    Released,
     Rent,
     Stop,
 )
@@ -147,14 +149,21 @@ def test_the_fallback_takes_no_more_slots_than_the_rest_needs() -> None:
     assert 1 <= len(rents) <= 3  # 400 jobs of 6 s are 40 minutes
 
 
-def slots_beside_a_canary(count: int, slots: int, rules: Rules) -> list[Rent]:
+def slots_beside_a_canary(
+    count: int, slots: int, rules: Rules, gpus: Sequence[str] = ("L40S",)
+) -> list[Rent]:
     """What the fallback gets of an unproven workflow, for which no other machine is rented yet."""
     deadline_s = STARTS_S + SLOT_JOBS
     terms = Terms("night-1", 20, jobs=count, deadline_s=deadline_s, rules=rules)
     priors = Priors(seconds_unknown=1.0)
     run = started(terms, CLOUD, FALLBACK, count=count, scores=Scores(), priors=priors)
     run.on(Offered("cloud", (CHEAP,)))
-    run.on(Offered("functions", tuple(function(f"slot-{number}") for number in range(slots))))
+    choices = [
+        replace(function(f"{gpu}-{number}"), gpu=gpu, machine=f"slot-{number}")
+        for gpu in gpus
+        for number in range(slots)
+    ]
+    run.on(Offered("functions", tuple(choices)))
     return serverless(run)
 
 
@@ -175,6 +184,24 @@ def test_a_shortfall_of_more_than_its_share_of_the_fallback_starts_it(
     rents = slots_beside_a_canary(just + 1, slots, rules)
     assert len(rents) == slots
     assert all(said in rent.reason for rent in rents)
+
+
+def test_a_slot_that_can_be_had_with_several_gpus_is_one_slot() -> None:
+    rules = Rules(fallback_share=0.5, no_return_share=NEVER, canary_leases_max=0)
+
+    rents = slots_beside_a_canary(SLOT_JOBS // 2 + 1, 1, rules, gpus=("L40S", "A100", "H100"))
+
+    assert refs(rents) == ["L40S-0"]
+
+
+def test_a_slot_that_was_given_back_is_not_asked_for_again() -> None:
+    run = started(Terms("night-1", 4, jobs=9, deadline_s=HOUR_S), FALLBACK, count=9)
+    [rent] = run.offered(function("slot-0"))
+    run.up(rent)
+    run.on(Released(rent.lease_id))
+
+    assert of(Rent, run.wait(100)) == []
+    assert refs(run.offered(function("slot-1"))) == ["slot-1"]
 
 
 def test_a_slot_that_came_for_machines_not_up_yet_stays_until_they_are() -> None:

@@ -29,14 +29,18 @@ from tests.core.table import (
     FALLBACK,
     FAR,
     NEAR,
+    Run,
     billed_run,
     failed,
     free_run,
     function,
     machine,
     of,
+    refs,
     started,
 )
+
+SLOT = function("slot")
 
 
 def test_a_ready_machine_is_filled_up_to_its_slots() -> None:
@@ -191,6 +195,52 @@ def test_the_third_try_is_on_the_fallback_which_is_the_surer_place() -> None:
         [rent] = of(Rent, run.on(failed(submit, Fault.UNKNOWN)))
 
     assert rent.offer.ref == "slot"
+
+
+def beside_a_slot() -> tuple[Run, Submit]:
+    """Two machines and a slot of the fallback, all at work, and a job that one of them has."""
+    run = started(Terms("night-1", 8, jobs=1500, deadline_s=3600.0), CLOUD, FALLBACK, count=1500)
+    run.on(Offered("functions", (SLOT,)))
+    for rent in run.offered(CHEAP, DEAR):
+        run.up(rent)
+    return run, run.given_to(CHEAP)[0]
+
+
+def test_a_job_that_may_fail_everywhere_is_tried_on_a_machine_first() -> None:
+    run, bad = beside_a_slot()
+    run.on(failed(bad, Fault.UNKNOWN))
+
+    elsewhere = of(Submit, run.done(run.given_to(SLOT)[0]))
+    here = of(Submit, run.done(run.given_to(DEAR)[0]))
+
+    assert bad.job_id not in {submit.job_id for submit in elsewhere}
+    assert [submit.job_id for submit in here] == [bad.job_id]
+
+
+def test_a_machine_s_own_failure_sends_a_job_wherever_there_is_room() -> None:
+    run, bad = beside_a_slot()
+    run.on(failed(bad, Fault.MACHINE, "cuda"))
+
+    assert [each.job_id for each in of(Submit, run.done(run.given_to(SLOT)[0]))] == [bad.job_id]
+
+
+def test_a_slot_gets_such_a_job_once_no_machine_is_left_to_try_it_on() -> None:
+    run, bad = beside_a_slot()
+    run.on(failed(bad, Fault.UNKNOWN))
+    run.on(Lost(run.lease_on(DEAR), "gone", Loss.LOST))
+
+    given = of(Submit, run.done(run.given_to(SLOT)[0]))
+
+    assert [submit.job_id for submit in given] == [bad.job_id]
+
+
+def test_a_job_that_may_fail_everywhere_has_a_machine_rented_rather_than_a_slot() -> None:
+    run = started(Terms("night-1", 8, jobs=1), CLOUD, FALLBACK, count=1)
+    run.on(Offered("functions", (function("slot", "2.50"),)))
+    [rent] = run.offered(CHEAP, DEAR)
+    [submit] = run.up(rent)
+
+    assert refs(of(Rent, run.on(failed(submit, Fault.UNKNOWN)))) == ["dear"]
 
 
 def test_a_market_that_takes_machines_back_is_never_held_against_a_job() -> None:

@@ -53,7 +53,7 @@ def test_a_provider_that_fails_again_and_again_is_left_alone_for_a_while() -> No
         if run.scheduler.state.market.shops["cloud"].breaker.failures < market.FAILURES_MAX:
             run.tick(Rules().offers_every_s)
 
-    during = run.wait(market.PAUSE_S - 1, step_s=5.0)
+    during = run.wait(Rules().pause_s - 1, step_s=5.0)
     after = run.wait(10, step_s=5.0)
 
     assert asked(during) == []
@@ -63,14 +63,14 @@ def test_a_provider_that_fails_again_and_again_is_left_alone_for_a_while() -> No
 def test_an_open_breaker_stays_open_twice_as_long_each_time_up_to_a_limit() -> None:
     breaker = market.Breaker()
     for _ in range(market.FAILURES_MAX):
-        breaker.failed(0.0, "503")
+        breaker.failed(0.0, "503", Rules())
     pauses = [breaker.open_until_s]
     for _ in range(9):
-        breaker.failed(0.0, "503")
+        breaker.failed(0.0, "503", Rules())
         pauses.append(breaker.open_until_s)
 
     assert pauses[:4] == [60.0, 120.0, 240.0, 480.0]
-    assert pauses[-1] == market.PAUSE_S_MAX
+    assert pauses[-1] == Rules().pause_s_max
     breaker.worked()
     assert not breaker.is_open(0.0)
 

@@ -10,7 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from nightkiln.core.errors import WorkerLost
+import pytest
+
+from nightkiln.core.errors import ProviderError, WorkerLost
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import (
     AttemptId,
@@ -88,7 +90,28 @@ class Nothing:
         del paths
 
 
-async def play(ends: list[LeaseEnd]) -> tuple[FalseStart, Tally, Nothing]:
+class GoneByItself(FalseStart):
+    """Its service ends that machine when nobody asks any more, and does not list it."""
+
+    async def owned(self) -> Sequence[LeaseId]:
+        return [lease_id for lease_id in await super().owned() if lease_id != FIRST]
+
+
+class SilentForLong(FalseStart):
+    """Its service does not answer who asks what is there, but for the first time and the last."""
+
+    listings = 0
+
+    async def owned(self) -> Sequence[LeaseId]:
+        self.listings += 1
+        if self.listings in {2, 3}:
+            raise ProviderError("503", provider=self.name)
+        return await super().owned()
+
+
+async def play(
+    ends: list[LeaseEnd], kind: type[FalseStart] = FalseStart
+) -> tuple[FalseStart, Tally, Nothing]:
     market = starting_with(calm(shipped_market("ordinary")), Boot.OK)
     clock = asyncio.get_running_loop().time
 
@@ -97,7 +120,7 @@ async def play(ends: list[LeaseEnd]) -> tuple[FalseStart, Tally, Nothing]:
 
     nothing, tally = Nothing(), Tally("night", JOBS)
     night = Night(market, seed=1, horizon_s=8 * HOUR_S)
-    async with FalseStart(night, stage=Stage(faults=TOO_OFTEN)) as provider:
+    async with kind(night, stage=Stage(faults=TOO_OFTEN)) as provider:
         work = Work(
             need=Need(),
             source=nothing,
@@ -129,5 +152,23 @@ def test_a_release_that_nobody_confirmed_is_tried_again_while_the_run_goes_on() 
     assert given_back.released_s is not None
     assert given_back.is_late
     assert LIST_AGAIN_S <= given_back.released_s - given_back.rented_s <= 2 * LIST_AGAIN_S
+    assert provider.rentals[FIRST].released_s == given_back.released_s
+    assert FIRST not in tally.not_released
+
+
+@pytest.mark.parametrize(
+    ("kind", "after_s"), [(GoneByItself, LIST_AGAIN_S), (SilentForLong, 3 * LIST_AGAIN_S)]
+)
+def test_it_is_tried_again_however_its_service_lists_it(
+    kind: type[FalseStart], after_s: float
+) -> None:
+    ends: list[LeaseEnd] = []
+
+    provider, tally, _ = virtual_time.run(play(ends, kind))
+
+    given_up, given_back = (end for end in ends if end.lease.id == FIRST)
+    assert given_up.released_s is None
+    assert given_back.released_s is not None
+    assert given_back.released_s - given_back.rented_s >= after_s
     assert provider.rentals[FIRST].released_s == given_back.released_s
     assert FIRST not in tally.not_released

@@ -69,7 +69,10 @@ def _will_do(gpu: str, need: Need, vram_gb: Mapping[str, float]) -> bool:
 
 
 def offer_of(choice: Choice, number: int, deployed: Deployed, terms: ModalTerms) -> Offer:
-    """One slot. No two of a process have the same number: a container is never had twice."""
+    """One slot with one kind of GPU; whoever has it so cannot have it with another, too.
+
+    No two slots of a process have the same number: a container is never had twice.
+    """
     ref = f"{choice.gpu}-{number}"
     return Offer(
         provider=NAME,
@@ -79,7 +82,7 @@ def offer_of(choice: Choice, number: int, deployed: Deployed, terms: ModalTerms)
         startup_s=deployed.startup_timeout_s + QUEUE_S,
         slots=1,  # a second call in the queue would start a second container
         kind=Kind.SERVERLESS,
-        machine=ref,
+        machine=f"slot-{number}",
         vram_gb=choice.vram_gb,
         idle_tail_s=float(terms.scaledown_s),
     )

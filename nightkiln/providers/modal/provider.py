@@ -70,7 +70,7 @@ class ModalProvider:
         self._seen_s = -float("inf")
         self._slots: dict[LeaseId, Slot] = {}
         self._past: dict[LeaseId, Offer] = {}
-        self._used_refs: set[str] = set()
+        self._used_numbers: set[int] = set()
         self._metered: set[str] = set()
         self._open_leases = OpenLeases(self._service, self._calls, terms, clock)
 
@@ -99,6 +99,14 @@ class ModalProvider:
             self._seen_s = self._clock()
         return self._deployed
 
+    async def may_call(self) -> None:
+        """See, without a container and for nothing, that the workspace may call the app.
+
+        Raises:
+            ModalFailed: it may not, or has no credit left.
+        """
+        await self._service.call_nothing(self._digest)
+
     async def todays_prices(self) -> Prices:
         """Live rates where the service gives them, else the dated file."""
         if self._clock() - self._rates_s > self._terms.limits.rates_s:
@@ -114,15 +122,16 @@ class ModalProvider:
     async def offers(self, need: Need, *, limit: int) -> Sequence[Offer]:
         deployed, prices = await self.ready(), await self.todays_prices()
         free = max(0, self._terms.max_containers - len(self._slots))
+        numbers = list(islice(self._fresh_numbers(), free))
         found = (
             offer_of(choice, number, deployed, self._terms)
             for choice in choices(deployed, need, prices, self._terms)
-            for number in islice(self._fresh_numbers(choice.gpu), free)
+            for number in numbers
         )
         return list(islice(found, limit))
 
-    def _fresh_numbers(self, gpu: str) -> Iterator[int]:
-        return (number for number in count() if f"{gpu}-{number}" not in self._used_refs)
+    def _fresh_numbers(self) -> Iterator[int]:
+        return (number for number in count() if number not in self._used_numbers)
 
     async def rent(
         self, offer: Offer, lease_id: LeaseId, need: Need, *, expires_at_s: float
@@ -144,9 +153,9 @@ class ModalProvider:
         gpu, _, number = offer.ref.rpartition("-")
         choice = next((one for one in found if one.gpu == gpu and number.isdecimal()), None)
         is_free = len(self._slots) < self._terms.max_containers
-        if choice is None or not is_free or offer.ref in self._used_refs:
+        if choice is None or not is_free or int(number) in self._used_numbers:
             raise OfferGone(f"{offer.ref}: no such slot is free")
-        self._used_refs.add(offer.ref)
+        self._used_numbers.add(int(number))
         shown = f"v{deployed.version}" if deployed.version is not None else "v?"
         lease = Lease(lease_id, offer, host=f"{self._terms.app} {shown} {offer.ref}")
         return Slot(lease, choice.asked, choice.usd_per_s, expires_at_s)

@@ -102,6 +102,20 @@ class ModalService:
             startup_timeout_s=float(facts.startup_timeout or facts.timeout),
         )
 
+    async def call_nothing(self, digest: str) -> None:
+        """Begin a call that has no inputs: it runs nowhere, and is refused as any other would be.
+
+        Raises:
+            ModalFailed: it was refused, or nobody answers.
+        """
+        await self._connected()
+        asking = self._called_for(self._function(mark_of(digest), self._version))
+        await self._asked("call", asking, within_s=self._terms.limits.first_contact_s)
+
+    async def _called_for(self, function: Any) -> None:
+        async for _ in function.map.aio([]):
+            raise AssertionError("nothing was asked for")
+
     async def seen(self) -> Seen:
         """The app, whatever it is for.
 

@@ -17,10 +17,11 @@ from nightkiln.testing.comfyui.server import StandIn
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, FAULTS))
     faults = "\n".join(f"  {name:{width}}  {what}" for name, what in FAULTS.items())
+    how = "NAME (always), NAME@N (at prompt N) or NAME@NxM (M times), and ~TEXT (if that is in it)"
     parser = argparse.ArgumentParser(
         prog="python -m nightkiln.testing.comfyui",
         description="A stand-in for ComfyUI on a loopback port.",
-        epilog=f"faults, as NAME (always), NAME@N (at prompt N) or NAME@NxM (M times):\n{faults}",
+        epilog=f"faults, as {how}:\n{faults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=0, help="0, the default, picks a free one")

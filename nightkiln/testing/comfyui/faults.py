@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
+
+from nightkiln.core.model import Graph
 
 FAULTS = {
     "die": "the process ends at once, as with kill -9 (in a test: every connection is cut)",
@@ -35,34 +38,43 @@ AT_SUBMISSION = frozenset({"lost-reply", "server-error", "partial-node-errors"})
 SLOW_FACTOR = 20
 SLOW_S_MIN = 2.0
 
-_SPEC = re.compile(r"(?P<name>[a-z-]+)(@(?P<first>[1-9]\d{0,8})(x(?P<count>[1-9]\d{0,8}))?)?")
+_SPEC = re.compile(
+    r"(?P<name>[a-z-]+)(@(?P<first>[1-9]\d{0,8})(x(?P<count>[1-9]\d{0,8}))?)?(~(?P<text>.{1,80}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong, from the ``first`` prompt on, ``count`` times."""
+    """One thing that goes wrong, from the ``first`` prompt on, ``count`` times; or with a text."""
 
     name: str
     first: int = 1
     count: int | None = None  # None: from then on always
+    text: str = ""  # that the prompt has in it somewhere
 
     @classmethod
     def parse(cls, spec: str) -> Self:
-        """Read ``name``, ``name@N`` or ``name@NxM``.
+        """Read ``name``, ``name@N`` or ``name@NxM``, each with ``~TEXT`` or without.
 
         Raises:
             ValueError: there is no such fault, or it is written differently.
         """
         match = _SPEC.fullmatch(spec)
         if match is None or match["name"] not in FAULTS:
-            raise ValueError(f"no fault {spec!r}; NAME, NAME@N or NAME@NxM of {', '.join(FAULTS)}")
+            how = "NAME, NAME@N, NAME@NxM, each with ~TEXT or without"
+            raise ValueError(f"no fault {spec!r}; {how}, of {', '.join(FAULTS)}")
+        text = match["text"] or ""
         if match["first"] is None:
-            return cls(match["name"])
-        return cls(match["name"], int(match["first"]), int(match["count"] or 1))
+            return cls(match["name"], text=text)
+        return cls(match["name"], int(match["first"]), int(match["count"] or 1), text)
 
-    def strikes(self, number: int) -> bool:
-        """Whether it befalls the prompt of that number, counted from 1."""
-        return self.first <= number and (self.count is None or number < self.first + self.count)
+    def strikes(self, number: int, prompt: str) -> bool:
+        """Whether it befalls a prompt, the one of that number, counted from 1."""
+        return (
+            self.text in prompt
+            and self.first <= number
+            and (self.count is None or number < self.first + self.count)
+        )
 
 
 @dataclass(slots=True)
@@ -77,15 +89,16 @@ class FaultPlan:
     def of(cls, specs: Iterable[str]) -> Self:
         return cls(tuple(Fault.parse(spec) for spec in specs))
 
-    def next_accepted(self) -> frozenset[str]:
+    def next_accepted(self, graph: Graph) -> frozenset[str]:
         """The names of the faults that befall the prompt being accepted."""
         self.accepted += 1
-        return self._striking(self.accepted) & AT_SUBMISSION
+        return self._striking(self.accepted, graph) & AT_SUBMISSION
 
-    def next_executed(self) -> frozenset[str]:
+    def next_executed(self, graph: Graph) -> frozenset[str]:
         """The names of the faults that befall the prompt about to be executed."""
         self.executed += 1
-        return self._striking(self.executed) - AT_SUBMISSION
+        return self._striking(self.executed, graph) - AT_SUBMISSION
 
-    def _striking(self, number: int) -> frozenset[str]:
-        return frozenset(fault.name for fault in self.faults if fault.strikes(number))
+    def _striking(self, number: int, graph: Graph) -> frozenset[str]:
+        prompt = json.dumps(graph) if any(fault.text for fault in self.faults) else ""
+        return frozenset(fault.name for fault in self.faults if fault.strikes(number, prompt))

@@ -107,7 +107,7 @@ class Routes:
         extra.pop("auth_token_comfy_org", None)
         extra.pop("api_key_comfy_org", None)
         extra["create_time"] = int(time.time() * 1000)
-        faults = self._plan.next_accepted()
+        faults = self._plan.next_accepted(body["prompt"])
         outputs, node_errors = verdict.outputs, verdict.node_errors
         if "partial-node-errors" in faults:
             node_errors = _one_dropped(body["prompt"], outputs[-1])

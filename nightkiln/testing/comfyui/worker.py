@@ -43,7 +43,7 @@ class Worker:
                 await self._execute(await self._queue.get())
 
     async def _execute(self, item: Item) -> None:
-        faults = self._plan.next_executed()
+        faults = self._plan.next_executed(item[2])
         if "die" in faults:
             self._bench.die()
         if faults & {"die", "worker-thread-death"}:

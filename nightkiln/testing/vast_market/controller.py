@@ -11,22 +11,26 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from nightkiln.catalog import Catalog
 from nightkiln.core.model import Usd
 from nightkiln.core.plain import from_json, to_json
 from nightkiln.core.priors import Priors
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Late, Rules
-from nightkiln.gate import unquoted
+from nightkiln.gate import Gate, unquoted
 from nightkiln.machine.goods import Goods
 from nightkiln.machine.scripts import provision_program
 from nightkiln.machine.stay import ArrivalLimits, LinkLimits
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import JsonLines
+from nightkiln.ports.observer import Observer
+from nightkiln.ports.provider import Provider
 from nightkiln.providers.vast import Limits, VastProvider, VastTerms
 from nightkiln.settings import Settings
 from nightkiln.signals import stopping_on_signals
@@ -84,20 +88,27 @@ class Controller:
     by: str = ""  # deadline, as the setting
     speed: float = 1.0  # of the market's story, as far as beliefs about it go
     disk: str = ""  # as ``nightkiln.testing.disk`` reads it
+    store: str = ""  # empty: in ``folder``
+    usd_per_hour_max: float = VastTerms().usd_per_hour_max  # of a machine
 
     @property
     def settings(self) -> Settings:
         """What a user would have set."""
-        return Settings(
-            store=str(Path(self.folder) / "store"),
-            state=str(Path(self.folder) / "state"),
-            budget=self.budget,
-            by=self.by,
-            late=Late.FINISH,
-            results_per_s=RESULTS_PER_S,
-            release_s=RELEASE_S_MAX,
-            disk=self.disk,
-        )
+        usual: dict[str, Any] = {
+            "store": self.store or str(Path(self.folder) / "store"),
+            "state": str(Path(self.folder) / "state"),
+            "budget": self.budget,
+            "by": self.by,
+            "late": Late.FINISH,
+            "results_per_s": RESULTS_PER_S,
+            "release_s": RELEASE_S_MAX,
+            "disk": self.disk,
+        }
+        return Settings(**usual | dict(self.more_settings()))
+
+    def more_settings(self) -> Mapping[str, Any]:
+        """What is set beside that, or otherwise."""
+        return {}
 
     def provider(self, goods: Goods | None = None) -> VastProvider:
         """The account."""
@@ -106,37 +117,54 @@ class Controller:
             startup_s=60.0,
             deadman_s=self.deadman_s,
             poll_s=0.3,
+            usd_per_hour_max=self.usd_per_hour_max,
             limits=replace(LIMITS, pace=self.pace),
         )
         state = self.settings.state_folder
         return VastProvider(self.key, terms, state=state, goods=goods, arrival=ARRIVAL)
 
-    async def run(self, said: TextIO, *, switch: StopSwitch | None = None) -> Outcome:
-        """Work on the batch to its end; what people are told goes to ``said`` as JSON lines."""
+    async def run(
+        self,
+        said: TextIO,
+        *,
+        switch: StopSwitch | None = None,
+        observer: Observer | None = None,
+    ) -> Outcome:
+        """Work on the batch to its end; ``observer`` is told, else ``said`` gets JSON lines."""
         catalog = chosen_catalog(Path(self.folder) / "catalog")
         program = await asyncio.to_thread(provision_program)
         goods = replace(
             Goods.of(catalog.environment, program=program), tries=DOWNLOAD_TRIES, pause_s=0.1
         )
-        provider = self.provider(goods)
         return await run_batch(
             Request(catalog, name=self.batch, leases_max=self.leases_max),
             self.settings,
-            JsonLines(said),
+            observer if observer is not None else JsonLines(said),
             switch=switch,
-            rents_from={provider.name: provider},
-            opens=self._hurried,
-            gate=unquoted,
+            rents_from=self.providers(catalog, goods),
+            opens=self.opens,
+            gate=self.gate(),
         )
 
-    def _hurried(self, opening: Opening) -> Opening:
+    def gate(self) -> Gate:
+        """What stands before the first dollar."""
+        return unquoted
+
+    def providers(self, catalog: Catalog, goods: Goods) -> Mapping[str, Provider]:
+        """Everybody to rent from."""
+        del catalog
+        provider = self.provider(goods)
+        return {provider.name: provider}
+
+    def opens(self, opening: Opening) -> Opening:
+        """Beliefs and rules in the same hurry."""
         terms = replace(opening.terms, rules=RULES)
         return replace(opening, terms=terms, priors=hurried(opening.priors, self.speed))
 
     def start(self) -> subprocess.Popen[str]:
         """The same in a process of its own."""
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", type(self).__module__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -164,13 +192,18 @@ def hurried(priors: Priors, speed: float) -> Priors:
     )
 
 
-async def _main() -> int:
-    controller = from_json(Controller, json.load(sys.stdin), where="stdin")
+def main(kind: type[Controller] = Controller) -> int:
+    """Be the controller that stdin describes; its exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    controller = from_json(kind, json.load(sys.stdin), where="stdin")
+    return asyncio.run(_run(controller))
+
+
+async def _run(controller: Controller) -> int:
     switch = StopSwitch()
     with stopping_on_signals(switch):
         return (await controller.run(sys.stdout, switch=switch)).exit_code
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    sys.exit(asyncio.run(_main()))
+    sys.exit(main())

@@ -136,6 +136,7 @@ _ALL: dict[str, Fault] = {
     ),
     "auth_404": Fault("the key is not known for a while", EVERYWHERE, Instead(NO_KEY), 2),
     "away": Fault("the service is away", EVERYWHERE, Instead(Reply("away", 503)), 10, 0.005),
+    "mute": Fault("nothing is answered in time", EVERYWHERE, Hangs(), 10),
     "destroy_429": Fault("destroying is refused", DESTROY, Instead(MANY), 4, 0.05),
     "destroy_500": Fault("destroying fails", DESTROY, Instead(BROKEN), 3, 0.03),
     "destroy_404": Fault(

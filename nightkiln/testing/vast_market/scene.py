@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from nightkiln.core.model import Usd
 from nightkiln.night import Outcome, StopSwitch
+from nightkiln.ports.observer import Observer
 from nightkiln.testing.kills import ended
 from nightkiln.testing.market import Night
 from nightkiln.testing.promises import broken_promises as broken_in_store
@@ -55,6 +56,8 @@ class VastScene:
     budget: Usd = Decimal(5)
     deadman_s: float = 30.0
     by: str = ""  # deadline, as the setting
+    rows: Sequence[Mapping[str, Any]] = ()  # of the catalog, as many as ``jobs``; else made up
+    options: Sequence[str] = ()  # of each machine's stand-in ComfyUI
     comfy: Sequence[str] | None = None  # command of a real ComfyUI, as ``SshBodies`` takes it
     said: io.StringIO = field(default_factory=io.StringIO)
     _market: VastMarket | None = None
@@ -62,9 +65,10 @@ class VastScene:
 
     async def __aenter__(self) -> Self:
         keys = {"environment": {}, **self.catalog}
-        await asyncio.to_thread(write_catalog, self.folder / "catalog", self.jobs, **keys)
+        rows = self.rows or self.jobs
+        await asyncio.to_thread(write_catalog, self.folder / "catalog", rows, **keys)
         bodies = await self._stack.enter_async_context(
-            SshBodies(self.folder / "machines", comfy=self.comfy)
+            SshBodies(self.folder / "machines", comfy=self.comfy, options=self.options)
         )
         market = VastMarket(self.night, rules=self.rules, bodies=bodies)
         self._market = await self._stack.enter_async_context(market)
@@ -98,9 +102,11 @@ class VastScene:
             speed=self.rules.speed,
         )
 
-    async def run(self, *, switch: StopSwitch | None = None) -> Outcome:
+    async def run(
+        self, *, switch: StopSwitch | None = None, observer: Observer | None = None
+    ) -> Outcome:
         """One run of the batch in this process, to its end."""
-        return await self.controller.run(self.said, switch=switch)
+        return await self.controller.run(self.said, switch=switch, observer=observer)
 
     async def run_apart(self, disk: str = "") -> int:
         """One run in a process of its own; its exit status, negative for a signal."""

@@ -1,0 +1,70 @@
+"""Controllers that die with calls outstanding at Modal: what is paid for is fetched, once."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from nightkiln.core.terms import Fallback
+from nightkiln.night import ALL_DONE
+from nightkiln.testing.hybrid import HybridScene
+from nightkiln.testing.kills import KILLED, ended
+from nightkiln.testing.waiting import until
+
+CALLS, JOBS = 20, 21
+START_S_MAX = 100.0  # of twenty processes on a small computer
+
+
+def tickets(folder: Path) -> int:
+    """Calls that the journal knows."""
+    lines = [
+        json.loads(line)
+        for path in (folder / "store").rglob("*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    return len([line for line in lines if line.get("kind") == "ticket"])
+
+
+def are_outstanding(scene: HybridScene) -> bool:
+    """Whether so many calls are being rendered, and written down."""
+    rendering = sum(len(one.submitted) > len(one.renders) for one in scene.behind)
+    return rendering >= CALLS and tickets(scene.folder) >= CALLS
+
+
+@pytest.mark.nights
+@pytest.mark.timeout_s(300)
+async def test_hybrid_killed_with_twenty_calls_outstanding_nothing_is_rendered_twice(
+    tmp_path: Path,
+) -> None:
+    async with HybridScene(
+        tmp_path,
+        jobs=JOBS,
+        by="45s",  # every slot is wanted
+        job_s=3000.0,  # so that the last one renders before the first is done
+        fallback=Fallback.ONLY,
+        containers=CALLS,
+        leases_max=CALLS,
+        is_proven=True,
+    ) as scene:
+        process = scene.controller.start()
+        try:
+            await until(lambda: are_outstanding(scene), within_s=START_S_MAX)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            status, said = await ended(process)
+        assert status == KILLED, said
+
+        outcome = await scene.run()
+
+        print(scene.receipt(outcome))
+        told = [json.loads(line) for line in scene.told().splitlines()]
+        [planned] = [line for line in told if line["event"] == "planned"]
+        renders = sum(len(one.renders) for one in scene.behind)
+        print(f"fetched    {planned['recalled']} of {CALLS}; {renders} renders for {JOBS} jobs")
+        assert outcome.exit_code == ALL_DONE, scene.told()
+        assert planned["recalled"] == CALLS
+        assert renders == JOBS
+        assert await scene.broken() == []
