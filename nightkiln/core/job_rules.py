@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from nightkiln.core.events import Cancel, Command, FetchJobs, Submit
 from nightkiln.core.model import AttemptId, JobId, LeaseId
+from nightkiln.core.routing import RETRY_SCAN_MAX
 from nightkiln.core.state import Held, Phase, State, Trying
 
 QUEUE_LOW = 256  # fewer waiting jobs than this: fetch more, before a machine runs dry
@@ -38,8 +40,8 @@ def fill(state: State) -> Iterator[Command]:
 
 def _may_be_spared_no_more(state: State) -> Iterator[LeaseId]:
     """Containers with room while a job waits that only a machine gets as long as there is one."""
-    tries = state.queue.tries
-    if any(tries[job_id].is_doubtful for job_id in state.queue.again if job_id in tries):
+    tries, waiting = state.queue.tries, islice(state.queue.again, RETRY_SCAN_MAX)
+    if any(tries[job_id].is_doubtful for job_id in waiting if job_id in tries):
         yield from (held.id for held in state.leases.values() if held.offer.is_serverless)
 
 

@@ -157,6 +157,7 @@ def test_a_power_cut_before_any_step_loses_nothing_that_was_said(tmp_path: Path)
     assert sweep(tmp_path, lambda store, step: cut_here(store, step, lambda disk: disk)) == {}
 
 
+@pytest.mark.nights
 def test_a_disk_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
     broken = sweep(tmp_path, lambda store, step: cut_here(store, step, NoFsyncDisk))
 

@@ -25,7 +25,7 @@ from tests.docs.shown import (
 )
 
 HERE = [page for page in pages() if page not in {MODAL_PAGE, PREFECT_PAGE, VAST_PAGE}]
-SLOW = {"docs/how-to/rehearse.md"}
+SLOW = {"docs/how-to/compare.md", "docs/how-to/rehearse.md", "docs/reference/stories.md"}
 READ = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 MINE = "prompt,category\na fox at dawn,animals\na harbour in fog,places\n"
 WORDS = st.text("abc -$#'\"", min_size=1).map(str.strip).filter(bool)

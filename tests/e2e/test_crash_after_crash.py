@@ -40,6 +40,7 @@ async def effects_of_the_night_after(folder: Path) -> list[str]:
     return [line.partition(" ")[2] for line in counted.read_text().splitlines()]
 
 
+@pytest.mark.nights
 async def test_a_power_cut_while_results_are_adopted_loses_nothing(tmp_path: Path) -> None:
     hit = await crashed_twice(tmp_path, "link:results:1")
 
@@ -65,6 +66,7 @@ async def test_a_power_cut_at_every_step_of_the_night_after_loses_nothing(
         print(f"\ncut at each of {len(after)} steps of the night after:\n{histogram(hits)}")
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize(
     ("mutant", "found"),
     [

@@ -180,7 +180,13 @@ async def test_a_second_controller_is_told_who_has_the_batch(tmp_path: Path) -> 
         scene.check()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(each, marks=pytest.mark.nights) for each in (signal.SIGINT, signal.SIGHUP)),
+    ],
+)
 async def test_a_signal_ends_a_run_in_order(number: signal.Signals, tmp_path: Path) -> None:
     async with Scene(tmp_path, 40, render_s=0.05) as scene:
         process = scene.start()

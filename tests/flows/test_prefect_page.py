@@ -26,6 +26,7 @@ RUN_S_MAX = 90.0
 COUNT = "select status, count(*) from jobs where catalog = 'demo' group by 1"
 
 
+@pytest.mark.nights
 async def test_every_command_of_the_page_works_as_shown(
     tmp_path: Path, prefect_server: str
 ) -> None:

@@ -15,7 +15,8 @@ TRIES_MAX = 10
 END_S_MAX = 60.0
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.nights)])
+@pytest.mark.nights
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_little_of_everything_goes_wrong_and_everything_ends(seed: int) -> None:
     with fake_modal(seed=seed) as yard:
         kiln = yard.kiln(max_containers=6)

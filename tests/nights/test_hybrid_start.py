@@ -28,7 +28,7 @@ NOT_USABLE: Mapping[str, tuple[Mapping[str, Any], str]] = {
 @pytest.mark.parametrize(
     "why",
     [
-        name if name == "not deployed" else pytest.param(name, marks=pytest.mark.nights)
+        name if name == "no token" else pytest.param(name, marks=pytest.mark.nights)
         for name in NOT_USABLE
     ],
 )

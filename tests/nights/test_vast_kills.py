@@ -78,6 +78,7 @@ async def test_a_run_killed_around_a_create_leaves_no_machine(step: str, tmp_pat
         await next_run(scene)
 
 
+@pytest.mark.nights
 async def test_the_next_run_goes_on_with_the_machines_of_a_killed_one(tmp_path: Path) -> None:
     async with scene_in(tmp_path) as scene:
         process = replace(scene.controller, leases_max=1).start()
