@@ -19,7 +19,7 @@ test-comfyui: setup
 	$(BIN)/pytest -m "real and not long" tests
 
 test-nights: setup
-	$(BIN)/pytest -n 3 --dist loadgroup -m "nights and not real and not long" tests
+	$(BIN)/pytest -n 4 --dist loadgroup -m "nights and not real and not long" tests
 
 test-long: setup
 	$(BIN)/python scripts/real-comfyui

@@ -25,7 +25,7 @@ def test_the_hybrid_night_has_no_short_form() -> None:
     assert "leave --quick out" in str(result.exception)
 
 
-@pytest.mark.nights
+@pytest.mark.long
 @pytest.mark.timeout_s(DEMO_S_MAX)
 def test_the_receipt_of_the_hybrid_night_shows_what_fell_back_and_why(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nightkiln", "demo", "--night", "hybrid", "--json"]

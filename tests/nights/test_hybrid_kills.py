@@ -34,7 +34,7 @@ def are_outstanding(scene: HybridScene) -> bool:
     return rendering >= CALLS and tickets(scene.folder) >= CALLS
 
 
-@pytest.mark.nights
+@pytest.mark.long
 @pytest.mark.timeout_s(300)
 async def test_hybrid_killed_with_twenty_calls_outstanding_nothing_is_rendered_twice(
     tmp_path: Path,

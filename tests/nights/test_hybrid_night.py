@@ -118,7 +118,7 @@ def moved_by_a_perfect_planner(scene: HybridScene, outcome: Outcome, began_s: fl
     return max(0, scene.jobs - on_vast)
 
 
-@pytest.mark.nights
+@pytest.mark.long
 @pytest.mark.timeout_s(300)
 async def test_hybrid_half_of_the_machines_lost_modal_does_only_the_shortfall(
     tmp_path: Path,

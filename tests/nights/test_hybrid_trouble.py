@@ -94,7 +94,7 @@ async def test_hybrid_a_poison_job_fails_once_more_and_never_on_modal(tmp_path: 
         assert scene.billed() == []
 
 
-@pytest.mark.nights
+@pytest.mark.long
 @pytest.mark.timeout_s(300)
 @pytest.mark.parametrize("fault", ["away", "mute"])
 async def test_hybrid_an_hour_without_the_api_is_worked_through_and_over(
