@@ -12,6 +12,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 TEST_S_MAX = 120.0
+NIGHT_S_MAX = 300.0
 # A server, an app that was deployed to one, or a store that was made once.
 SHARING = (
     "tests/flows/",
@@ -61,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run coroutine tests in a fresh event loop, for at most two minutes."""
+    """Run coroutine tests in a fresh event loop, for at most two minutes; a night, five."""
     function = pyfuncitem.obj
     if not inspect.iscoroutinefunction(function):
         return None
@@ -69,7 +70,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
 
     marker = pyfuncitem.get_closest_marker("timeout_s")
-    limit_s = marker.args[0] if marker is not None else TEST_S_MAX
+    usual_s = NIGHT_S_MAX if pyfuncitem.get_closest_marker("nights") else TEST_S_MAX
+    limit_s = marker.args[0] if marker is not None else usual_s
 
     async def bounded() -> None:
         async with asyncio.timeout(limit_s):
