@@ -12,10 +12,9 @@ sweep, a run and its successor may write of the same lease at once. All calls bl
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -23,13 +22,13 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from nightkiln import records
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import LeaseId, Offer
 from nightkiln.core.plain import from_json, to_json
 from nightkiln.core.terms import Load
 from nightkiln.disk import Disk, OsDisk, private_folder, trouble
 
-RECORD_BYTES_MAX = 64 * 1024
 ALIVE_EVERY_S = 15.0  # between two signs of life of a run that holds leases
 DEADMAN_S = 900.0  # without one, its machines end themselves and others may end them
 LOCK_S_MAX, LOCK_AGAIN_S = 60.0, 0.01  # it is held for milliseconds, on a slow disk for seconds
@@ -112,7 +111,7 @@ class LeaseBook:
                     "'nightkiln reap' ends it once that run is dead, or give this batch another "
                     "--name"
                 )
-            self._keep(self._leases / _file(entry.lease_id), entry)
+            records.keep(self._leases / _file(entry.lease_id), to_json(entry), self._disk)
 
     def rented(self, lease_id: LeaseId, *, host: str) -> None:
         """The provider has confirmed it."""
@@ -121,7 +120,7 @@ class LeaseBook:
     def taken_over(self, entry: Entry) -> None:
         """Another run of its batch goes on with it, and is its owner from now on."""
         with self._locked():
-            self._keep(self._leases / _file(entry.lease_id), entry)
+            records.keep(self._leases / _file(entry.lease_id), to_json(entry), self._disk)
 
     def extended(self, lease_id: LeaseId, *, expires_s: float) -> None:
         """It is going to live longer; written down before the machine is told."""
@@ -134,11 +133,11 @@ class LeaseBook:
     def forget(self, lease_id: LeaseId) -> None:
         """Drop an ended lease whose final row is in its store."""
         with self._locked():
-            self._drop(self._leases / _file(lease_id))
+            records.drop(self._leases / _file(lease_id), self._disk)
 
     def entry(self, lease_id: LeaseId) -> Entry | None:
         """One lease; None: this book does not know it."""
-        return self._read(self._leases / _file(lease_id), Entry)
+        return _value(self._leases / _file(lease_id), Entry)
 
     def entries(self, batch: str | None = None) -> list[Entry]:
         """Every lease of the book, or of one batch, oldest first; see ``damaged`` for the rest."""
@@ -151,23 +150,25 @@ class LeaseBook:
         return [
             path
             for folder, kind in folders
-            for path in self._paths(folder)
-            if self._read(path, kind) is None and path.exists()
+            for path in records.records_in(folder)
+            if _value(path, kind) is None and path.exists()
         ]
 
     def alive(self, owner: Owner) -> None:
         """A sign of life, or of the orderly end, of a run that holds leases."""
         with self._locked():
-            self._keep(self._path_of(owner.batch, owner.epoch, owner.store), owner)
+            records.keep(
+                self._path_of(owner.batch, owner.epoch, owner.store), to_json(owner), self._disk
+            )
 
     def forget_owner(self, owner: Owner) -> None:
         """Drop a run that has ended and holds nothing."""
         with self._locked():
-            self._drop(self._path_of(owner.batch, owner.epoch, owner.store))
+            records.drop(self._path_of(owner.batch, owner.epoch, owner.store), self._disk)
 
     def owner(self, batch: str, epoch: int, store: str) -> Owner | None:
         """A run that holds or held leases; None: the book does not know it."""
-        return self._read(self._path_of(batch, epoch, store), Owner)
+        return _value(self._path_of(batch, epoch, store), Owner)
 
     def owners(self) -> list[Owner]:
         """Every run of the book."""
@@ -191,7 +192,9 @@ class LeaseBook:
             # Else somebody who found its run dead has closed it, or it has ended meanwhile: what
             # is over stays over, also where the news of its beginning comes late.
             if entry is not None and entry.standing is not Standing.ENDED:
-                self._keep(self._leases / _file(lease_id), replace(entry, **changes))
+                records.keep(
+                    self._leases / _file(lease_id), to_json(replace(entry, **changes)), self._disk
+                )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -206,50 +209,18 @@ class LeaseBook:
         except OSError as error:
             raise StoreUnusable(trouble(error, lock)) from error
 
-    def _keep(self, path: Path, value: Entry | Owner) -> None:
-        data = json.dumps(to_json(value), sort_keys=True).encode()
-        draft = path.with_suffix(".new")
-        try:
-            private_folder(path.parent, self._disk)
-            draft.unlink(missing_ok=True)  # of a process that died: we hold the lock
-            self._disk.write(draft, data)
-            self._disk.sync(draft)
-            self._disk.replace(draft, path)
-            self._disk.sync_folder(path.parent)
-        except OSError as error:
-            raise StoreUnusable(trouble(error, path)) from error
-
-    def _drop(self, path: Path) -> None:
-        try:
-            with suppress(FileNotFoundError):
-                self._disk.unlink(path)
-        except OSError as error:
-            raise StoreUnusable(trouble(error, path)) from error
-
     def _all(self, folder: Path, kind: type[T]) -> Iterator[T]:
-        for path in self._paths(folder):
-            value = self._read(path, kind)
+        for path in records.records_in(folder):
+            value = _value(path, kind)
             if value is not None:
                 yield value
 
-    def _paths(self, folder: Path) -> list[Path]:
-        try:
-            return sorted(folder.glob("*.json"))
-        except OSError as error:
-            raise StoreUnusable(trouble(error, folder)) from error
 
-    def _read(self, path: Path, kind: type[T]) -> T | None:
-        try:
-            with path.open("rb") as file:
-                data = file.read(RECORD_BYTES_MAX + 1)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreUnusable(trouble(error, path)) from error
-        try:
-            return from_json(kind, json.loads(data), where=path.name)
-        except (ValueError, RecursionError):
-            return None
+def _value(path: Path, kind: type[T]) -> T | None:
+    try:
+        return from_json(kind, records.read(path), where=path.name)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _file(name: str) -> str:

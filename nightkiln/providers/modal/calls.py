@@ -7,7 +7,6 @@ per call; all calls of this module block.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,12 +15,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from nightkiln import records
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import LeaseId, Usd
 from nightkiln.core.plain import from_json, to_json
-from nightkiln.disk import Disk, OsDisk, trouble
+from nightkiln.disk import Disk, OsDisk
 
-RECORD_BYTES_MAX = 64 * 1024
 USAGE_KEPT_S = 30 * 86400.0
 _SAFE = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 
@@ -52,15 +51,15 @@ class OpenCalls:
         Raises:
             StoreUnusable: it is not.
         """
-        self._keep(self._calls / _file(call.call_id), to_json(call))
+        records.keep(self._calls / _file(call.call_id), to_json(call), self._disk)
 
     def closed(self, call_id: str) -> None:
         """Its end was seen, and what it gave is ours."""
-        self._drop(self._calls / _file(call_id))
+        records.drop(self._calls / _file(call_id), self._disk)
 
     def all(self) -> list[Call]:
         """Every open call, oldest first; damaged files are left out."""
-        told = ((path, self._read(path)) for path in self._paths(self._calls))
+        told = ((path, records.read(path)) for path in records.records_in(self._calls))
         found = [_call(entry, path) for path, entry in told]
         return sorted(
             (call for call in found if call is not None), key=lambda call: call.submitted_s
@@ -73,61 +72,24 @@ class OpenCalls:
             StoreUnusable: it cannot be written.
         """
         told = {str(hour): str(usd) for hour, usd in hours.items()}
-        self._keep(self._usage / _file(lease_id), told)
+        records.keep(self._usage / _file(lease_id), told, self._disk)
 
     def usage(self) -> dict[LeaseId, dict[int, Usd]]:
         """The same for every lease that is remembered."""
         found: dict[LeaseId, dict[int, Usd]] = {}
-        for path in self._paths(self._usage):
+        for path in records.records_in(self._usage):
             with suppress(ValueError, TypeError, ArithmeticError, AttributeError):
-                entry = self._read(path)
+                entry = records.read(path)
                 hours = {int(hour): Decimal(usd) for hour, usd in entry.items()}
                 found[LeaseId(path.stem)] = hours
         return found
 
     def forget_usage(self, *, before_s: float) -> None:
         """Drop what no bill is expected for any more."""
-        for path in self._paths(self._usage):
+        for path in records.records_in(self._usage):
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < before_s:
-                    self._drop(path)
-
-    def _paths(self, folder: Path) -> list[Path]:
-        try:
-            return sorted(folder.glob("*.json"))
-        except OSError as error:
-            raise StoreUnusable(trouble(error, folder)) from error
-
-    def _read(self, path: Path) -> Any:
-        try:
-            with path.open("rb") as file:
-                return json.loads(file.read(RECORD_BYTES_MAX))
-        except (FileNotFoundError, ValueError, RecursionError):
-            return None
-        except OSError as error:
-            raise StoreUnusable(trouble(error, path)) from error
-
-    def _keep(self, path: Path, value: Any) -> None:
-        draft = path.with_suffix(".new")
-        try:
-            for folder in reversed([path.parent, *path.parent.parents]):
-                if not folder.exists():
-                    self._disk.make_folder(folder)
-                    self._disk.sync_folder(folder.parent)
-            draft.unlink(missing_ok=True)
-            self._disk.write(draft, json.dumps(value, sort_keys=True).encode())
-            self._disk.sync(draft)
-            self._disk.replace(draft, path)
-            self._disk.sync_folder(path.parent)
-        except OSError as error:
-            raise StoreUnusable(trouble(error, path)) from error
-
-    def _drop(self, path: Path) -> None:
-        try:
-            with suppress(FileNotFoundError):
-                self._disk.unlink(path)
-        except OSError as error:
-            raise StoreUnusable(trouble(error, path)) from error
+                    records.drop(path, self._disk)
 
 
 def _call(entry: Any, path: Path) -> Call | None:
