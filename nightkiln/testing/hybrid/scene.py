@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -105,14 +104,6 @@ class HybridScene(VastScene):
             await self._stack.aclose()
             raise
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
 
     @property
     def modal(self) -> FakeModal:
