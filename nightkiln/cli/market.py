@@ -18,7 +18,7 @@ import typer
 from nightkiln.cli.options import JsonOption
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.testing.vast_market import FAULTS, Bare, Bodies, Rules, VastMarket, night_of
-from nightkiln.testing.vast_market.faults import FaultPlan
+from nightkiln.testing.vast_market.faults import plan_of
 from nightkiln.testing.vast_market.ssh_body import SshBodies
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def market(
         _list_faults(with_modal=with_modal, as_json=as_json)
         return
     rules = Rules(speed=speed, port=port, faults=tuple(faults if faults is not None else ()))
-    FaultPlan(str(seed)).add(rules.faults)  # so that a wrong name is told before anything starts
+    plan_of(str(seed)).add(rules.faults)  # so that a wrong name is told before anything starts
     modal = _modal(seed, speed, modal_faults) if with_modal else None
     try:
         asyncio.run(_serve(seed, rules, modal, is_bare=bare, as_json=as_json))

@@ -10,7 +10,7 @@ import pytest
 
 from nightkiln.core.errors import BadInput
 from nightkiln.testing.modal import FAULTS, FakeModal
-from nightkiln.testing.modal.faults import FaultPlan
+from nightkiln.testing.modal.faults import plan_of
 from tests.modal_fake.yard import RESULT_S_MAX, Yard, fake_modal, until
 
 MIB = 1024 * 1024
@@ -137,7 +137,7 @@ def test_a_fault_that_is_not_known_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_every_fault_strikes_where_it_says(name: str) -> None:
-    plan = FaultPlan("1")
+    plan = plan_of("1")
     plan.add([f"{name}@2x2"])
     place = min(FAULTS[name].where)
 
@@ -148,7 +148,7 @@ def test_every_fault_strikes_where_it_says(name: str) -> None:
 
 def test_a_share_of_opportunities_is_struck_and_the_same_ones_by_the_same_seed() -> None:
     def story(seed: str) -> list[bool]:
-        plan = FaultPlan(seed)
+        plan = plan_of(seed)
         plan.add(["preempted%30"])
         return [bool(plan.striking("run")) for _ in range(300)]
 
@@ -157,7 +157,7 @@ def test_a_share_of_opportunities_is_struck_and_the_same_ones_by_the_same_seed()
 
 
 def test_by_default_a_little_of_everything_goes_wrong() -> None:
-    plan = FaultPlan("1")
+    plan = plan_of("1")
     plan.add(["default", "none"])
 
     for _ in range(500):

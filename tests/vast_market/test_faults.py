@@ -17,7 +17,7 @@ from nightkiln.testing.vast_market.boxes import box_of
 from nightkiln.testing.vast_market.fate import TROUBLES
 from nightkiln.testing.vast_market.fault_kinds import Afflicts
 from nightkiln.testing.vast_market.fault_table import FAULTS
-from nightkiln.testing.vast_market.faults import FaultPlan
+from nightkiln.testing.vast_market.faults import plan_of
 from tests.vast_market.driving import driven
 
 HTTP = requests.HTTPError
@@ -219,7 +219,7 @@ async def test_a_trouble_waits_for_a_machine_when_nothing_was_rented() -> None:
 
 
 def test_a_fault_strikes_the_calls_that_were_named() -> None:
-    plan = FaultPlan("1")
+    plan = plan_of("1")
     plan.add(["list_500@3x2"])
 
     assert [bool(plan.striking("list")) for _ in range(6)] == [
@@ -236,7 +236,7 @@ def test_a_fault_strikes_the_calls_that_were_named() -> None:
 
 def test_a_share_of_calls_is_struck_and_the_same_ones_for_the_same_seed() -> None:
     def struck(seed: str) -> list[bool]:
-        plan = FaultPlan(seed)
+        plan = plan_of(seed)
         plan.add(["list_500%25"])
         return [bool(plan.striking("list")) for _ in range(1_000)]
 
@@ -248,4 +248,4 @@ def test_a_share_of_calls_is_struck_and_the_same_ones_for_the_same_seed() -> Non
 @pytest.mark.parametrize("spec", ["nonsense", "list_500@", "list_500%x", ""])
 def test_a_fault_that_nobody_knows_is_refused(spec: str) -> None:
     with pytest.raises(BadInput, match="no fault"):
-        FaultPlan("1").add([spec])
+        plan_of("1").add([spec])

@@ -15,7 +15,7 @@ from nightkiln.testing.modal import views
 from nightkiln.testing.modal.billing import Billing
 from nightkiln.testing.modal.blobs import HOST
 from nightkiln.testing.modal.clock import Clock
-from nightkiln.testing.modal.faults import FaultPlan
+from nightkiln.testing.modal.faults import plan_of
 from nightkiln.testing.modal.front import Request
 from nightkiln.testing.modal.objects import MAIN
 from nightkiln.testing.modal.rules import TOKEN, Comfy, Rules
@@ -55,7 +55,7 @@ class FakeModal:
     ) -> None:
         self.seed, self.speed, self.token = seed, speed, token
         self.rules = rules if rules is not None else Rules()
-        self._faults = FaultPlan(str(seed))
+        self._faults = plan_of(str(seed))
         self._faults.add(faults)
         self._comfy, self._port = comfy, port
         self._stage: _Stage | None = None

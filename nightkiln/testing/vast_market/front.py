@@ -16,7 +16,7 @@ from nightkiln.testing.vast_market.calls import (
     read_body,
 )
 from nightkiln.testing.vast_market.exchange import Exchange
-from nightkiln.testing.vast_market.fault_kinds import Afterwards, Altered, Hangs, Instead
+from nightkiln.testing.vast_market.fault_kinds import Afflicts, Afterwards, Altered, Hangs, Instead
 from nightkiln.testing.vast_market.faults import FaultPlan
 from nightkiln.testing.vast_market.keys import NOBODY, Caller, Keys
 from nightkiln.testing.vast_market.limits import Limiter, too_frequent
@@ -121,12 +121,12 @@ class Front:
         plays = tuple(self._plan.striking(endpoint.name))
         for play in plays:
             if isinstance(play, Instead):
-                self._plan.spare()
+                self._plan.spare(Afflicts)
                 return Spoken(play.reply)
         try:
             reply = await endpoint.handler(replace(call, plays=plays))
         except Refused:
-            self._plan.spare()
+            self._plan.spare(Afflicts)
             raise
         for play in plays:
             match play:

@@ -30,7 +30,7 @@ class Rules:
     key: str = KEY
     credit: Usd = Decimal(25)
     port: int = 0  # 0: a free one
-    faults: tuple[str, ...] = ()  # as ``faults.FaultPlan`` reads them
+    faults: tuple[str, ...] = ()  # as ``FaultPlan`` reads them
     limits_scale: float = 1.0  # times the documented waits; 0: no limits
     limit_style: LimitStyle = LimitStyle.TEXT
     strikes_s: float = 300.0  # of the story, from rendering until a scripted trouble strikes

@@ -15,7 +15,7 @@ from nightkiln.testing.vast_market.admin import Admin
 from nightkiln.testing.vast_market.body import HOST, Bare, Bodies
 from nightkiln.testing.vast_market.calls import BODY_BYTES_MAX, Request
 from nightkiln.testing.vast_market.exchange import Exchange
-from nightkiln.testing.vast_market.faults import FaultPlan
+from nightkiln.testing.vast_market.faults import plan_of
 from nightkiln.testing.vast_market.front import Front, Heard
 from nightkiln.testing.vast_market.invariants import Truth
 from nightkiln.testing.vast_market.keys import Keys
@@ -48,7 +48,7 @@ class VastMarket:
 
     def __init__(self, night: Night, *, rules: Rules | None = None, bodies: Bodies = Bare) -> None:
         self.rules = rules if rules is not None else Rules()
-        self.plan = FaultPlan(str(night.seed))
+        self.plan = plan_of(str(night.seed))
         self.plan.add(self.rules.faults)
         self._night, self._bodies = night, bodies
         self._exchange: Exchange | None = None
