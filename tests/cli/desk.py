@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,22 +19,11 @@ from nightkiln.core.model import LeaseId, Need, Offer
 from nightkiln.lease_book import Entry, LeaseBook, Owner
 from nightkiln.places import that_bill
 from nightkiln.settings import load_settings
+from nightkiln.testing.environ import environ
 from nightkiln.testing.vast_market.beside import Beside
 
 LEASE = LeaseId("nightly-1-lease-000")
 HOUR_S = 3600.0
-
-
-@contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """These beside what there is."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @dataclass
@@ -67,7 +54,7 @@ class Desk:
     def ended(self, *arguments: str, **more: str) -> tuple[int, str]:
         """Exit code, and all that is written, of a command as it is started from a shell."""
         said, code = io.StringIO(), 0
-        with environment(**self.variables(**more)), redirect_stdout(said), redirect_stderr(said):
+        with environ(self.variables(**more)), redirect_stdout(said), redirect_stderr(said):
             try:
                 cli.main(arguments)
             except SystemExit as end:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from nightkiln.testing.environ import environ
 from nightkiln.testing.samples import text_to_image, write_catalog
-from tests.cli.desk import Desk, environment
+from tests.cli.desk import Desk
 
 WRONG = "wrong-key-0123456789"
 NOBODY = "http://127.0.0.1:9"
@@ -90,7 +91,7 @@ def test_programs_are_told_the_same_as_one_object(desk: Desk, catalog: str) -> N
 
 
 def test_a_process_ends_the_same_way(desk: Desk, catalog: str) -> None:
-    with environment(**desk.variables(NIGHTKILN_VAST_API_KEY=WRONG)):
+    with environ(desk.variables(NIGHTKILN_VAST_API_KEY=WRONG)):
         command = [sys.executable, "-m", "nightkiln", *RUN, catalog]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
 
