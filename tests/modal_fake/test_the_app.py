@@ -28,6 +28,7 @@ ENVIRONMENT = Environment("0.3.75")
 TERMS = ModalTerms(gpus=("L40S", "A10"))
 MIB = 1024 * 1024
 RENDERS_S_MAX = 300.0
+RENDERS_S = 30.0  # of the story, each: a container that is taken away after 1 s is in the middle
 PNG = b"\x89PNG"
 KINDS = ["stand-in", pytest.param("real", marks=pytest.mark.real)]
 
@@ -44,7 +45,7 @@ def comfy(kind: str) -> Iterator[Comfy]:
     """What stands behind containers."""
     given = os.environ.get("NIGHTKILN_REAL_COMFYUI_URL")
     if kind == "stand-in":
-        yield StandIns(SPEED)
+        yield StandIns(SPEED, seconds_per_job=RENDERS_S)
         return
     if given is None and not INSTALLED.exists():
         pytest.skip("there is no real ComfyUI here; scripts/real-comfyui installs one")
