@@ -18,6 +18,7 @@ from pathlib import Path
 
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.disk import Disk, OsDisk, trouble
+from nightkiln.ports.blobs import Entry
 
 TEMPORARY = ".tmp"
 TEMPORARY_AGE_S_MAX = 24 * 3600.0  # no write takes a day
@@ -102,6 +103,22 @@ class LocalBlobs:
     def list(self, prefix: str) -> Iterator[str]:
         with self._translated(self.root / prefix):
             yield from _walk(self.root, "", prefix)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        for key in self.list(prefix):
+            path = self.path(key)
+            with self._translated(path), contextlib.suppress(FileNotFoundError):
+                found = path.stat()
+                yield Entry(key, found.st_size, found.st_mtime)
+
+    def remove(self, key: str) -> None:
+        path = self.path(key)
+        with self._translated(path):
+            try:
+                self._disk.unlink(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            self._disk.sync_folder(path.parent)
 
     def path(self, key: str) -> Path:
         """Where the bytes of ``key`` lie, or would lie."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file as a listing shows it."""
+
+    key: str
+    size: int  # bytes
+    modified_s: float  # epoch seconds, by the clock of the place
+
+
 class Blobs(Protocol):
-    """Five verbs over keys such as ``images/night/ab/x.png``; blocking, so called off the loop.
+    """Seven verbs over keys such as ``images/night/ab/x.png``; blocking, so called off the loop.
 
     Keys are ours: relative, ``/``-separated, without ``..``. All raise
     ``StoreUnusable`` when the place cannot be read or written.
@@ -35,3 +45,9 @@ class Blobs(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with ``prefix``, sorted."""
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """What ``list`` names, with sizes and times; what goes meanwhile may be left out."""
+
+    def remove(self, key: str) -> None:
+        """Take ``key`` away, durably; nothing happens when it is not there."""

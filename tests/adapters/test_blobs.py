@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nightkiln.blobs import TEMPORARY_AGE_S_MAX, LocalBlobs
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.disk import Disk, OsDisk
+from nightkiln.ports.blobs import Entry
 from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
 
 STEPS_MAX = 100
@@ -68,6 +69,30 @@ def test_a_staged_file_is_moved_into_place(tmp_path: Path) -> None:
 
     assert blobs.path("images/x.png").stat().st_ino == inode
     assert not staged.exists()
+
+
+def test_entries_tell_size_and_age_of_what_is_listed(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.put("images/a.png", b"pixels")
+    blobs.put("images/b.png", b"px")
+    blobs.put("other", b"")
+    os.utime(blobs.path("images/b.png"), (7.0, 7.0))
+
+    first, second = blobs.entries("images/")
+
+    assert (first.key, first.size) == ("images/a.png", 6)
+    assert second == Entry("images/b.png", 2, 7.0)
+
+
+def test_what_was_removed_is_gone_and_may_be_removed_again(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.put("a/b", b"1")
+    blobs.put("c", b"2")
+
+    for key in ("a/b", "a/b", "never/was", "c/below"):
+        blobs.remove(key)
+
+    assert list(blobs.list("")) == ["c"]
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
