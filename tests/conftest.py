@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 TEST_S_MAX = 120.0
@@ -23,6 +25,13 @@ SHARING = (
     "tests/adapters/test_modal_provider.py",
     "tests/e2e/test_modal_night.py",
 )
+
+# How long an example takes says how busy the machine is, so none has a deadline. Properties whose
+# examples take long are tried on few of them here, and on as many as the others in make test-long,
+# which gives --hypothesis-profile=whole.
+settings.register_profile("sample", max_examples=100, deadline=None)
+settings.register_profile("whole", max_examples=1000, deadline=None)
+settings.load_profile("sample")
 
 
 class OneServerEach(LoadScopeScheduling):  # type: ignore[misc]
@@ -53,6 +62,17 @@ def a_state_folder_of_its_own() -> Iterator[None]:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneServerEach:
     """Asked by xdist when tests run in several processes."""
     return OneServerEach(config, log)
+
+
+def pytest_configure() -> None:
+    """Thousands of modules are about to be read, and nothing of them is garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: to look for garbage, as tests do, is to look at what they made."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
