@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import inspect
 import os
@@ -32,6 +33,12 @@ SHARING = (
 settings.register_profile("sample", max_examples=100, deadline=None)
 settings.register_profile("whole", max_examples=1000, deadline=None)
 settings.load_profile("sample")
+# Prefect's threads stay in the process after the tests of flows, and draw when they connect anew:
+# a property that was drawing just then was told that it did, and failed.
+OTHERS_DRAW = (
+    "ignore:Do not use the .random. module inside strategies"
+    ":hypothesis.errors.HypothesisDeprecationWarning"
+)
 
 
 class OneServerEach(LoadScopeScheduling):  # type: ignore[misc]
@@ -64,15 +71,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneServer
     return OneServerEach(config, log)
 
 
-def pytest_configure() -> None:
-    """Thousands of modules are about to be read, and nothing of them is garbage."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Before thousands of modules are read, of which nothing is garbage."""
     gc.disable()
+    config.addinivalue_line("filterwarnings", OTHERS_DRAW)
 
 
 def pytest_collection_finish() -> None:
     """What is there now stays: to look for garbage, as tests do, is to look at what they made."""
     gc.freeze()
     gc.enable()
+    atexit.register(gc.unfreeze)  # else DuckDB tells on stderr what it takes for leaks
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
