@@ -24,6 +24,8 @@ test-nights: setup
 test-long: setup
 	$(BIN)/python scripts/real-comfyui
 	$(BIN)/pytest -m long tests
+	$(BIN)/pytest -n 4 --dist loadgroup --hypothesis-profile=whole \
+	  -m "hypothesis and not real and not long" tests
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import inspect
 import os
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 TEST_S_MAX = 120.0
@@ -22,6 +25,19 @@ SHARING = (
     "tests/adapters/test_modal_contract.py",
     "tests/adapters/test_modal_provider.py",
     "tests/e2e/test_modal_night.py",
+)
+
+# How long an example takes says how busy the machine is, so none has a deadline. Properties whose
+# examples take long are tried on few of them here, and on as many as the others in make test-long,
+# which gives --hypothesis-profile=whole.
+settings.register_profile("sample", max_examples=100, deadline=None)
+settings.register_profile("whole", max_examples=1000, deadline=None)
+settings.load_profile("sample")
+# Prefect's threads stay in the process after the tests of flows, and draw when they connect anew:
+# a property that was drawing just then was told that it did, and failed.
+OTHERS_DRAW = (
+    "ignore:Do not use the .random. module inside strategies"
+    ":hypothesis.errors.HypothesisDeprecationWarning"
 )
 
 
@@ -53,6 +69,19 @@ def a_state_folder_of_its_own() -> Iterator[None]:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneServerEach:
     """Asked by xdist when tests run in several processes."""
     return OneServerEach(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before thousands of modules are read, of which nothing is garbage."""
+    gc.disable()
+    config.addinivalue_line("filterwarnings", OTHERS_DRAW)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: to look for garbage, as tests do, is to look at what they made."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # else DuckDB tells on stderr what it takes for leaks
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ def fetch_definitions(worker_url: str) -> dict[str, Any]:
     fix = "is ComfyUI running there?"
     try:
         with (
-            httpx.Client(timeout=TIMEOUT_S) as client,
+            httpx.Client(timeout=TIMEOUT_S, verify=_trusted()) as client,
             client.stream("GET", worker_url.rstrip("/") + "/object_info") as reply,
         ):
             reply.raise_for_status()
@@ -86,6 +88,12 @@ def fetch_definitions(worker_url: str) -> dict[str, Any]:
         what = f"did not tell its nodes: {error or type(error).__name__}"
         raise BadInput([Problem(worker_url, what, fix)]) from error
     return _definitions(bytes(body), where=f"{worker_url}/object_info", fix=fix)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates of this system: to read them takes longer than a worker takes to answer."""
+    return httpx.create_ssl_context()
 
 
 def _definitions(body: bytes, *, where: str, fix: str) -> dict[str, Any]:

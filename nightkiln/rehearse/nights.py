@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -16,7 +18,8 @@ from nightkiln.rehearse.script import Script
 from nightkiln.testing.market.baselines import NightBaselines, drawn, night_baselines
 
 PROCESSES_MAX = 16
-ALONE_MAX = 2  # nights that are not worth another process, which takes a second to start
+# What is left to play is not worth other processes, of which each takes a second to start.
+ALONE_S_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Stage:
     """Processes to play in; started when they are first needed, ended with the block."""
 
     processes: int = field(default_factory=lambda: min(PROCESSES_MAX, os.cpu_count() or 1))
+    alone_s_max: float = ALONE_S_MAX
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: ProcessPoolExecutor | None = None
 
@@ -45,11 +49,18 @@ class Stage:
     def rehearsed(
         self, script: Script, seeds: Sequence[int], *, compares: bool = True
     ) -> Iterator[Rehearsed]:
-        """Every night of ``seeds``, in their order."""
-        arguments = [(script, seed, compares) for seed in seeds]
-        if len(seeds) <= ALONE_MAX or self.processes == 1:
-            return map(_one, arguments)
-        return iter(self._started().map(_one, arguments))
+        """Every night of ``seeds``, in their order.
+
+        The first is played here, and tells whether the others are worth a pool.
+        """
+        ahead = deque((script, seed, compares) for seed in seeds)
+        slowest_s = 0.0
+        while ahead and (self.processes == 1 or slowest_s * len(ahead) <= self.alone_s_max):
+            began_s = time.monotonic()
+            yield _one(ahead.popleft())
+            slowest_s = max(slowest_s, time.monotonic() - began_s)
+        if ahead:
+            yield from self._started().map(_one, ahead)
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -80,6 +80,9 @@ class Store:
     def open(cls, uri: str, *, disk: Disk | None = None, create: bool = False) -> Store:
         """The store at ``uri``, a local folder; with ``create``, made if it is missing.
 
+        A new one has no ``nightkiln.duckdb`` yet: the first run writes it, with its catalog's
+        columns.
+
         Raises:
             BadInput: such a place cannot be a store (yet).
             StoreUnusable: there is no store, or it cannot be read or written.
@@ -149,7 +152,7 @@ class Store:
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with all views, as fresh as the store."""
         con = _connection()
-        con.execute(self._views_sql(str(self.root), self.catalogs()))
+        con.execute(self._views_sql(str(self.root), self._catalogs(con)))
         return con
 
     def result_bytes(self, workflow_digest: str, *, jobs_max: int) -> tuple[int, int]:
@@ -163,9 +166,7 @@ class Store:
     def catalogs(self) -> list[CatalogColumns]:
         """Which catalogs have been here, and with which columns."""
         with _connection() as con:
-            sql = sql_file("catalog_columns", root=glob_root(str(self.root)))
-            records = con.execute(sql).fetchall()
-        return merged(records)
+            return self._catalogs(con)
 
     def refresh_views(self) -> None:
         """Write ``views.sql`` and ``nightkiln.duckdb`` anew if they would differ.
@@ -179,6 +180,10 @@ class Store:
             return
         self._write_database(self._views_sql(str(self.root), catalogs))
         self.blobs.put(VIEWS_SQL, text.encode())
+
+    def _catalogs(self, con: duckdb.DuckDBPyConnection) -> list[CatalogColumns]:
+        sql = sql_file("catalog_columns", root=glob_root(str(self.root)))
+        return merged(con.execute(sql).fetchall())
 
     def _views_sql(self, root: str, catalogs: Sequence[CatalogColumns]) -> str:
         has = Has(self._has(MARKET), self._has("quotes/"), self._has("charges/"))
@@ -210,7 +215,6 @@ class Store:
         # The marker is last: a store that was half made is no store, and is made again.
         marker = json.dumps({"kind": "nightkiln store", "schema_version": SCHEMA_VERSION})
         self.blobs.create(MARKER, marker.encode() + b"\n")
-        self.refresh_views()
 
     def _check_version(self) -> None:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.blobs import TEMPORARY_AGE_S_MAX, LocalBlobs
@@ -143,7 +143,6 @@ _PARTS = st.text("ab-.=0", min_size=1, max_size=3).filter(lambda part: part[0] !
 _KEYS = st.lists(_PARTS, min_size=1, max_size=3).map("/".join)
 
 
-@settings(deadline=None)  # the disk takes its time
 @given(keys=st.sets(_KEYS, max_size=8), prefix=st.text("ab-.=0/", max_size=4))
 def test_a_listing_is_what_sorting_and_filtering_all_keys_gives(
     tmp_path_factory: pytest.TempPathFactory, keys: set[str], prefix: str

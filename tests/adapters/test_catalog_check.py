@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.catalog import CatalogInput, check, definitions_for, read_catalog
@@ -22,6 +22,7 @@ from nightkiln.core.errors import BadInput
 from nightkiln.core.specs import Definitions, Spec, spec_of, value_problem
 from nightkiln.nodes import stock_definitions
 from nightkiln.testing.comfyui.process import stand_in_process
+from tests.examples import few
 
 WORKFLOW: dict[str, Any] = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "x.safetensors"}},
@@ -395,7 +396,7 @@ FRACTIONS = st.floats(width=64) | st.integers(-5, 200).map(float)
     st.sampled_from(["steps", "cfg", "seed"]),
     st.lists(NUMBERS, min_size=1) | st.lists(FRACTIONS, min_size=1),
 )
-@settings(deadline=None)
+@few(30, of=500)
 def test_a_column_is_judged_as_each_of_its_values_would_be(key: str, values: list[Any]) -> None:
     nodes = Definitions(stock_definitions(), "the stock nodes", is_stock=True)
     spec = spec_of(nodes, "KSampler", key)

@@ -25,6 +25,7 @@ from nightkiln.core.errors import BadInput
 from nightkiln.core.model import Graph, Job, Value
 from nightkiln.core.plan import SeedRule, job_id, row_values
 from nightkiln.core.workflow import Binding, Template
+from tests.examples import few
 
 # Names that a careless query would confuse with its own.
 NAMES = ["prompt", "row", "variant", "given", "t0", "position", "job_id", "ä b", 'quo"ted', "o0"]
@@ -125,7 +126,7 @@ def columns(draw: st.DrawFn) -> tuple[pa.Table, list[CatalogInput]]:
 
 
 @given(columns(), st.integers(1, 3))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(few(25, of=500), suppress_health_check=[HealthCheck.too_slow])
 def test_ids_by_column_are_the_ids_of_the_pure_twin(
     made: tuple[pa.Table, list[CatalogInput]], variants: int
 ) -> None:

@@ -6,11 +6,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from nightkiln.contact_sheet import BOX_PX, HEAD_PX, MARGIN_PX, Tile, contact_sheet
+from tests.examples import few
 
 RED = (200, 30, 30)
 MIDDLE = (MARGIN_PX + BOX_PX // 2, HEAD_PX + BOX_PX // 2)  # of the first tile
@@ -63,7 +64,7 @@ def test_a_failure_is_told_in_its_own_colour() -> None:
     assert failed.tobytes() != video.tobytes()
 
 
-@settings(deadline=None, max_examples=30)
+@few(10, of=200)
 @given(st.text(max_size=2000), st.integers(1, 7))
 def test_any_caption_fits_and_changes_no_size(text: str, count: int) -> None:
     tiles = [Tile(text, note="1.00 s", text=text, instead=text) for _ in range(count)]

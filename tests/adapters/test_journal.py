@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.core.errors import StoreUnusable
@@ -117,7 +117,6 @@ def test_a_line_that_is_too_long_is_refused_before_it_is_written(tmp_path: Path)
     assert [entry["text"] for entry in read_journal(tmp_path / "j")] == ["short"]
 
 
-@settings(deadline=None)  # the disk takes its time
 @given(numbers=st.lists(st.integers(), min_size=1, max_size=5), cut=st.integers(0, 200))
 def test_a_torn_last_line_is_ignored(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], cut: int

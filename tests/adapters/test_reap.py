@@ -459,7 +459,7 @@ ENDINGS = st.lists(st.sampled_from(["alive", "ended", "killed"]), min_size=1, ma
 
 
 @given(ENDINGS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_after_any_mix_of_runs_only_what_the_living_hold_is_billed(endings: Sequence[str]) -> None:
     async def story(account: Account) -> None:
         for number, _ in enumerate(endings):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.core.budget import lease_cost, rent_usd, traffic_usd
@@ -36,6 +36,7 @@ from nightkiln.store.records import LEASES, write_lease_end
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
 from nightkiln.testing.settled import BATCH, done, failed
+from tests.examples import few
 
 CENT = Decimal("0.01")
 SUMS = """
@@ -344,7 +345,7 @@ def nights(draw: st.DrawFn) -> Night:
     )
 
 
-@settings(max_examples=12, deadline=None)
+@few(6, of=100)
 @given(night=nights())
 def test_jobs_and_booked_waste_add_up_to_the_leases_to_the_cent(night: Night) -> None:
     with TemporaryDirectory() as folder:

@@ -153,8 +153,14 @@ def sweep(
     raise AssertionError("the run never came to its end")
 
 
-def test_a_power_cut_before_any_step_loses_nothing_that_was_said(tmp_path: Path) -> None:
-    assert sweep(tmp_path, lambda store, step: cut_here(store, step, lambda disk: disk)) == {}
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.nights)])
+def test_a_power_cut_before_any_step_loses_nothing_that_was_said(
+    every: int, tmp_path: Path
+) -> None:
+    def cut(store: Path, step: int) -> list[str] | None:
+        return cut_here(store, step, lambda disk: disk)
+
+    assert sweep(tmp_path, cut, every=every) == {}
 
 
 @pytest.mark.nights

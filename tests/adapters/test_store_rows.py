@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.core.model import (
@@ -69,7 +69,6 @@ def stored(*settled: Settled) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(deadline=None)  # the disk takes its time
 @given(_SETTLED)
 def test_a_settled_job_comes_back_from_json_as_it_was(settled: Settled) -> None:
     assert settled_from_json(json.loads(json.dumps(settled_to_json(settled)))) == settled
@@ -168,7 +167,6 @@ def test_a_job_is_in_a_shard_once() -> None:
         rows_table([done(1), failed(1)], BATCH, "key")
 
 
-@settings(deadline=None)  # the disk takes its time
 @given(numbers=st.sets(st.integers(0, 20), max_size=5))
 def test_the_same_jobs_give_the_same_bytes(numbers: set[int]) -> None:
     settled = [done(number) for number in sorted(numbers)]

@@ -29,7 +29,7 @@ def terms(draw: st.DrawFn) -> Terms:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     terms=terms(), count=st.integers(0, 40), steps=st.integers(0, 400), seed=st.integers(0, 10**6)
 )

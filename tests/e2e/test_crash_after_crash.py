@@ -87,6 +87,7 @@ async def test_a_mutant_without_fsync_or_without_journal_is_caught(
             await scene.finish()
 
 
+@pytest.mark.nights
 async def test_a_shard_whose_name_a_killed_run_did_not_sync_is_synced_by_the_next(
     tmp_path: Path,
 ) -> None:
@@ -105,6 +106,7 @@ async def test_a_shard_whose_name_a_killed_run_did_not_sync_is_synced_by_the_nex
     assert f"sync_folder {shard.parent}" in (tmp_path / "effects").read_text()
 
 
+@pytest.mark.nights
 async def test_a_batch_keeps_its_date_though_its_first_run_died_before_rendering(
     tmp_path: Path,
 ) -> None:

@@ -110,13 +110,14 @@ async def random_kills(folder: Path, kills: int, seed: int) -> list[str]:
     return hits
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.nights)])
 async def test_random_kills_lose_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kills: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hits = await random_kills(tmp_path, 5, DICE)
+    hits = await random_kills(tmp_path, kills, DICE)
 
     with capsys.disabled():
-        print(f"\n5 random kill -9, last effect before each:\n{histogram(hits)}")
+        print(f"\n{kills} random kill -9, last effect before each:\n{histogram(hits)}")
 
 
 async def killed_anywhere(folder: Path, effects: int, dice: Random) -> list[str]:
@@ -167,6 +168,7 @@ async def test_the_next_run_on_the_same_machine_takes_over_at_once(tmp_path: Pat
         await scene.finish()
 
 
+@pytest.mark.nights
 async def test_a_second_controller_is_told_who_has_the_batch(tmp_path: Path) -> None:
     async with Scene(tmp_path, 12, render_s=1.5) as scene:
         first = scene.start()

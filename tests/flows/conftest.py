@@ -24,7 +24,8 @@ SERVER_S_MAX = 120.0
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server that was started as docs/how-to/prefect.md says, on a free port.
 
-    Started before Prefect is imported by a test: it reads its settings once.
+    Started before Prefect is imported by a test: it reads its settings once. It does not start with
+    a newer FastAPI than the lock's.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"

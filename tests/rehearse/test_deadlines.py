@@ -15,7 +15,10 @@ LUMP, LEASES_MAX = 5, 128
 MISSES_MAX = 3  # of 3,000
 
 
-@pytest.mark.parametrize("nights", [4, pytest.param(250, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "nights",
+    [2, pytest.param(8, marks=pytest.mark.nights), pytest.param(250, marks=pytest.mark.long)],
+)
 def test_nights_in_the_ordinary_market_are_done_in_time(nights: int) -> None:
     missed = []
     with Stage() as stage:

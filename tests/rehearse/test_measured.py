@@ -161,7 +161,7 @@ def test_nights_differ_by_how_fast_the_workflow_truly_is() -> None:
     assert len(true_s) == 8
 
 
-@settings(deadline=None, max_examples=3)
+@settings(max_examples=3)
 @given(st.integers(0, 100))
 def test_a_night_with_measured_seconds_is_played_to_its_end(seed: int) -> None:
     quick = script(remembered(("RTX 4090", 0.5)), lump=5)

@@ -265,7 +265,7 @@ def test_a_hand_with_too_few_on_offer_waits_for_the_next_listing() -> None:
 # The order that must hold on any night.
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(any_market, any_seed, any_deadline_s)
 def test_nobody_is_cheaper_than_the_bound(market: Market, seed: int, deadline_s: float) -> None:
     night = drawn(market, seed, deadline_s)
@@ -280,7 +280,7 @@ def test_nobody_is_cheaper_than_the_bound(market: Market, seed: int, deadline_s:
         assert bound.usd <= outcome.usd, hand
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(any_market, any_seed, any_deadline_s, st.data())
 def test_no_rental_moment_is_better_than_every_column(
     market: Market, seed: int, deadline_s: float, data: st.DataObject
@@ -305,7 +305,7 @@ def test_no_rental_moment_is_better_than_every_column(
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(any_seed)
 def test_who_may_not_bid_has_a_higher_bound(seed: int) -> None:
     night = drawn(MARKETS["ordinary"], seed, HOUR_S)
@@ -359,7 +359,7 @@ def _usd_of(taken: tuple[Column, ...], jobs: float) -> float:
 # The bill and the table.
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(any_market, any_seed)
 def test_a_bill_is_the_sum_of_its_parts_and_none_is_negative(market: Market, seed: int) -> None:
     night = drawn(market, seed, HOUR_S)
