@@ -20,7 +20,7 @@ SHARING = (
     "tests/cli/test_modal.py",
     "tests/cli/test_demo_market.py",
     "tests/adapters/test_modal_contract.py",
-    "tests/adapters/test_modal_provider.py",
+    "tests/adapters/modal_provider/",
     "tests/e2e/test_modal_night.py",
 )
 

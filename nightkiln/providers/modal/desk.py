@@ -81,8 +81,9 @@ class Desk:
         expires_s = min(slot.expires_s, now_s + longest_s)
         try:
             call_id = await self.service.spawn(request(expires_s), gpu=slot.gpu)
-        except ModalFailed as error:
-            if error.is_ambiguous:  # somewhere a call may run to its end that nobody can name
+        except (ModalFailed, asyncio.CancelledError) as error:
+            # Somewhere a call may run to its end that nobody can name.
+            if not isinstance(error, ModalFailed) or error.is_ambiguous:
                 self.meter.unseen(
                     slot.lease.id, seconds=expires_s - now_s, now_s=now_s, usd_per_s=slot.usd_per_s
                 )
@@ -101,13 +102,15 @@ class Desk:
         """Wait for what a call returns; may be asked again.
 
         Raises:
-            RenderFailed, WorkerLost: it returned nothing that can be used; it is over.
+            RenderFailed, WorkerLost: it returned nothing that can be used. It is over, or, where
+                nobody said so (the cause is a ``ModalFailed``), still open for a release to end.
         """
         try:
             told = await self._told(slot, call)
         except ModalFailed as error:
-            self._count_lost(call)
-            await self.close(slot, call)
+            if error.is_over:
+                self._count_lost(call)
+                await self.close(slot, call)
             raise as_attempt(error) from error
         try:
             reply = read_reply(told, self.asking.digest)
@@ -133,7 +136,7 @@ class Desk:
             heard_s = loop.time()
             if told is not PENDING:
                 return told
-            if self.clock() > call.expires_s + self.deployed.startup_timeout_s:
+            if self.clock() > self._ends_s(call):
                 await self.cancel(slot, call, ends_container=True)
                 raise ModalFailed(Kind.STOPPED, "result", said="no container answered in time")
 
@@ -143,13 +146,18 @@ class Desk:
         Raises:
             ModalFailed: nobody confirms it.
         """
-        await self.service.cancel(call.call_id, ends_container=ends_container)
+        try:
+            await self.service.cancel(call.call_id, ends_container=ends_container)
+        except ModalFailed as error:
+            # One that the service does not know may be another workspace's, as long as it may run.
+            if not error.is_over or self.clock() <= self._ends_s(call):
+                raise
         over_s = asyncio.get_running_loop().time() + self.limits.over_s
         while True:
             try:
                 told = await self.service.result(call.call_id, wait_s=min(1.0, self.limits.over_s))
             except ModalFailed as error:
-                if error.is_transient:
+                if not error.is_over:
                     raise
                 break  # that is how a cancelled call ends
             if told is not PENDING:
@@ -172,6 +180,10 @@ class Desk:
         if slot is not None:
             slot.open.pop(call.call_id, None)
         await asyncio.to_thread(self.calls.closed, call.call_id)
+
+    def _ends_s(self, call: Call) -> float:
+        """Then it is over, or has only waited: no start begins with it that would be answered."""
+        return call.expires_s + self.deployed.startup_timeout_s
 
     def _count(self, call: Call, reply: Reply) -> None:
         if call.call_id in self.metered:
