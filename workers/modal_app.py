@@ -177,7 +177,11 @@ def download_models(models: list[dict[str, Any]]) -> list[str]:
     return fetched
 
 
-@app.function(image=small, name=PLAN.mark)
+@app.function(image=small, name=PLAN.mark, timeout=PLAN.startup_timeout_s)
 def about() -> dict[str, Any]:
-    """What this version was built from. Its name alone answers, so nobody has to call it."""
+    """What this version was built from. Its name alone answers, so nobody has to call it.
+
+    Its timeout is how long a container of ``Comfy`` may start: the service tells a caller timeouts,
+    and start-up timeouts only of web servers.
+    """
     return {"contract": CONTRACT, "environment": PLAN.digest, "tag": PLAN.tag}

@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     cpu: float = 2.0  # cores
     memory_mib: int = 16384
     timeout_s: int = 600  # one call
-    startup_timeout_s: int = 600
+    startup_timeout_s: int = 300
     scaledown_s: int = 15
     max_containers: int = 4
     snapshot: bool = False

@@ -94,7 +94,7 @@ def test_a_deploy_sends_what_the_catalog_asks_for_and_nothing_that_keeps_running
     comfy = app.functions["Comfy.*"]
     assert app.tag.endswith(f"-env-{environment.digest[:16]}")
     assert comfy.gpus == ("L40S", "A100-40GB")
-    assert (comfy.timeout_s, comfy.startup_timeout_s, comfy.scaledown_s) == (600, 600, 15)
+    assert (comfy.timeout_s, comfy.startup_timeout_s, comfy.scaledown_s) == (600, 300, 15)
     assert (comfy.containers_min, comfy.containers_max, comfy.retries) == (0, 4, 0)
     assert (comfy.inputs_at_once, comfy.takes_snapshot, comfy.secret_count) == (1, False, 0)
     assert [(one.path, one.is_read_only) for one in comfy.volumes] == [("/models", True)]

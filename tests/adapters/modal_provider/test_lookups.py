@@ -54,6 +54,18 @@ async def test_an_app_for_another_environment_is_refused_at_once(
     assert len(modal.containers) == containers  # no container had to be asked
 
 
+async def test_what_is_seen_of_the_app_is_what_was_sent(modal: FakeModal, tmp_path: Path) -> None:
+    assert TERMS.startup_timeout_s != TERMS.timeout_s
+    async with a_provider(modal, tmp_path) as provider:
+        found = await provider.ready()
+
+    sent = modal.deployed(TERMS.app)
+    assert sent is not None
+    comfy = sent.functions["Comfy.*"]
+    assert (found.version, found.gpus) == (1, comfy.gpus)
+    assert (found.timeout_s, found.startup_timeout_s) == (comfy.timeout_s, comfy.startup_timeout_s)
+
+
 @pytest.mark.nights
 async def test_a_rollback_brings_the_environment_before_back(tmp_path: Path) -> None:
     with a_modal() as modal:
