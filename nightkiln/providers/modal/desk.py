@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nightkiln.core.errors import RenderFailed, WorkerLost
-from nightkiln.core.model import Lease, Usd
+from nightkiln.core.model import Lease, Loss, Usd
 from nightkiln.providers.modal.calls import Call, OpenCalls
 from nightkiln.providers.modal.contract import Asking, Reply, read_reply
 from nightkiln.providers.modal.errors import Kind, ModalFailed, as_attempt
@@ -61,8 +61,10 @@ class Desk:
 
         Raises:
             ModalFailed: it was not spawned, as far as anybody knows.
+            WorkerLost: what is left of the lease does not pay for the start that it may need.
             StoreUnusable: it could not be written down, and was cancelled.
         """
+        self._check_start(slot)
         spawning = asyncio.create_task(self._spawn(slot, what, request), name=f"spawn {what}")
         try:
             return await asyncio.shield(spawning)
@@ -72,6 +74,17 @@ class Desk:
                 async with asyncio.timeout(TAKE_BACK_S_MAX):
                     await self.cancel(slot, await spawning, ends_container=True)
             raise
+
+    def _check_start(self, slot: Slot) -> None:
+        """Only what a lease is reserved for is begun: a start near its end would go on beyond it.
+
+        A container of ours that waits needs no start.
+        """
+        now_s = self.clock()
+        left_s = slot.expires_s - now_s
+        if left_s < slot.lease.offer.startup_s and not self.meter.waits(slot.lease.id, now_s=now_s):
+            said = f"{max(0.0, left_s):.0f} s of the lease are left, too few for another start"
+            raise WorkerLost(f"modal: {said}", loss=Loss.MARKET)
 
     async def _spawn(
         self, slot: Slot, what: str, request: Callable[[float], Mapping[str, Any]]

@@ -75,6 +75,13 @@ class Meter:
         """Something that may run so long, and of which nobody will ever hear."""
         self._add(lease_id, max(0.0, seconds), usd_per_s, now_s)
 
+    def waits(self, lease_id: LeaseId, *, now_s: float) -> bool:
+        """Whether a container that did the lease's last call is still in its idle window."""
+        return any(
+            container.last == lease_id and now_s - container.until_s <= self.scaledown_s
+            for container in self._containers.values()
+        )
+
     def usd(self, lease_id: LeaseId, *, now_s: float) -> Usd:
         """All that a lease has cost so far, idle windows that have passed included."""
         idle = Decimal(0)

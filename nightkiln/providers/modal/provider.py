@@ -185,7 +185,9 @@ class ModalProvider:
             said = "not ready within its start-up time: waiting for a container"
             raise WorkerLost(said, loss=Loss.SLOW) from None
         except (RenderFailed, WorkerLost) as error:
-            raise WorkerLost(str(error), loss=Loss.STARTUP) from error
+            loss = error.loss if isinstance(error, WorkerLost) else Loss.LOST
+            loss = Loss.STARTUP if loss is Loss.LOST else loss
+            raise WorkerLost(str(error), loss=loss) from error
         else:
             await desk.close(slot, call)
         finally:

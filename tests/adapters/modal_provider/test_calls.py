@@ -24,6 +24,7 @@ from tests.adapters.modal_provider.bench import (
 )
 from tests.adapters.modal_world import (
     ENVIRONMENT,
+    HOUR_S,
     TERMS,
     a_provider,
     attempt,
@@ -120,6 +121,32 @@ async def test_a_container_that_comes_up_too_late_is_nobodys_fault(
 
     assert error.value.loss is Loss.SLOW
     assert "deploy" not in str(error.value)  # which would not help
+
+
+async def test_no_start_is_begun_that_the_rest_of_the_lease_does_not_pay(
+    modal: FakeModal, tmp_path: Path
+) -> None:
+    clock = Clock()
+    async with a_bench(modal, tmp_path, clock=clock) as bench:
+        await bench.render(0)
+        clock.offset_s = HOUR_S - bench.lease.offer.startup_s  # its container is long gone
+        spawned = requests(modal, "FunctionMap")
+
+        with pytest.raises(WorkerLost, match="too few for another start") as error:
+            await bench.render(1)
+
+    assert error.value.loss is Loss.MARKET
+    assert requests(modal, "FunctionMap") == spawned
+
+
+async def test_a_container_that_waits_is_used_to_the_end_of_the_lease(
+    modal: FakeModal, tmp_path: Path
+) -> None:
+    clock = Clock()
+    async with a_bench(modal, tmp_path, replace(TERMS, scaledown_s=3600), clock=clock) as bench:
+        clock.offset_s = HOUR_S - bench.lease.offer.startup_s
+
+        assert (await bench.render()).outputs
 
 
 async def test_input_files_go_along(modal: FakeModal, tmp_path: Path) -> None:
