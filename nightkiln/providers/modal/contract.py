@@ -90,7 +90,8 @@ def read_reply(told: Any, digest: str) -> Reply:
     """
     fields = told if isinstance(told, Mapping) else {}
     if fields.get("contract") != CONTRACT:
-        said = f"the app speaks contract {fields.get('contract')!r}, and this side {CONTRACT}"
+        theirs = answers.text(repr(fields.get("contract")))
+        said = f"the app speaks contract {theirs}, and this side {CONTRACT}"
         raise RenderFailed(f"modal: {said}; {DEPLOY}", fault=Fault.OURS, kind="contract")
     if fields.get("environment") != digest:
         said = "the app that answers was built for another environment"

@@ -19,7 +19,7 @@ from nightkiln.providers.modal.calls import Call, OpenCalls
 from nightkiln.providers.modal.contract import Asking, Reply, read_reply
 from nightkiln.providers.modal.errors import Kind, ModalFailed, as_attempt
 from nightkiln.providers.modal.facts import Deployed
-from nightkiln.providers.modal.meter import Meter
+from nightkiln.providers.modal.meter import Meter, in_our_time
 from nightkiln.providers.modal.service import PENDING, ModalService
 from nightkiln.providers.modal.terms import Limits
 
@@ -126,7 +126,7 @@ class Desk:
                 await self.close(slot, call)
             raise as_attempt(error) from error
         try:
-            reply = read_reply(told, self.asking.digest)
+            reply = self._read(told, call)
         except RenderFailed:
             self._count_lost(call)
             await self.close(slot, call)
@@ -175,7 +175,7 @@ class Desk:
                 break  # that is how a cancelled call ends
             if told is not PENDING:
                 with contextlib.suppress(RenderFailed):
-                    self._count(call, read_reply(told, self.asking.digest))
+                    self._count(call, self._read(told, call))
                 break
             if asyncio.get_running_loop().time() > over_s:
                 said = f"{call.call_id} runs on"
@@ -197,6 +197,16 @@ class Desk:
     def _ends_s(self, call: Call) -> float:
         """Then it is over, or has only waited: no start begins with it that would be answered."""
         return call.expires_s + self.deployed.startup_timeout_s
+
+    def _read(self, told: Any, call: Call) -> Reply:
+        """Raises RenderFailed: it is no reply, or none for us."""
+        return in_our_time(
+            read_reply(told, self.asking.digest),
+            submitted_s=call.submitted_s if call.what else None,
+            now_s=self.clock(),
+            # It may have idled after its start, for whoever it was started for.
+            boot_s_max=self.deployed.startup_timeout_s + self.meter.scaledown_s,
+        )
 
     def _count(self, call: Call, reply: Reply) -> None:
         if call.call_id in self.metered:

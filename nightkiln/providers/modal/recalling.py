@@ -43,4 +43,4 @@ async def recalled(
 def _unknown(desk: Desk, ticket: Ticket) -> Call:
     """A call that only the batch's journal knows; what it cost is in its lease's last row."""
     now_s = desk.clock()
-    return Call(ticket, NOBODY, "recalled", "", desk.usd_per_s_max, now_s, now_s)
+    return Call(ticket, NOBODY, "", "", desk.usd_per_s_max, now_s, now_s)
