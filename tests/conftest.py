@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 TEST_S_MAX = 120.0
@@ -23,6 +24,12 @@ SHARING = (
     "tests/adapters/modal_provider/",
     "tests/e2e/test_modal_night.py",
 )
+
+# How long an example takes says how busy this computer is, and nothing of what is tested.
+settings.register_profile(
+    "nightkiln", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("nightkiln")
 
 
 class OneServerEach(LoadScopeScheduling):  # type: ignore[misc]
