@@ -153,6 +153,23 @@ def test_status_says_whether_the_app_is_for_a_catalog(
     assert "version 1 is deployed, for environment" in any_.stdout
 
 
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_a_service_that_says_nothing_is_not_an_app_that_is_not_there(
+    deploy: Result,
+    modal: FakeModal,
+    catalog: Path,
+    is_asked_for: bool,  # noqa: FBT001
+) -> None:
+    assert deploy.exit_code == 0
+    modal.add_faults("auth")
+
+    result = called("modal", "status", *([str(catalog)] if is_asked_for else []))
+
+    modal.lift_faults()
+    assert result.exit_code == 3
+    assert "modal token new" in result.stdout
+
+
 def test_doctor_looks_for_the_app_and_shows_no_secret(
     deploy: Result, modal: FakeModal, catalog: Path, tmp_path: Path
 ) -> None:
