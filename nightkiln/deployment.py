@@ -82,7 +82,10 @@ async def seen_app(settings: Settings, *, digest: str, is_to_render: bool = Fals
 
 
 async def app_there(settings: Settings) -> tuple[str, bool | None]:
-    """What app is deployed, in words, and whether there is one (None: nobody says); never raises."""
+    """What app is deployed, in words, and whether there is one; raises nothing.
+
+    None: nobody says.
+    """
     from nightkiln.providers.modal import Kind, ModalFailed
     from nightkiln.providers.modal.service import ModalService
 
