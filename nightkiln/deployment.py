@@ -81,9 +81,12 @@ async def seen_app(settings: Settings, *, digest: str, is_to_render: bool = Fals
     return SeenApp(terms.app, deployed.version, deployed.gpus, usd, prices.basis)
 
 
-async def app_there(settings: Settings) -> tuple[str, bool]:
-    """What app is deployed, in words, and whether there is one; raises nothing."""
-    from nightkiln.providers.modal import ModalFailed
+async def app_there(settings: Settings) -> tuple[str, bool | None]:
+    """What app is deployed, in words, and whether there is one; raises nothing.
+
+    None: nobody says.
+    """
+    from nightkiln.providers.modal import Kind, ModalFailed
     from nightkiln.providers.modal.service import ModalService
 
     try:
@@ -93,7 +96,7 @@ async def app_there(settings: Settings) -> tuple[str, bool]:
         finally:
             await service.close()
     except ModalFailed as error:
-        return str(error), False
+        return str(error), False if error.kind is Kind.NOT_DEPLOYED else None
     built_for = ", ".join(seen.environments) or "nothing that this version knows"
     return f"version {seen.version} is deployed, for environment {built_for}", True
 

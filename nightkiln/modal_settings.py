@@ -44,7 +44,7 @@ class ModalSettings(BaseSettings):
     )
     modal_timeout_s: int = Field(600, ge=10, le=86_400, description="For one job.")
     modal_startup_timeout_s: int = Field(
-        600, ge=10, le=86_400, description="For a container, until ComfyUI answers."
+        300, ge=10, le=86_400, description="For a container, until ComfyUI answers."
     )
     modal_scaledown_s: int = Field(
         15, ge=2, le=1200, description="An idle container ends after that; until then it costs."

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 TEST_S_MAX = 120.0
@@ -23,15 +23,16 @@ SHARING = (
     "tests/cli/test_modal.py",
     "tests/cli/test_demo_market.py",
     "tests/adapters/test_modal_contract.py",
-    "tests/adapters/test_modal_provider.py",
+    "tests/adapters/modal_provider/",
     "tests/e2e/test_modal_night.py",
 )
 
-# How long an example takes says how busy the machine is, so none has a deadline. Properties whose
-# examples take long are tried on few of them here, and on as many as the others in make test-long,
-# which gives --hypothesis-profile=whole.
-settings.register_profile("sample", max_examples=100, deadline=None)
-settings.register_profile("whole", max_examples=1000, deadline=None)
+# How long an example takes says how busy this computer is, and nothing of what is tested.
+# Properties whose examples take long are tried on few of them here, and on as many as the others
+# in make test-long, which gives --hypothesis-profile=whole.
+TIMELESS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("sample", TIMELESS, max_examples=100)
+settings.register_profile("whole", TIMELESS, max_examples=1000)
 settings.load_profile("sample")
 # Prefect's threads stay in the process after the tests of flows, and draw when they connect anew:
 # a property that was drawing just then was told that it did, and failed.

@@ -20,13 +20,14 @@ import os
 import time
 import uuid
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import modal
 
 from workers.modal_comfy import COMFY, VOLUME, Broken, Expired, Server, TooLarge
 from workers.modal_models import fill
-from workers.modal_plan import CONTRACT, VARIABLE, Plan, read_plan
+from workers.modal_plan import CONTRACT, VARIABLE, Plan, node_of, read_plan
 
 PLAN = read_plan(os.environ.get(VARIABLE, "{}"))
 PYTHON = "3.12"
@@ -47,10 +48,12 @@ def _comfy_image(plan: Plan) -> modal.Image:
         )
     )
     for repo, ref in plan.custom_nodes:
-        folder = COMFY / "custom_nodes" / repo.rstrip("/").rpartition("/")[2].removesuffix(".git")
-        image = image.run_commands(
-            f"git clone --quiet {repo} {folder} && git -C {folder} checkout --quiet {ref}",
-            f"test ! -f {folder}/requirements.txt || pip install -r {folder}/requirements.txt",
+        folder = COMFY / "custom_nodes" / node_of(repo)
+        where, needs = quote(str(folder)), quote(f"{folder}/requirements.txt")
+        image = image.run_commands(  # "--": a ref that is none is no file instead
+            f"git clone --quiet {quote(repo)} {where}"
+            f" && git -C {where} checkout --quiet {quote(ref)} --",
+            f"test ! -f {needs} || pip install -r {needs}",
         )
     return _with_our_code(image)
 
@@ -174,7 +177,11 @@ def download_models(models: list[dict[str, Any]]) -> list[str]:
     return fetched
 
 
-@app.function(image=small, name=PLAN.mark)
+@app.function(image=small, name=PLAN.mark, timeout=PLAN.startup_timeout_s)
 def about() -> dict[str, Any]:
-    """What this version was built from. Its name alone answers, so nobody has to call it."""
+    """What this version was built from. Its name alone answers, so nobody has to call it.
+
+    Its timeout is how long a container of ``Comfy`` may start: the service tells a caller timeouts,
+    and start-up timeouts only of web servers.
+    """
     return {"contract": CONTRACT, "environment": PLAN.digest, "tag": PLAN.tag}

@@ -6,6 +6,7 @@ failure is, the caller knows; here only what is needed to wait and to fetch.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ STOP_S_MAX = 10.0
 START_POLL_S = 0.25
 POLL_S_MIN, POLL_S_MAX = 0.02, 0.5
 QUEUE_CHECK_S = 2.0
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
+ANSWER_BYTES_MAX = 16 * 1024 * 1024  # of whatever is no file
 BAD_REQUEST = 400
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # nothing leaves loopback
@@ -51,9 +52,15 @@ class Server:
     """One ComfyUI: our own child, or with an address (``COMFYUI_URL``) one that runs already."""
 
     def __init__(
-        self, plan: Plan, url: str | None = None, *, home: Path = COMFY, port: int = PORT
+        self,
+        plan: Plan,
+        url: str | None = None,
+        *,
+        home: Path = COMFY,
+        volume: Path = VOLUME,
+        port: int = PORT,
     ) -> None:
-        self._plan, self._home, self._port = plan, home, port
+        self._plan, self._home, self._volume, self._port = plan, home, volume, port
         self._process: subprocess.Popen[bytes] | None = None
         self.url = (url if url is not None else os.environ.get("COMFYUI_URL", "")).rstrip("/")
 
@@ -117,6 +124,8 @@ class Server:
         status, answer = self._ask("POST", "/prompt", {"prompt": graph, "prompt_id": prompt_id})
         if status == BAD_REQUEST or (isinstance(answer, dict) and answer.get("node_errors")):
             return {"rejection": answer}
+        if status > BAD_REQUEST:
+            raise Broken(f"ComfyUI answered POST /prompt with HTTP {status}")
         try:
             entry = self._wait(prompt_id, request["expires_at"])
         except BaseException:  # also when the caller cancels: the GPU is somebody else's next
@@ -199,10 +208,9 @@ class Server:
         left = bytes_max
         for file in saved or named:
             names = {key: str(file.get(key) or "") for key in ("filename", "subfolder", "type")}
-            status, content = self._exchange("GET", "/view?" + urllib.parse.urlencode(names))
+            view = "/view?" + urllib.parse.urlencode(names)
+            status, content = self._exchange("GET", view, bytes_max=left)
             left -= len(content)
-            if left < 0:
-                raise TooLarge
             yield {**names, "content": content if status < BAD_REQUEST else None}
 
     def _json(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
@@ -212,11 +220,13 @@ class Server:
         return answer
 
     def _ask(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
-        status, content = self._exchange(method, path, body, **options)
         try:
+            status, content = self._exchange(method, path, body, **options)
             return status, json.loads(content) if content else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Broken(f"ComfyUI answered {method} {path} with no JSON") from error
+        except TooLarge:
+            raise Broken(f"ComfyUI answered {method} {path} at great length") from None
 
     def _exchange(
         self,
@@ -226,25 +236,39 @@ class Server:
         *,
         kind: str = "application/json",
         timeout_s: float = ANSWER_S_MAX,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> tuple[int, bytes]:
+        """Status and body.
+
+        Raises:
+            Broken: there is no whole answer.
+            TooLarge: it is more than that.
+        """
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(  # noqa: S310 - loopback
             self.url + path, data=data, method=method, headers={"content-type": kind}
         )
         try:
-            with _OPENER.open(request, timeout=timeout_s) as reply:
-                return reply.status, reply.read(ANSWER_BYTES_MAX)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read(ANSWER_BYTES_MAX)
-        except OSError as error:
-            raise Broken(f"ComfyUI does not answer: {error}") from error
+            try:
+                with _OPENER.open(request, timeout=timeout_s) as reply:
+                    status, content = reply.status, reply.read(bytes_max + 1)
+            except urllib.error.HTTPError as error:
+                with error:
+                    status, content = error.code, error.read(bytes_max + 1)
+        except (OSError, http.client.HTTPException) as error:  # also half of an answer, or none
+            raise Broken(f"ComfyUI does not answer: {error!r}") from error
+        if len(content) > bytes_max:
+            raise TooLarge
+        return status, content
 
     def _link_models(self) -> None:
         for model in self._plan.models:
-            source, link = VOLUME / model.place, self._home / "models" / model.path
+            source, link = self._volume / model.place, self._home / "models" / model.path
             if not source.is_file():
                 raise Broken(f"{model.path} is not in the volume: run nightkiln modal deploy")
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(source)
+            try:
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(source)
+            except OSError as error:
+                raise Broken(f"{model.path} cannot have its place: {error}") from error

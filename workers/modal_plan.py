@@ -15,6 +15,7 @@ VERSION = re.compile(r"[0-9][0-9A-Za-z.]{0,30}")
 REPOSITORY = re.compile(r"https://[A-Za-z0-9._~/-]{1,300}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REF = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,99}")
+NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class Model(NamedTuple):
@@ -43,7 +44,7 @@ class Plan(NamedTuple):
     cpu: float = 2.0  # cores
     memory_mib: int = 16384
     timeout_s: int = 600  # one call
-    startup_timeout_s: int = 600
+    startup_timeout_s: int = 300
     scaledown_s: int = 15
     max_containers: int = 4
     snapshot: bool = False
@@ -72,6 +73,12 @@ def place_of(path: str, sha256: str | None, url: str) -> str:
     return f"{key}/{PurePosixPath(path).name}"
 
 
+def node_of(repo: str) -> str:
+    """The folder of a custom node, as git names it; empty: it has no name for one."""
+    name = repo.rstrip("/").rpartition("/")[2].removesuffix(".git")
+    return name if NODE.fullmatch(name) else ""
+
+
 def read_plan(text: str) -> Plan:
     """The plan in JSON.
 
@@ -84,7 +91,7 @@ def read_plan(text: str) -> Plan:
         raise ValueError(f"nobody knows what {min(unknown)!r} means: other versions")
     told["models"] = tuple(Model(**model) for model in told.get("models", ()))
     told["custom_nodes"] = tuple((repo, ref) for repo, ref in told.get("custom_nodes", ()))
-    told["gpus"] = tuple(told.get("gpus", Plan._field_defaults["gpus"]))
+    told["gpus"] = tuple(told.get("gpus", Plan().gpus))
     plan = Plan(**told)
     _check(plan)
     return plan
@@ -96,6 +103,9 @@ def _check(plan: Plan) -> None:
     for repo, ref in plan.custom_nodes:
         if not REPOSITORY.fullmatch(repo) or not REF.fullmatch(ref) or ".." in repo:
             raise ValueError(f"{repo!r} at {ref!r} names no repository")
+    nodes = [node_of(repo) for repo, _ in plan.custom_nodes]
+    if "" in nodes or len(set(nodes)) < len(nodes):
+        raise ValueError(f"custom nodes need a folder each: {nodes}")
     for model in plan.models:
         parts = PurePosixPath(model.path).parts
         if len(parts) < 2 or ".." in parts or parts[0] == "/":  # noqa: PLR2004 - folder and file

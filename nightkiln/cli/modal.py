@@ -18,6 +18,8 @@ from nightkiln.night import ALL_DONE, SOME_FAILED, STOPPED_EARLY
 from nightkiln.places import GET_TOKENS, goods_of, modal_terms, modal_token
 from nightkiln.settings import Settings, load_settings
 
+_STANDING = {True: ALL_DONE, False: SOME_FAILED, None: STOPPED_EARLY}  # whether it is there
+
 app = typer.Typer(no_args_is_help=True, help="The app that renders on Modal.")
 
 
@@ -99,7 +101,7 @@ def status(
     if catalog is None:
         said, is_there = asyncio.run(app_there(settings))
         typer.echo(json.dumps({"app": settings.modal_app, "told": said}) if as_json else said)
-        raise typer.Exit(ALL_DONE if is_there else SOME_FAILED)
+        raise typer.Exit(_STANDING[is_there])
     seen = asyncio.run(seen_app(settings, digest=load_catalog(catalog).environment.digest))
     typer.echo(json.dumps(seen.as_object()) if as_json else seen.line())
     if seen.problem is None:

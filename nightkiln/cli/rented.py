@@ -57,7 +57,7 @@ def _modal(settings: Settings, digest: str | None) -> Iterator[Finding]:
     fix = "docs/how-to/modal.md goes through it"
     if digest is None:
         said, is_there = asyncio.run(app_there(settings))
-        yield Finding("modal", is_there, f"app {settings.modal_app}: {said}", fix)
+        yield Finding("modal", bool(is_there), f"app {settings.modal_app}: {said}", fix)
         return
     seen = asyncio.run(seen_app(settings, digest=digest))
     yield Finding("modal", seen.problem is None, seen.line().removeprefix("modal: "), fix)

@@ -17,7 +17,7 @@ from nightkiln.providers.modal.billing import charges_of
 from nightkiln.providers.modal.contract import CONTRACT, Reply, done, read_reply
 from nightkiln.providers.modal.errors import TABLE, Kind, as_attempt, translated
 from nightkiln.providers.modal.facts import Deployed, Item
-from nightkiln.providers.modal.meter import Meter
+from nightkiln.providers.modal.meter import Meter, in_our_time
 from nightkiln.providers.modal.offers import choices, offer_of
 from nightkiln.providers.modal.prices import class_of, dated
 from nightkiln.providers.modal.terms import ModalTerms
@@ -149,9 +149,18 @@ def test_a_reply_that_does_not_fit_is_refused(changes: dict[str, Any], fault: Fa
 
 
 JSON = nested(
-    st.none() | st.booleans() | st.floats() | st.text() | st.binary(),
-    keys=st.text(),
+    st.none() | st.booleans() | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
+    keys=st.text(max_size=20),
 )
+SAID_CHARS_MAX = 1000
+
+
+@pytest.mark.parametrize("name", ["contract", "environment", "status", "said", "tag"])
+def test_however_much_a_container_says_a_message_is_short(name: str) -> None:
+    with pytest.raises(RenderFailed) as error:
+        done(read_reply(told(**{"status": "refused", name: "x" * 10**6}), DIGEST))
+
+    assert len(str(error.value)) < SAID_CHARS_MAX
 
 
 @given(st.dictionaries(st.sampled_from([*told(), "entry", "files", "rejection", "said"]), JSON))
@@ -161,7 +170,7 @@ def test_whatever_a_container_says_is_a_result_or_an_explained_failure(
     try:
         done(read_reply({**told(), **changes}, DIGEST))
     except (RenderFailed, WorkerLost) as error:
-        assert str(error)  # noqa: PT017 - which one it is does not matter
+        assert 0 < len(str(error)) < SAID_CHARS_MAX  # noqa: PT017 - which one does not matter
 
 
 def test_a_file_that_did_not_come_along_is_the_containers_fault() -> None:
@@ -302,6 +311,48 @@ def test_a_call_that_was_lost_counts_from_its_hand_over() -> None:
     meter.ended(ONE, submitted_s=138, now_s=150, usd_per_s=CENT)
 
     assert meter.usd(ONE, now_s=150) == CENT * 50  # its container had waited for it since 135
+
+
+BOOT_S = 300.0
+SECONDS = st.floats(0, 1e11)
+
+
+@given(
+    times=st.lists(SECONDS, min_size=3, max_size=3),
+    submitted_s=SECONDS,
+    passed_s=st.floats(0, 3600),
+    cold=st.booleans(),
+)
+def test_whatever_a_containers_clock_says_a_call_costs_no_more_than_what_has_passed(
+    *, times: list[float], submitted_s: float, passed_s: float, cold: bool
+) -> None:
+    t_enter, t_start, t_end = sorted(times)
+    now_s = submitted_s + passed_s
+    answer = read_reply(told(t_enter=t_enter, t_start=t_start, t_end=t_end, is_cold=cold), DIGEST)
+
+    found = in_our_time(answer, submitted_s=submitted_s, now_s=now_s, boot_s_max=BOOT_S)
+
+    assert found.t_enter <= found.t_start <= found.t_end <= now_s
+    meter = a_meter()
+    meter.answered(ONE, found, submitted_s=submitted_s, usd_per_s=CENT)
+    most_s = Decimal(repr(passed_s + BOOT_S)) + 1  # at 1e11 a float has little left of a second
+    assert meter.usd(ONE, now_s=now_s) <= CENT * most_s
+
+
+def test_a_containers_clock_that_is_right_is_believed() -> None:
+    answer = reply("a", 130, 135, cold=True)
+
+    assert in_our_time(answer, submitted_s=95, now_s=140, boot_s_max=BOOT_S) == answer
+
+
+@pytest.mark.parametrize("wrong_s", [-3600.0, 3600.0])
+def test_a_container_whose_clock_is_wrong_costs_what_it_took(wrong_s: float) -> None:
+    answer = reply("a", 9002 + wrong_s, 9007 + wrong_s)
+
+    found = in_our_time(answer, submitted_s=9000, now_s=9008, boot_s_max=BOOT_S)
+
+    assert found.t_end - found.t_start == 5
+    assert 9000 <= found.t_start <= found.t_end <= 9008
 
 
 TIMES = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 30)), min_size=1, max_size=20)

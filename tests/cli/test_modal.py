@@ -94,7 +94,7 @@ def test_a_deploy_sends_what_the_catalog_asks_for_and_nothing_that_keeps_running
     comfy = app.functions["Comfy.*"]
     assert app.tag.endswith(f"-env-{environment.digest[:16]}")
     assert comfy.gpus == ("L40S", "A100-40GB")
-    assert (comfy.timeout_s, comfy.startup_timeout_s, comfy.scaledown_s) == (600, 600, 15)
+    assert (comfy.timeout_s, comfy.startup_timeout_s, comfy.scaledown_s) == (600, 300, 15)
     assert (comfy.containers_min, comfy.containers_max, comfy.retries) == (0, 4, 0)
     assert (comfy.inputs_at_once, comfy.takes_snapshot, comfy.secret_count) == (1, False, 0)
     assert [(one.path, one.is_read_only) for one in comfy.volumes] == [("/models", True)]
@@ -151,6 +151,23 @@ def test_status_says_whether_the_app_is_for_a_catalog(
     assert "app nightkiln v1 is for this environment; L40S 2.17 USD an hour" in here.stdout
     assert "deployed for another environment; run: nightkiln modal deploy" in there.stdout
     assert "version 1 is deployed, for environment" in any_.stdout
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_a_service_that_says_nothing_is_not_an_app_that_is_not_there(
+    deploy: Result,
+    modal: FakeModal,
+    catalog: Path,
+    is_asked_for: bool,  # noqa: FBT001
+) -> None:
+    assert deploy.exit_code == 0
+    modal.add_faults("auth")
+
+    result = called("modal", "status", *([str(catalog)] if is_asked_for else []))
+
+    modal.lift_faults()
+    assert result.exit_code == 3
+    assert "modal token new" in result.stdout
 
 
 def test_doctor_looks_for_the_app_and_shows_no_secret(

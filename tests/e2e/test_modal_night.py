@@ -7,9 +7,10 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from nightkiln.places import modal_terms
 from nightkiln.settings import Settings, load_settings
 from nightkiln.sweeping import swept
 from nightkiln.testing.comfyui import StandIn
-from nightkiln.testing.modal import FakeModal
+from nightkiln.testing.modal import CallSeen, FakeModal
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, run_batch
 from tests.adapters.modal_world import (
@@ -126,14 +127,26 @@ def batch(tmp_path: Path) -> Batch:
     return made
 
 
+def most_at_once(calls: Sequence[CallSeen]) -> int:
+    """How many calls were outstanding at the same time, at most."""
+    return max(sum(one.begun_s <= each.begun_s < over_s(one) for one in calls) for each in calls)
+
+
+def over_s(call: CallSeen) -> float:
+    return call.ended_s if call.ended_s is not None else inf
+
+
 async def test_a_batch_is_rendered_and_says_by_which_version_and_what_it_cost(
     modal: FakeModal, batch: Batch
 ) -> None:
+    before = len(modal.calls)
+
     outcome = await batch.run()
 
     assert (outcome.exit_code, outcome.done) == (ALL_DONE, JOBS)
     assert outcome.usd > 0
     assert open_calls(modal) == []
+    assert most_at_once(modal.calls[before:]) <= batch.settings().modal_max_containers
     [told] = batch.events("app")
     assert told["version"] == 1
     made = batch.ask("select distinct provider, gpu, host from attempts")
@@ -149,15 +162,16 @@ async def test_a_batch_is_rendered_and_says_by_which_version_and_what_it_cost(
 async def test_a_preempted_call_is_run_again_and_its_result_counts_once(
     modal: FakeModal, batch: Batch
 ) -> None:
-    modal.add_faults("preempted@3x2")
-    runs_before = sum(one.runs for one in modal.calls)
-    calls_before = len(modal.calls)
+    await until(lambda: all_ended(modal))
+    BEHIND.from_now_on(render_s=0.5)  # a container is taken away long before
+    before = len(modal.calls)
+    modal.add_faults("preempted@1x8")  # those that only wake a container, and some that render
 
     outcome = await batch.run()
 
     assert outcome.done == JOBS
-    runs = sum(one.runs for one in modal.calls) - runs_before
-    assert runs > len(modal.calls) - calls_before  # at least once: some began twice
+    ours = modal.calls[before:]
+    assert sum(one.runs for one in ours) > len(ours)  # at least once: some began twice
     [(rows, jobs)] = batch.ask("select count(*), count(distinct job_id) from jobs")
     assert (rows, jobs) == (JOBS, JOBS)
 

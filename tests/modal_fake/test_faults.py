@@ -14,7 +14,7 @@ from nightkiln.testing.modal.faults import plan_of
 from tests.modal_fake.yard import RESULT_S_MAX, Yard, fake_modal, until
 
 MIB = 1024 * 1024
-SHORT_S = 0.3
+SHORT_S, MINUTE_S = 0.3, 60.0
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_first_answer_may_take_a_minute() -> None:
         with pytest.raises(TimeoutError):
             asyncio.run(within(SHORT_S, modal.Cls.from_name("kiln", "Kiln", client=yard.client)))
 
-        assert SHORT_S <= time.monotonic() - began_s < 10 * SHORT_S
+        assert SHORT_S <= time.monotonic() - began_s < MINUTE_S
 
 
 async def within(seconds: float, lookup: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.samples import text_to_image
-from workers.modal_comfy import Broken, Expired, Server, TooLarge
+from workers.modal_comfy import ANSWER_BYTES_MAX, Broken, Expired, Server, TooLarge
 from workers.modal_plan import Model, Plan
 
 HOUR_S = 3600.0
@@ -88,6 +88,16 @@ async def test_files_that_are_too_large_are_no_result() -> None:
             await rendered(comfy, result_bytes_max=MB // 2)
 
 
+async def test_a_file_comes_whole_however_large_as_long_as_it_may_be() -> None:
+    async with StandIn(size_mb=20.0) as comfy:  # more than any other answer may have
+        answer = await rendered(comfy, result_bytes_max=64 * MB)
+        with pytest.raises(TooLarge):
+            await rendered(comfy, result_bytes_max=ANSWER_BYTES_MAX)
+
+    [file] = answer["files"]
+    assert len(file["content"]) > ANSWER_BYTES_MAX
+
+
 async def test_what_nobody_waits_for_any_more_is_interrupted() -> None:
     async with StandIn(render_s=60.0) as comfy:
         with pytest.raises(Expired):
@@ -151,6 +161,49 @@ def test_a_comfyui_that_ends_while_it_starts_is_told_at_once(tmp_path: Path) -> 
         a_child(tmp_path, "raise SystemExit(7)").start()
 
     assert time.monotonic() - started_s < 10.0
+
+
+SILENT = """
+import socket, sys
+port = int(sys.argv[sys.argv.index("--port") + 1])
+with socket.create_server(("127.0.0.1", port)) as server:
+    for said in ANSWERS:
+        line, _ = server.accept()
+        with line:
+            line.recv(65536)
+            line.sendall(said)
+"""
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [b"220 this is no HTTP\r\n"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"],
+        [b""],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhtml"],
+    ],
+)
+def test_whatever_answers_in_the_place_of_comfyui_is_broken_and_no_crash(
+    tmp_path: Path, answers: list[bytes]
+) -> None:
+    """A crash while it starts would have Modal start it again for ever."""
+    server = a_child(tmp_path, f"ANSWERS = {answers!r}\n{SILENT}")
+
+    with pytest.raises(Broken):  # it ends after its answers
+        server.start()
+
+
+def test_a_model_whose_place_is_taken_is_told_by_name(tmp_path: Path) -> None:
+    model = Model("checkpoints/x.safetensors", "0" * 64, "https://example.org/x")
+    (tmp_path / "volume" / model.place).parent.mkdir(parents=True)
+    (tmp_path / "volume" / model.place).touch()
+    (tmp_path / "home" / "models" / model.path).mkdir(parents=True)  # a folder of that name
+    plan = Plan(models=(model,))
+
+    with pytest.raises(Broken, match=r"checkpoints/x\.safetensors cannot have its place"):
+        Server(plan, "", home=tmp_path / "home", volume=tmp_path / "volume").start()
 
 
 async def test_a_model_that_is_not_in_the_volume_is_told_by_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,8 @@ def test_a_folder_without_git_has_a_tag_too() -> None:
         (replace(ENVIRONMENT, custom_nodes=(("https://x.org/a", "main; true"),)), "no repository"),
         (replace(ENVIRONMENT, custom_nodes=(("git@x.org:a", "main"),)), "no repository"),
         (replace(ENVIRONMENT, custom_nodes=(("https://x.org/a", "--upload"),)), "no repository"),
+        (replace(ENVIRONMENT, custom_nodes=(("https://x.org/.git", "main"),)), "no repository"),
+        (replace(ENVIRONMENT, custom_nodes=(NODES, ("https://x.org/nodes/", "v1"))), "two have"),
         (replace(ENVIRONMENT, models=(replace(SDXL, url=None),)), "no address"),
     ],
 )
@@ -78,6 +81,10 @@ def test_an_environment_that_cannot_be_built_is_refused(
     [
         {"comfyui": "0.3 && true"},
         {"custom_nodes": [["https://x.org/$(id)", "main"]]},
+        {"custom_nodes": [["https://x.org/a b", "main"]]},
+        {"custom_nodes": [["https://x.org/a", "main;id"]]},
+        {"custom_nodes": [["https://x.org/~", "main"]]},
+        {"custom_nodes": [["https://x.org/a", "v1"], ["https://y.org/a.git", "v2"]]},
         {"models": [{"path": "../x", "sha256": None, "url": "https://x.org"}]},
         {"models": [{"path": "/etc/passwd", "sha256": None, "url": "https://x.org"}]},
         {"surprise": 1},
@@ -86,6 +93,26 @@ def test_an_environment_that_cannot_be_built_is_refused(
 def test_a_plan_that_would_run_or_write_something_else_is_refused(told: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_plan(json.dumps(told))
+
+
+WORDS = st.text(st.sampled_from("abcZ09._-/~ ;$`'\"\\\n|&()<>*{}#!"), max_size=40)
+
+
+@given(st.sampled_from(["https://", "https://x.org/", "git@", "-"]), WORDS, WORDS)
+def test_whatever_a_catalog_names_both_sides_refuse_or_neither(
+    scheme: str, rest: str, ref: str
+) -> None:
+    """So that no deploy fails in a traceback of the app that it has just sent."""
+    node = (scheme + rest, ref)
+    try:
+        plan = deploy_of(replace(ENVIRONMENT, custom_nodes=(node,)), ModalTerms(), commit="").plan
+    except BadInput:
+        with pytest.raises(ValueError, match=r"."):
+            read_plan(json.dumps({"custom_nodes": [node]}))
+    else:
+        [(repo, kept)] = read_plan(json.dumps(plan)).custom_nodes
+        words = f"git clone {repo} && git checkout {kept}"
+        assert shlex.split(words)[2:] == [repo, "&&", "git", "checkout", kept]
 
 
 @given(st.text(), st.none() | st.text(), st.text())

@@ -31,7 +31,7 @@ class Call:
 
     call_id: str  # the service's; the ticket of an attempt
     lease_id: LeaseId
-    what: str  # the attempt, or what else it was for
+    what: str  # the attempt, or what else it was for; empty: unknown, as is when it was submitted
     gpu: str
     usd_per_s: Usd
     submitted_s: float

@@ -19,6 +19,8 @@ from nightkiln.providers.modal.errors import DEPLOY
 CONTRACT = 1  # of requests and replies; the app says which one it speaks
 MARK_DIGITS = 24
 WARM, RENDER = "warm", "render"
+DONE, EXPIRED, TOO_LARGE = "done", "expired", "too_large"  # what a reply can be, else refused
+TOO_LATE = "the call came too late and was not rendered"
 NAME_CHARS_MAX = 200
 TIME_MAX = 1e11  # epoch seconds; more is no time
 
@@ -88,7 +90,8 @@ def read_reply(told: Any, digest: str) -> Reply:
     """
     fields = told if isinstance(told, Mapping) else {}
     if fields.get("contract") != CONTRACT:
-        said = f"the app speaks contract {fields.get('contract')!r}, and this side {CONTRACT}"
+        theirs = answers.text(repr(fields.get("contract")))
+        said = f"the app speaks contract {theirs}, and this side {CONTRACT}"
         raise RenderFailed(f"modal: {said}; {DEPLOY}", fault=Fault.OURS, kind="contract")
     if fields.get("environment") != digest:
         said = "the app that answers was built for another environment"
@@ -117,14 +120,13 @@ def done(reply: Reply) -> tuple[answers.Finished, Mapping[answers.ViewName, byte
         RenderFailed: the job failed, or was refused.
         WorkerLost: nobody waited for it any more.
     """
-    match reply.status:
-        case "done":
-            return _done(reply)
-        case "expired":
-            raise WorkerLost("modal: the call came too late and was not rendered", loss=Loss.LOST)
-        case "too_large":
-            said = "its files are more than the setting modal_result_mb_max allows"
-            raise RenderFailed(f"modal: {said}", fault=Fault.JOB, kind="too_large")
+    if reply.status == DONE:
+        return _done(reply)
+    if reply.status == EXPIRED:
+        raise WorkerLost(f"modal: {TOO_LATE}", loss=Loss.LOST)
+    if reply.status == TOO_LARGE:
+        said = "its files are more than the setting modal_result_mb_max allows"
+        raise RenderFailed(f"modal: {said}", fault=Fault.JOB, kind=TOO_LARGE)
     raise RenderFailed(refused(reply), fault=Fault.OURS, kind="contract")
 
 

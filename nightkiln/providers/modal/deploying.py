@@ -32,6 +32,7 @@ STANDARD_ERROR = 2  # the process's own, whatever stands in for it here
 VERSION = re.compile(r"[0-9][0-9A-Za-z.]{0,30}")
 REPOSITORY = re.compile(r"https://[A-Za-z0-9._~/-]{1,300}")
 REF = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,99}")
+NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # folder of a custom node
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,17 @@ def _problems(environment: Environment) -> list[Problem]:
     if environment.comfyui is None or not VERSION.fullmatch(environment.comfyui.lstrip("v")):
         fix = 'name the version, such as comfyui: "0.3.75"'
         found.append(Problem(f"{where}.comfyui", f"{environment.comfyui!r} is no version", fix))
+    folders = set[str]()
     for repo, ref in environment.custom_nodes:
-        if not REPOSITORY.fullmatch(repo) or not REF.fullmatch(ref) or ".." in repo:
+        folder = repo.rstrip("/").rpartition("/")[2].removesuffix(".git")
+        is_safe = REPOSITORY.fullmatch(repo) and REF.fullmatch(ref) and NODE.fullmatch(folder)
+        if not is_safe or ".." in repo:
             fix = "give repo: https://... and ref: a commit or a tag"
             found.append(Problem(f"{where}.custom_nodes", f"{repo} at {ref} is no repository", fix))
+        elif folder in folders:
+            fix = "use one of them"
+            found.append(Problem(f"{where}.custom_nodes", f"two have the folder {folder}", fix))
+        folders.add(folder)
     for model in environment.models:
         if model.url is None or model.file is not None:
             fix = "put it where Modal can download it, and give its url"

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nightkiln.core.errors import RenderFailed, WorkerLost
-from nightkiln.core.model import Lease, Usd
+from nightkiln.core.model import Lease, Loss, Usd
 from nightkiln.providers.modal.calls import Call, OpenCalls
 from nightkiln.providers.modal.contract import Asking, Reply, read_reply
 from nightkiln.providers.modal.errors import Kind, ModalFailed, as_attempt
 from nightkiln.providers.modal.facts import Deployed
-from nightkiln.providers.modal.meter import Meter
+from nightkiln.providers.modal.meter import Meter, in_our_time
 from nightkiln.providers.modal.service import PENDING, ModalService
 from nightkiln.providers.modal.terms import Limits
 
@@ -61,8 +61,10 @@ class Desk:
 
         Raises:
             ModalFailed: it was not spawned, as far as anybody knows.
+            WorkerLost: what is left of the lease does not pay for the start that it may need.
             StoreUnusable: it could not be written down, and was cancelled.
         """
+        self._check_start(slot)
         spawning = asyncio.create_task(self._spawn(slot, what, request), name=f"spawn {what}")
         try:
             return await asyncio.shield(spawning)
@@ -73,6 +75,17 @@ class Desk:
                     await self.cancel(slot, await spawning, ends_container=True)
             raise
 
+    def _check_start(self, slot: Slot) -> None:
+        """Only what a lease is reserved for is begun: a start near its end would go on beyond it.
+
+        A container of ours that waits needs no start.
+        """
+        now_s = self.clock()
+        left_s = slot.expires_s - now_s
+        if left_s < slot.lease.offer.startup_s and not self.meter.waits(slot.lease.id, now_s=now_s):
+            said = f"{max(0.0, left_s):.0f} s of the lease are left, too few for another start"
+            raise WorkerLost(f"modal: {said}", loss=Loss.MARKET)
+
     async def _spawn(
         self, slot: Slot, what: str, request: Callable[[float], Mapping[str, Any]]
     ) -> Call:
@@ -81,8 +94,9 @@ class Desk:
         expires_s = min(slot.expires_s, now_s + longest_s)
         try:
             call_id = await self.service.spawn(request(expires_s), gpu=slot.gpu)
-        except ModalFailed as error:
-            if error.is_ambiguous:  # somewhere a call may run to its end that nobody can name
+        except (ModalFailed, asyncio.CancelledError) as error:
+            # Somewhere a call may run to its end that nobody can name.
+            if not isinstance(error, ModalFailed) or error.is_ambiguous:
                 self.meter.unseen(
                     slot.lease.id, seconds=expires_s - now_s, now_s=now_s, usd_per_s=slot.usd_per_s
                 )
@@ -101,16 +115,18 @@ class Desk:
         """Wait for what a call returns; may be asked again.
 
         Raises:
-            RenderFailed, WorkerLost: it returned nothing that can be used; it is over.
+            RenderFailed, WorkerLost: it returned nothing that can be used. It is over, or, where
+                nobody said so (the cause is a ``ModalFailed``), still open for a release to end.
         """
         try:
             told = await self._told(slot, call)
         except ModalFailed as error:
-            self._count_lost(call)
-            await self.close(slot, call)
+            if error.is_over:
+                self._count_lost(call)
+                await self.close(slot, call)
             raise as_attempt(error) from error
         try:
-            reply = read_reply(told, self.asking.digest)
+            reply = self._read(told, call)
         except RenderFailed:
             self._count_lost(call)
             await self.close(slot, call)
@@ -133,7 +149,7 @@ class Desk:
             heard_s = loop.time()
             if told is not PENDING:
                 return told
-            if self.clock() > call.expires_s + self.deployed.startup_timeout_s:
+            if self.clock() > self._ends_s(call):
                 await self.cancel(slot, call, ends_container=True)
                 raise ModalFailed(Kind.STOPPED, "result", said="no container answered in time")
 
@@ -143,18 +159,23 @@ class Desk:
         Raises:
             ModalFailed: nobody confirms it.
         """
-        await self.service.cancel(call.call_id, ends_container=ends_container)
+        try:
+            await self.service.cancel(call.call_id, ends_container=ends_container)
+        except ModalFailed as error:
+            # One that the service does not know may be another workspace's, as long as it may run.
+            if not error.is_over or self.clock() <= self._ends_s(call):
+                raise
         over_s = asyncio.get_running_loop().time() + self.limits.over_s
         while True:
             try:
                 told = await self.service.result(call.call_id, wait_s=min(1.0, self.limits.over_s))
             except ModalFailed as error:
-                if error.is_transient:
+                if not error.is_over:
                     raise
                 break  # that is how a cancelled call ends
             if told is not PENDING:
                 with contextlib.suppress(RenderFailed):
-                    self._count(call, read_reply(told, self.asking.digest))
+                    self._count(call, self._read(told, call))
                 break
             if asyncio.get_running_loop().time() > over_s:
                 said = f"{call.call_id} runs on"
@@ -172,6 +193,20 @@ class Desk:
         if slot is not None:
             slot.open.pop(call.call_id, None)
         await asyncio.to_thread(self.calls.closed, call.call_id)
+
+    def _ends_s(self, call: Call) -> float:
+        """Then it is over, or has only waited: no start begins with it that would be answered."""
+        return call.expires_s + self.deployed.startup_timeout_s
+
+    def _read(self, told: Any, call: Call) -> Reply:
+        """Raises RenderFailed: it is no reply, or none for us."""
+        return in_our_time(
+            read_reply(told, self.asking.digest),
+            submitted_s=call.submitted_s if call.what else None,
+            now_s=self.clock(),
+            # It may have idled after its start, for whoever it was started for.
+            boot_s_max=self.deployed.startup_timeout_s + self.meter.scaledown_s,
+        )
 
     def _count(self, call: Call, reply: Reply) -> None:
         if call.call_id in self.metered:

@@ -102,6 +102,21 @@ _ADVICE = {
 }
 TRANSIENT = frozenset({Kind.RATE_LIMITED, Kind.UNREACHABLE, Kind.UNANSWERED, Kind.SERVICE})
 AMBIGUOUS = frozenset({Kind.UNANSWERED, Kind.SERVICE, Kind.UNREACHABLE})
+# What only a call that runs no more is answered with. Everything else says nothing about it: a
+# token that was revoked meanwhile does not end a container.
+OVER = frozenset(
+    {
+        Kind.TIMED_OUT,
+        Kind.LOST,
+        Kind.STOPPED,
+        Kind.RAISED,
+        Kind.FORGOTTEN,
+        Kind.NO_RESULT,
+        Kind.TOO_LARGE,
+        Kind.NOT_DEPLOYED,  # there is no such call
+        Kind.REFUSED,  # nor can there be one of that name
+    }
+)
 
 
 class ModalFailed(ProviderError):
@@ -116,6 +131,11 @@ class ModalFailed(ProviderError):
     def is_transient(self) -> bool:
         """Whether the same call may succeed in a moment."""
         return self.kind in TRANSIENT
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a call that was asked about runs no more."""
+        return self.kind in OVER
 
     @property
     def is_ambiguous(self) -> bool:

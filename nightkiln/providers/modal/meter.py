@@ -11,7 +11,7 @@ our own count may be above the bill, never below it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from nightkiln.core.model import LeaseId, Usd
@@ -19,6 +19,25 @@ from nightkiln.providers.modal.contract import Reply
 
 HOUR_S = 3600
 CONTAINERS_MAX = 10_000  # remembered; the oldest are long gone
+
+
+def in_our_time(
+    reply: Reply, *, submitted_s: float | None, now_s: float, boot_s_max: float
+) -> Reply:
+    """A reply with times that can be, by our own clock: a container's may be wrong, or lie.
+
+    A call is begun after it was handed over (None: nobody knows when) and over by now, and no
+    container boots for longer than it may before it is given a call.
+    """
+    moved_s = min(0.0, now_s - reply.t_end)
+    if submitted_s is not None:
+        moved_s += max(0.0, submitted_s - (reply.t_start + moved_s))
+    t_end = min(now_s, reply.t_end + moved_s)
+    t_start = min(t_end, reply.t_start + moved_s)
+    t_enter = reply.t_enter + moved_s
+    begun_s = submitted_s if submitted_s is not None else t_start
+    t_enter = min(t_start, max(t_enter, begun_s - boot_s_max))
+    return replace(reply, t_enter=t_enter, t_start=t_start, t_end=t_end)
 
 
 @dataclass(slots=True)
@@ -74,6 +93,13 @@ class Meter:
     def unseen(self, lease_id: LeaseId, *, seconds: float, now_s: float, usd_per_s: Usd) -> None:
         """Something that may run so long, and of which nobody will ever hear."""
         self._add(lease_id, max(0.0, seconds), usd_per_s, now_s)
+
+    def waits(self, lease_id: LeaseId, *, now_s: float) -> bool:
+        """Whether a container that did the lease's last call is still in its idle window."""
+        return any(
+            container.last == lease_id and now_s - container.until_s <= self.scaledown_s
+            for container in self._containers.values()
+        )
 
     def usd(self, lease_id: LeaseId, *, now_s: float) -> Usd:
         """All that a lease has cost so far, idle windows that have passed included."""

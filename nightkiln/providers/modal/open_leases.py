@@ -90,9 +90,9 @@ class OpenLeases:
                 try:
                     return await self.service.result(call.call_id, wait_s=0) is PENDING
                 except ModalFailed as error:
-                    if error.is_transient:
+                    if not error.is_over:
                         raise
-                    return False  # it ended, however it did
+                    return False
 
         return list(await asyncio.gather(*map(is_running, calls)))
 

@@ -22,7 +22,7 @@ from nightkiln.ports.provider import Billed, Charge, Used
 from nightkiln.ports.worker import Rendered
 from nightkiln.providers.modal.billing import charges_of, full_hours
 from nightkiln.providers.modal.calls import USAGE_KEPT_S, Call, OpenCalls
-from nightkiln.providers.modal.contract import WARM, Asking, refused
+from nightkiln.providers.modal.contract import DONE, EXPIRED, TOO_LATE, WARM, Asking, refused
 from nightkiln.providers.modal.desk import Desk, Slot
 from nightkiln.providers.modal.errors import NAME, Kind, ModalFailed
 from nightkiln.providers.modal.facts import Deployed
@@ -185,13 +185,17 @@ class ModalProvider:
             said = "not ready within its start-up time: waiting for a container"
             raise WorkerLost(said, loss=Loss.SLOW) from None
         except (RenderFailed, WorkerLost) as error:
-            raise WorkerLost(str(error), loss=Loss.STARTUP) from error
+            loss = error.loss if isinstance(error, WorkerLost) else Loss.LOST
+            loss = Loss.STARTUP if loss is Loss.LOST else loss
+            raise WorkerLost(str(error), loss=loss) from error
         else:
             await desk.close(slot, call)
         finally:
             if call is not None and call.call_id in slot.open:
                 await desk.called_off(slot, call)
-        if reply.status != "done":
+        if reply.status == EXPIRED:
+            raise WorkerLost(f"modal: {TOO_LATE}", loss=Loss.SLOW)
+        if reply.status != DONE:
             raise WorkerLost(refused(reply), loss=Loss.STARTUP)
         return reply.gpu if reply.gpu is not None else offer.gpu
 
@@ -236,7 +240,7 @@ class ModalProvider:
     async def billed(self) -> Sequence[Billed]:
         """Our own leases, and those of whose calls nobody has seen the end."""
         now_s = self._clock()
-        ours = [slot for slot in self._slots.values() if slot.expires_s > now_s]
+        ours = [slot for slot in self._slots.values() if slot.expires_s > now_s or slot.open]
         left = await self._open_leases.left_by_others(set(self._slots))
         return [self._row(slot) for slot in ours] + left
 

@@ -9,7 +9,7 @@ from nightkiln.core.model import Lease, LeaseId, Offer, Ticket
 from nightkiln.ports.worker import Rendered
 from nightkiln.providers.modal.calls import Call, OpenCalls
 from nightkiln.providers.modal.desk import Desk, Slot
-from nightkiln.providers.modal.errors import NAME
+from nightkiln.providers.modal.errors import NAME, ModalFailed
 from nightkiln.providers.modal.worker import rendered
 
 NOBODY = LeaseId("")
@@ -33,7 +33,9 @@ async def recalled(
         return rendered(reply, call, version=desk.deployed.version)
     except TimeoutError:
         await desk.cancel(slot, call, ends_container=True)
-    except (RenderFailed, WorkerLost):
+    except (RenderFailed, WorkerLost) as error:
+        if isinstance(error.__cause__, ModalFailed) and not error.__cause__.is_over:
+            raise error.__cause__ from None  # it may run on, so it stays written down
         await desk.close(slot, call)
     return None
 
@@ -41,4 +43,4 @@ async def recalled(
 def _unknown(desk: Desk, ticket: Ticket) -> Call:
     """A call that only the batch's journal knows; what it cost is in its lease's last row."""
     now_s = desk.clock()
-    return Call(ticket, NOBODY, "recalled", "", desk.usd_per_s_max, now_s, now_s)
+    return Call(ticket, NOBODY, "", "", desk.usd_per_s_max, now_s, now_s)

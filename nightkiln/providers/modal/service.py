@@ -86,8 +86,9 @@ class ModalService:
 
     async def _deployed(self, digest: str) -> Deployed:
         seen = await self._seen()
+        mark = self._function(mark_of(digest), seen.version)
         try:
-            await self._function(mark_of(digest), seen.version).hydrate.aio()
+            await mark.hydrate.aio()
         except self._sdk.exception.NotFoundError:
             said = _difference(digest, seen)
             raise ModalFailed(Kind.OTHER_ENVIRONMENT, "look-up", said=said) from None
@@ -99,7 +100,8 @@ class ModalService:
             version=seen.version,
             gpus=tuple(name for name, _ in facts.gpus),
             timeout_s=float(facts.timeout),
-            startup_timeout_s=float(facts.startup_timeout or facts.timeout),
+            # The service says nobody's start-up timeout, so the app says it like this.
+            startup_timeout_s=float((await mark.info.aio()).timeout),
         )
 
     async def call_nothing(self, digest: str) -> None:

@@ -33,7 +33,7 @@ class ModalTerms:
     cpu: float = 2.0  # cores
     memory_mib: int = 16384
     timeout_s: int = 600  # one call
-    startup_timeout_s: int = 600  # of a container, until ComfyUI answers
+    startup_timeout_s: int = 300  # of a container, until ComfyUI answers
     scaledown_s: int = 15  # an idle container ends; until then it is billed
     max_containers: int = 4
     snapshot: bool = False

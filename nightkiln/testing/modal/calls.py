@@ -20,10 +20,15 @@ class Input:
     index: int
     payload: pb.FunctionInput
     retry_count: int = 0  # tries that counted against the function's retries
-    runs: int = 0  # times that a container began with it, preempted ones included
+    begun_in: list[str] = field(default_factory=list)  # containers, one for each run of it
     lost: int = 0  # times that its container died under it
     container_id: str = ""  # that has it now
     output: pb.FunctionGetOutputsItem | None = None
+
+    @property
+    def runs(self) -> int:
+        """Times that a container began with it, preempted ones included."""
+        return len(self.begun_in)
 
     @property
     def is_open(self) -> bool:

@@ -60,6 +60,12 @@ class Container:
         return self.phase is not Phase.ENDED and self.asking is not None and not self.asking.done()
 
     @property
+    def is_coming(self) -> bool:
+        """It will wait for an input in a moment: it starts, or has just done with another."""
+        is_done = self.phase is Phase.IDLE and self.asking is None
+        return is_done or self.phase in {Phase.QUEUED, Phase.STARTING}
+
+    @property
     def log(self) -> Path:
         """What it has printed."""
         return self._ground.folder / f"{self.container_id}.log"

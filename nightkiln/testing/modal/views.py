@@ -88,8 +88,15 @@ class CallSeen:
     is_spawned: bool
     is_cancelled: bool
     is_killed: bool  # cancelled, and its containers with it
-    runs: int  # times that a container began with one of its inputs
+    begun_in: tuple[str, ...]  # containers that began with one of its inputs, one for each time
+    begun_s: float  # of the story
+    ended_s: float | None  # of the story; None: it is open
     statuses: tuple[str, ...]  # of its inputs, as GenericStatus names them, or OPEN
+
+    @property
+    def runs(self) -> int:
+        """Times that a container began with one of its inputs."""
+        return len(self.begun_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,9 @@ def call(one: Call, app: App, function: Function) -> CallSeen:
         is_spawned=one.is_spawned,
         is_cancelled=one.is_cancelled,
         is_killed=one.is_killed,
-        runs=sum(item.runs for item in one.inputs),
+        begun_in=tuple(name for item in one.inputs for name in item.begun_in),
+        begun_s=one.created_s,
+        ended_s=one.finished_s,
         statuses=tuple(
             OPEN if item.output is None else _status(item.output) for item in one.inputs
         ),
