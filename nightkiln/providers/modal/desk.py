@@ -90,6 +90,7 @@ class Desk:
         gpu = slot.gpu if slot.gpu is not None else ""
         call = Call(call_id, slot.lease.id, what, gpu, slot.usd_per_s, now_s, expires_s)
         slot.open[call_id] = call
+        self.meter.handed_over(call)
         try:
             await asyncio.to_thread(self.calls.opened, call)
         except BaseException:
@@ -159,7 +160,7 @@ class Desk:
             if asyncio.get_running_loop().time() > over_s:
                 said = f"{call.call_id} runs on"
                 raise ModalFailed(Kind.UNANSWERED, "cancel", said=said)
-        self._count_lost(call)
+        self._count_lost(call, with_container=ends_container)
         await self.close(slot, call)
 
     async def called_off(self, slot: Slot, call: Call) -> None:
@@ -179,15 +180,10 @@ class Desk:
         self.metered.add(call.call_id)
         found = self.price(reply.gpu) if reply.gpu is not None else None
         usd_per_s = found if found is not None else call.usd_per_s
-        self.meter.answered(call.lease_id, reply, submitted_s=call.submitted_s, usd_per_s=usd_per_s)
+        self.meter.answered(call, reply, usd_per_s=usd_per_s, heard_s=self.clock())
 
-    def _count_lost(self, call: Call) -> None:
+    def _count_lost(self, call: Call, *, with_container: bool = True) -> None:
         if call.call_id in self.metered:
             return
         self.metered.add(call.call_id)
-        self.meter.ended(
-            call.lease_id,
-            submitted_s=call.submitted_s,
-            now_s=self.clock(),
-            usd_per_s=call.usd_per_s,
-        )
+        self.meter.ended(call, now_s=self.clock(), with_container=with_container)

@@ -60,6 +60,12 @@ class Container:
         return self.phase is not Phase.ENDED and self.asking is not None and not self.asking.done()
 
     @property
+    def is_coming(self) -> bool:
+        """It will ask for an input by itself: it starts, or has just given back its last one."""
+        is_between = self.phase is Phase.IDLE and self.item is None and not self.is_asking
+        return is_between or self.phase in {Phase.QUEUED, Phase.STARTING}
+
+    @property
     def log(self) -> Path:
         """What it has printed."""
         return self._ground.folder / f"{self.container_id}.log"

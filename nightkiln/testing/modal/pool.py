@@ -100,7 +100,7 @@ class Pool:
         needs = self.needs
         most = needs.containers_max
         limit = most if most is not None else self._ground.rules.containers_max
-        coming = sum(one.phase in {Phase.QUEUED, Phase.STARTING} for one in self.live())
+        coming = sum(one.is_coming for one in self.live())
         short = max(len(self.waiting) - coming, needs.containers_min - len(self.live()))
         if self._restarts.one_at_a_time:
             short = min(short, 1 - coming)
