@@ -183,8 +183,10 @@ class Chronicle:
                 lease.host, lease.offer, lease.ready_s = ready.host, ready.offer, self.now_s
                 lease.entries.append(Entry(self.now_s, "up"))
             case Lost(_, error, loss):
+                # Its link and what was rendered there may both have seen it: it is told once.
+                if lease.loss is None:
+                    lease.entries.append(Entry(self.now_s, "lost", error))
                 lease.loss = lease.loss if lease.loss is not None else loss
-                lease.entries.append(Entry(self.now_s, "lost", error))
                 self._lose_all(lease_id, error)
             case Released(_, usd, is_confirmed):
                 lease.usd = usd

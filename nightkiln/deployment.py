@@ -101,6 +101,22 @@ async def app_there(settings: Settings) -> tuple[str, bool | None]:
     return f"version {seen.version} is deployed, for environment {built_for}", True
 
 
+def rented_before(
+    found: Mapping[str, Provider],
+    used: Mapping[str, Provider],
+    settings: Settings,
+    catalog: Catalog,
+) -> Mapping[str, Provider]:
+    """Providers whose results an earlier run may have paid for, though this one rents none there.
+
+    Modal keeps them for days, whether or not its app is there and anything more may be spent on it.
+    """
+    others = {name: one for name, one in found.items() if name not in used}
+    if MODAL not in found and settings.has_modal:
+        others[MODAL] = modal_of(settings, digest=catalog.environment.digest)
+    return others
+
+
 async def usable(
     found: Mapping[str, Provider], settings: Settings, catalog: Catalog
 ) -> tuple[Mapping[str, Provider], SeenApp | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nightkiln.chronicle import Chronicle, LeaseTale
 from nightkiln.core.model import Kind, Lease, LeaseEnd, LeaseId, Usd
 from nightkiln.market_night import BUDGET_USD, DEADLINE_S, LeaseTruth, Watched
-from nightkiln.rehearse.uses import Parts, Uses, parts_of
+from nightkiln.rehearse.uses import NightParts, Uses, parts_of
 from nightkiln.store.quotes import Quoted
 from nightkiln.store.store import Store
 from nightkiln.store.views import sql_file
@@ -137,7 +137,7 @@ def receipt_of(watched: Watched, store: Store) -> Receipt:
         tries = [Tries(**row) for row in _asked(con, "receipt_tries", outcome.batch)]
     truths, tales = watched.truths, _tales(store, outcome.batch)
     billed = [row for row in leases if row["lease_id"] in truths]
-    parts = Parts()
+    parts = NightParts()
     for row in billed:
         lease_id = row["lease_id"]
         parts += _parts(row, truths[lease_id], uses.get(lease_id, Uses()), watched.began_s)
@@ -168,7 +168,7 @@ def _asked(con: duckdb.DuckDBPyConnection, name: str, batch: str) -> list[dict[s
     return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
-def _parts(row: Mapping[str, Any], truth: LeaseTruth, uses: Uses, began_s: float) -> Parts:
+def _parts(row: Mapping[str, Any], truth: LeaseTruth, uses: Uses, began_s: float) -> NightParts:
     """One lease's bill by what it was for."""
     ready_s, bill = row["ready_s"], truth.bill
     end = LeaseEnd(

@@ -85,6 +85,7 @@ class Night:
     gate: Gate | None = None  # before anything that bills
     quoted: Quoted | None = None
     leases_max: int = LEASES_MAX  # at once
+    past: Mapping[str, Provider] = field(default_factory=dict)  # an earlier run rented there
     accounts: Accounts | None = None  # of machines that bill
     adopted: int = 0
     reused: int = 0
@@ -135,7 +136,9 @@ class Night:
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
-        recalling = Recalling(self.providers, self._landing(), self.catalog, self.clock, self._warn)
+        recalling = Recalling(
+            self.providers, self._landing(), self.catalog, self.clock, self._warn, self.past
+        )
         self.adopted += (recalled := await recalling.commit(self.plan, self.batch, committer))
         after = await asyncio.to_thread(self.plan.counts)
         fields = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from nightkiln.store.settled_json import job_from_json
 from nightkiln.store.store import Store
 
 RECALL_S_MAX = 300.0  # for a call that still runs: as long as a container takes to start and render
+OVER_S_MAX = 30.0  # for a call where nothing may be spent any more: to say that it is over
 AT_ONCE_MAX = 16
 
 
@@ -94,14 +95,20 @@ def _left(entry: Mapping[str, Any]) -> Left:
 
 @dataclass(frozen=True, slots=True)
 class Recalling:
-    """Fetches what tickets name, and gives it its place in the store."""
+    """Fetches what tickets name, and gives it its place in the store.
+
+    ``past``: providers that this run does not rent from. What has been made there is fetched all
+    the same; what is not over is cancelled, so that it costs nothing more.
+    """
 
     providers: Mapping[str, Provider]
     landing: Landing
     catalog: Catalog
     clock: Callable[[], float]
     warn: Callable[[str], Awaitable[None]]
+    past: Mapping[str, Provider] = field(default_factory=dict)
     within_s: float = RECALL_S_MAX
+    over_s: float = OVER_S_MAX
 
     async def commit(self, plan: Plan, batch: BatchId, committer: Committer) -> int:
         """Settle what earlier runs have paid for; how many jobs that is."""
@@ -119,13 +126,14 @@ class Recalling:
         rendered, and what is written down of its calls is there for the reaper.
         """
         found: dict[JobId, Settled] = {}
-        for name, provider in self.providers.items():
+        for name, provider in {**self.past, **self.providers}.items():
             mine = [each for each in left if each.provider == name]
             if not mine or not isinstance(provider, Recalls):
                 continue
             try:
                 async with provider:
-                    ends = await self._each(mine, provider)
+                    within_s = self.within_s if name in self.providers else self.over_s
+                    ends = await self._each(mine, provider, within_s)
             except ProviderError as error:
                 what = f"{len(mine)} jobs of the run before may be paid for, and are rendered again"
                 await self.warn(f"{what}: {error}")
@@ -133,12 +141,14 @@ class Recalling:
             found |= {end.job.id: end for end in ends if end is not None}
         return list(found.values())
 
-    async def _each(self, left: Sequence[Left], provider: Recalls) -> list[Settled | None]:
+    async def _each(
+        self, left: Sequence[Left], provider: Recalls, within_s: float
+    ) -> list[Settled | None]:
         turn = asyncio.Semaphore(AT_ONCE_MAX)
 
         async def one(each: Left) -> Settled | None:
             async with turn:
-                return await self._one(each, provider)
+                return await self._one(each, provider, within_s)
 
         ends = await asyncio.gather(*map(one, left), return_exceptions=True)
         for end in ends:  # only now: each of them is over, one way or the other
@@ -146,8 +156,8 @@ class Recalling:
                 raise end
         return [end for end in ends if not isinstance(end, BaseException)]
 
-    async def _one(self, left: Left, provider: Recalls) -> Settled | None:
-        rendered = await provider.recall(left.ticket, within_s=self.within_s)
+    async def _one(self, left: Left, provider: Recalls, within_s: float) -> Settled | None:
+        rendered = await provider.recall(left.ticket, within_s=within_s)
         if rendered is None:
             return None
         try:

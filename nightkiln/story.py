@@ -1,7 +1,8 @@
 """Stories on disk: JSON lines, gzipped piece by piece, written where nobody has to wait for it.
 
-A run that is killed loses the last few seconds of its story, a full disk the rest of it; the batch
-goes on without. The pieces are members of one gzip file, so ``zcat`` reads it while it grows.
+A run that is killed loses the last few seconds of its story, but not why it rented: that is written
+at once. A full disk ends a story; the batch goes on without it. The pieces are members of one gzip
+file, so ``zcat`` reads it while it grows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.events import Rent
 from nightkiln.core.story import Cut, Line, Opening, Step, line_from_json, line_to_json
 
 PIECE_S = 5.0  # what a killed run loses of its story, at most
@@ -54,7 +56,8 @@ class StoryFile:
                 self._waiting.append(step)
         if count >= WAITING_STEPS_MAX:
             self.trouble = f"{self.path}: the disk is too slow for the story"
-        if count >= PIECE_STEPS:
+        is_dear = any(isinstance(command, Rent) for command in step.commands)
+        if is_dear or count >= PIECE_STEPS:
             self._wake.set()
 
     def close(self) -> str | None:

@@ -30,14 +30,14 @@ from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.deadline import seconds_until
-from nightkiln.deployment import usable
+from nightkiln.deployment import rented_before, usable
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.dispatch import tell
 from nightkiln.gate import Gate
 from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
-from nightkiln.places import VAST, providers
+from nightkiln.places import MODAL, VAST, providers
 from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
@@ -231,7 +231,9 @@ async def run_batch(
     found = rents_from
     if found is None:
         found = await asyncio.to_thread(providers, settings, catalog)
+    all_found = found
     found, app = await usable(found, settings, catalog)
+    past = rented_before(all_found, found, settings, catalog) if MODAL not in found else {}
     if app is not None:
         await tell(observer, "app", {"told": app.line(), **app.as_object()})
     kept_in = book if book is not None else book_of(settings)
@@ -278,6 +280,7 @@ async def run_batch(
             opens=opens if opens is not None else _as_usual,
             gate=gate,
             leases_max=request.leases_max,
+            past=past,
             accounts=Accounts(store, batch, found, clock, kept_in, settings.deadman_s),
         )
         try:

@@ -11,9 +11,9 @@ from nightkiln.compare.stalls import Stall
 from nightkiln.core.comparing import (
     Basis,
     Batch,
+    BatchParts,
     Candidate,
     Line,
-    Parts,
     by_basis,
     expected,
     middle,
@@ -103,7 +103,7 @@ class Comparison:
             "usd_per_1000": found.usd_per_1000,
             **{
                 f"{part.name}_usd_per_1000": found.per_1000(found.parts[part.name])
-                for part in fields(Parts)
+                for part in fields(BatchParts)
             },
             "startup_fraction": found.startup_fraction,
         }

@@ -18,12 +18,12 @@ start. Where an hour until the end is worth something, it takes more as long as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 
 from nightkiln.core.learning import Outlook, Scores
 from nightkiln.core.model import Kind, Offer
-from nightkiln.core.pricing import FAILED_SHARE, Quoter, failed_per_start, start_cost
+from nightkiln.core.pricing import FAILED_SHARE, Parts, Quoter, failed_per_start, start_cost
 from nightkiln.core.priors import Priors
 from nightkiln.core.terms import Load, Rules
 
@@ -103,7 +103,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class BatchParts(Parts):
     """USD of a batch by what they are for."""
 
     rendering: float = 0.0  # the machine while it works; of one's own, its electricity
@@ -112,17 +112,6 @@ class Parts:
     network: float = 0.0  # traffic in and out
     idle: float = 0.0  # billed after the last job
     own_time: float = 0.0
-
-    def __add__(self, other: Parts) -> Parts:
-        return Parts(*(self[one.name] + other[one.name] for one in fields(self)))
-
-    def __getitem__(self, name: str) -> float:
-        usd: float = getattr(self, name)
-        return usd
-
-    @property
-    def usd(self) -> float:
-        return sum(self[one.name] for one in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +124,7 @@ class Expected:
     seconds_sd: float  # relative: how far that may be off
     finish_s: float  # after the start
     is_late: bool  # even all there are would not make the deadline
-    parts: Parts
+    parts: BatchParts
     start_usd: float  # before first jobs: machine, disk and traffic in
 
     @property
@@ -263,7 +252,7 @@ def _of_fleet(machines: Sequence[Candidate], batch: Batch) -> Expected:
     until_s = finish_s(machines, batch.jobs)
     used = [one for one in machines if one.worked_s(until_s) > 0]
     costs = [_cost(one, until_s, batch.load) for one in used]
-    own = Parts(own_time=batch.own_usd_per_hour * until_s / HOUR_S)
+    own = BatchParts(own_time=batch.own_usd_per_hour * until_s / HOUR_S)
     return Expected(
         jobs=batch.jobs,
         machines=len(used),
@@ -276,7 +265,7 @@ def _of_fleet(machines: Sequence[Candidate], batch: Batch) -> Expected:
     )
 
 
-def _cost(machine: Candidate, until_s: float, load: Load) -> tuple[Parts, float]:
+def _cost(machine: Candidate, until_s: float, load: Load) -> tuple[BatchParts, float]:
     """USD of one machine by what they are for, and how many of them go before first jobs."""
     offer, outlook = machine.offer, machine.outlook
     worked_s = machine.worked_s(until_s)
@@ -284,7 +273,7 @@ def _cost(machine: Candidate, until_s: float, load: Load) -> tuple[Parts, float]
     tries = starts * (1 + FAILED_SHARE * failed_per_start(outlook))
     start = start_cost(offer, outlook, load)
     out_gb = load.result_gb * worked_s / outlook.seconds_per_job
-    parts = Parts(
+    parts = BatchParts(
         rendering=worked_s * float(offer.usd_per_hour) / HOUR_S,
         startup=tries * start.gpu,
         storage=tries * start.storage + worked_s * float(offer.storage_usd_per_hour) / HOUR_S,

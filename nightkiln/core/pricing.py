@@ -5,8 +5,9 @@ Estimates are floats; money that is set aside or spent is ``Decimal`` and lives 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import expm1, inf
+from typing import Self
 
 from nightkiln.core.learning import Outlook
 from nightkiln.core.model import Offer, Usd
@@ -119,3 +120,19 @@ def startup_limit_s(outlook: Outlook, rules: Rules, *, left_s: float) -> float:
 
 def _per_s(usd_per_hour: Usd) -> float:
     return float(usd_per_hour) / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """USD by what they are for, each a field of a subclass; they add up."""
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(self[one.name] + other[one.name] for one in fields(self)))
+
+    def __getitem__(self, name: str) -> float:
+        usd: float = getattr(self, name)
+        return usd
+
+    @property
+    def usd(self) -> float:
+        return sum(self[one.name] for one in fields(self))

@@ -89,9 +89,11 @@ class LeaseLife:
             if not self._release_asked.is_set():
                 await self._serve(shell, provider)
         except (OfferGone, WorkerLost, ProviderError) as error:
-            self._connecting, self.is_lost, self.reason = None, True, str(error)
+            self._connecting = None
             shell.events.put_nowait(Lost(self.id, str(error), _loss(error)))
-            await self.tell_lost(shell)
+            if not self.is_lost:  # else one of its attempts has seen it, and tells
+                self.is_lost, self.reason = True, str(error)
+                await self.tell_lost(shell)
         except asyncio.CancelledError:
             own = asyncio.current_task()
             if not self._release_asked.is_set() or own is None or own.uncancel():

@@ -31,7 +31,7 @@ from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.ports.observer import Progress
 from nightkiln.ports.worker import Rendered
 from nightkiln.rehearse.script import PROVIDER, Script
-from nightkiln.rehearse.uses import Meter, MeteredScheduler, Parts, Uses, parts_of
+from nightkiln.rehearse.uses import Meter, MeteredScheduler, NightParts, Uses, parts_of
 from nightkiln.testing.market import Night
 from nightkiln.testing.market.baselines.by_hand import LATE_WITHIN_S
 from nightkiln.testing.market.baselines.fallback_only import fewest_containers
@@ -56,7 +56,7 @@ class Played:
     jobs_failed: float
     jobs_left: float
     usd_by_kind: Mapping[Kind, float]
-    parts: Parts
+    parts: NightParts
     billed_usd: Usd  # by the providers
     ledger_usd: Usd  # by our own count, which must never be lower
     finishing_usd: float  # what is left, on the fallback: unfinished nights must not look cheap
@@ -130,8 +130,8 @@ class _Books:
     sink: _Sink
     over_s: float  # when the run ended
 
-    def parts(self) -> Parts:
-        ends, total = {end.lease.id: end for end in self.ends}, Parts()
+    def parts(self) -> NightParts:
+        ends, total = {end.lease.id: end for end in self.ends}, NightParts()
         for bill in self.bills:
             uses = self.meter.by_lease.get(bill.lease_id, Uses())
             until_s = min(self.released_s(bill), self.dies_s[bill.lease_id])

@@ -12,7 +12,7 @@ from typing import Any
 from nightkiln.rehearse.nights import Rehearsed
 from nightkiln.rehearse.playing import Played
 from nightkiln.rehearse.script import Script
-from nightkiln.rehearse.uses import Parts
+from nightkiln.rehearse.uses import NightParts
 from nightkiln.testing.market.baselines import Baselines, summary
 
 PER = 1000  # jobs that a price is told for
@@ -55,9 +55,9 @@ class Summary:
         return self.mean(lambda night: night.parts.waste_usd) / usd if usd > 0 else 0.0
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> NightParts:
         """Mean USD of a night by what they were for."""
-        return Parts(*(self.mean(_part(part.name)) for part in fields(Parts)))
+        return NightParts(*(self.mean(_part(part.name)) for part in fields(NightParts)))
 
     @property
     def over_budget(self) -> int:

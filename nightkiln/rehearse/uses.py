@@ -7,10 +7,11 @@ between two ends on a machine belongs to the job that ended second, well or not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from nightkiln.core.events import Command, Event, Failed, Lost, Released, Rendered, Submit
 from nightkiln.core.model import AttemptId, LeaseEnd, LeaseId
+from nightkiln.core.pricing import Parts
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.state import Trying
 from nightkiln.testing.market.billing import Bill
@@ -29,7 +30,7 @@ class Uses:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class NightParts(Parts):
     """USD by what they were for; they add up to the bill."""
 
     rendering: float = 0.0
@@ -40,17 +41,6 @@ class Parts:
     failed_tries: float = 0.0
     hedges: float = 0.0
     idle: float = 0.0
-
-    def __add__(self, other: Parts) -> Parts:
-        return Parts(*(self[one.name] + other[one.name] for one in fields(self)))
-
-    def __getitem__(self, name: str) -> float:
-        usd: float = getattr(self, name)
-        return usd
-
-    @property
-    def usd(self) -> float:
-        return sum(self[one.name] for one in fields(self))
 
     @property
     def waste_usd(self) -> float:
@@ -131,13 +121,13 @@ class MeteredScheduler(Scheduler):
         return commands
 
 
-def parts_of(bill: Bill, end: LeaseEnd, uses: Uses, *, until_s: float) -> Parts:
+def parts_of(bill: Bill, end: LeaseEnd, uses: Uses, *, until_s: float) -> NightParts:
     """One lease's bill by what it was for; the GPU is billed until ``until_s``.
 
     Times of ``end`` are those of the bill: seconds since the night began.
     """
     if end.ready_s is None:
-        return Parts(failed_starts=float(bill.usd))
+        return NightParts(failed_starts=float(bill.usd))
     offer = end.lease.offer
     up_s = max(0.0, until_s - end.ready_s)
     gpu_per_s = float(offer.usd_per_hour) / S_PER_HOUR
@@ -149,7 +139,7 @@ def parts_of(bill: Bill, end: LeaseEnd, uses: Uses, *, until_s: float) -> Parts:
     hedged_s = min(uses.hedged_s, up_s - rendering_s)
     failed_s = min(uses.failed_s, up_s - rendering_s - hedged_s)
     per_s = gpu_per_s + disk_per_s
-    return Parts(
+    return NightParts(
         rendering=rendering_s * per_s,
         traffic_out=float(bill.out_usd),
         startup=startup,

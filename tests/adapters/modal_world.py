@@ -29,6 +29,8 @@ HASTY = Limits(
     poll_s=0.5,
     over_s=5.0,
     fresh_s=0.0,  # each verb looks again
+    start_s=10.0,
+    exit_s=0.2,
 )
 TERMS = ModalTerms(max_containers=4, scaledown_s=15, limits=HASTY)
 ENVIRONMENT = Environment("0.3.75")

@@ -15,7 +15,7 @@ from nightkiln.core.errors import ProviderError
 from nightkiln.core.model import AttemptId, Job, JobId, LeaseId, Settled, Ticket, Timings
 from nightkiln.dispatch import Landing, VerifyRules
 from nightkiln.ports.worker import Place, Rendered
-from nightkiln.recalling import Left, Recalling
+from nightkiln.recalling import OVER_S_MAX, RECALL_S_MAX, Left, Recalling
 from nightkiln.testing.samples import write_catalog
 
 NOW_S = 1_800_000_000.0
@@ -42,6 +42,7 @@ class Keeping:
     kept: Mapping[str, Rendered | None] | None
     entered: int = 0
     asked: list[str] = field(default_factory=list)
+    within_s: list[float] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self.entered += 1
@@ -53,6 +54,7 @@ class Keeping:
     async def recall(self, ticket: Ticket, *, within_s: float) -> Rendered | None:
         assert within_s > 0
         self.asked.append(ticket)
+        self.within_s.append(within_s)
         if self.kept is None:
             raise ProviderError("it is away", provider="modal")
         return self.kept[ticket]
@@ -74,8 +76,10 @@ def made(*, is_damaged: bool = False) -> Rendered:
     return Rendered([Picture(is_damaged=is_damaged)], Timings(NOW_S, NOW_S + 5, 5.0), WHERE)
 
 
-async def recalled(folder: Path, provider: Any, *tickets: Left) -> tuple[list[Settled], list[str]]:
-    """What came of it, and what people were told."""
+async def recalled(
+    folder: Path, provider: Any, *tickets: Left, is_past: bool = False
+) -> tuple[list[Settled], list[str]]:
+    """What came of it, and what people were told. ``is_past``: nothing more is rented there."""
     told: list[str] = []
 
     async def warn(message: str) -> None:
@@ -85,7 +89,9 @@ async def recalled(folder: Path, provider: Any, *tickets: Left) -> tuple[list[Se
     staging.mkdir()
     landing = Landing(LocalBlobs(folder / "store"), staging, "night", VerifyRules())
     catalog = load_catalog(write_catalog(folder / "catalog", 2))
-    recalling = Recalling({"modal": provider}, landing, catalog, lambda: NOW_S, warn)
+    now: dict[str, Any] = {} if is_past else {"modal": provider}
+    past = {"modal": provider} if is_past else {}
+    recalling = Recalling(now, landing, catalog, lambda: NOW_S, warn, past)
     return list(await recalling.settled(tickets)), told
 
 
@@ -133,3 +139,15 @@ async def test_a_provider_that_keeps_nothing_is_not_even_entered(tmp_path: Path)
     settled, told = await recalled(tmp_path, Forgetful(), left("one"))
 
     assert (settled, told) == ([], [])
+
+
+async def test_what_was_paid_for_where_nothing_more_is_rented_is_fetched_without_waiting(
+    tmp_path: Path,
+) -> None:
+    provider = Keeping({"one": made()})
+
+    [settled], told = await recalled(tmp_path, provider, left("one"), is_past=True)
+
+    assert (settled.status, provider.entered, told) == ("done", 0, [])
+    assert provider.within_s == [OVER_S_MAX]
+    assert OVER_S_MAX < RECALL_S_MAX / 5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.core.errors import BadInput
-from nightkiln.core.events import ProviderFacts, Started, Tick
+from nightkiln.core.events import ProviderFacts, Rent, Started, Tick
 from nightkiln.core.learning import Scores
+from nightkiln.core.model import LeaseId, Offer
 from nightkiln.core.priors import Priors
 from nightkiln.core.story import Cut, Opening, Step
 from nightkiln.core.terms import Terms
-from nightkiln.story import GZIP_MAGIC, StoryFile, read_story
+from nightkiln.story import GZIP_MAGIC, PIECE_S, StoryFile, read_story
 from nightkiln.testing.stories import assert_replays, assert_sound
+from nightkiln.testing.waiting import until
 
 STORIES = Path(__file__).resolve().parents[1] / "stories"
 OPENING = Opening(
@@ -73,6 +77,28 @@ def test_a_story_cut_off_anywhere_is_the_beginning_of_the_story(share: float) ->
             said = "empty"
         assert "empty" in said
         assert steps == STEPS[: len(steps)]
+
+
+async def test_why_a_machine_was_rented_is_written_at_once(tmp_path: Path) -> None:
+    path, lease_id = tmp_path / "s.jsonl.gz", LeaseId("night-1-lease-000")
+    rented = Step(Tick(60.0), (Rent(Offer("cloud", "m-1"), lease_id, 3660.0, "the cheapest"),))
+    story = StoryFile(path, OPENING)
+    story.tell(STEPS[0])
+
+    story.tell(rented)
+
+    began_s = time.monotonic()
+    await until(lambda: path.is_file() and list(_so_far(path)) == [STEPS[0], rented])
+    assert time.monotonic() - began_s < PIECE_S
+    assert story.close() is None
+
+
+def _so_far(path: Path) -> Iterator[Step | Cut]:
+    """What is written by now, of which the first line may still be missing."""
+    try:
+        yield from read_story(path)[1]
+    except BadInput:
+        return
 
 
 def test_a_disk_that_takes_no_story_is_told_at_the_end_and_stops_nobody(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from nightkiln.core.comparing import (
     Basis,
     Batch,
+    BatchParts,
     Candidate,
     Expected,
     Line,
-    Parts,
     PriceFrom,
     SecondsFrom,
     by_basis,
@@ -260,7 +260,7 @@ def test_a_machine_that_has_done_nothing_has_measured_nothing() -> None:
     assert seconds_from("RTX 4090", seen, TABLE) is SecondsFrom.TABLE
 
 
-FIGURES = Expected(1000, 1, 4.4, 0.5, 5000.0, False, Parts(rendering=1.0), 0.1)
+FIGURES = Expected(1000, 1, 4.4, 0.5, 5000.0, False, BatchParts(rendering=1.0), 0.1)
 lines = st.builds(
     Line,
     provider=st.sampled_from(["vast", "modal", "local"]),
@@ -268,7 +268,7 @@ lines = st.builds(
     kind=st.sampled_from(Kind),
     basis=st.builds(Basis, st.sampled_from(SecondsFrom), st.sampled_from(PriceFrom)),
     expected=st.builds(
-        lambda usd, is_late: replace(FIGURES, parts=Parts(rendering=usd), is_late=is_late),
+        lambda usd, is_late: replace(FIGURES, parts=BatchParts(rendering=usd), is_late=is_late),
         st.floats(0, 100),
         st.booleans(),
     ),
@@ -295,7 +295,7 @@ def test_only_lines_of_one_basis_are_ranked_against_each_other(found: list[Line]
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=9))
 def test_of_several_moments_the_one_in_the_middle_is_told(usd: list[float]) -> None:
-    found = [replace(FIGURES, parts=Parts(rendering=each)) for each in usd]
+    found = [replace(FIGURES, parts=BatchParts(rendering=each)) for each in usd]
 
     told = middle(found).usd_per_1000
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nightkiln.blobs import LocalBlobs
 from nightkiln.core.errors import WorkerLost
@@ -45,6 +47,7 @@ class Machine:
     submitted: list[JobId] = field(default_factory=list)
     cancelled: list[Ticket] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)  # to those who submit
+    has_link: bool = False  # that breaks with it
     gpu: str = "tiny"
     loading_s: float = 0.0
 
@@ -77,6 +80,8 @@ class OneMachine(LocalProvider):
     async def connect(self, lease: Lease) -> AsyncIterator[Machine]:  # type: ignore[override]
         del lease
         yield self._machine
+        if self._machine.has_link:
+            raise WorkerLost("no contact")
 
 
 @dataclass
@@ -114,16 +119,24 @@ class Run:
     machine: Machine
     sink: SlowSink
     dispatcher: Dispatcher
+    said: io.StringIO
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """What people were told of that."""
+        lines = map(json.loads, self.said.getvalue().splitlines())
+        return [line for line in lines if line["event"] == event]
 
 
 @asynccontextmanager
-async def running(folder: Path, count: int, *, answers: bool = True) -> AsyncIterator[Run]:
+async def running(
+    folder: Path, count: int, *, answers: bool = True, has_link: bool = False
+) -> AsyncIterator[Run]:
     """A run of ``count`` jobs, three at a time; it must end by itself."""
 
     async def log(end: LeaseEnd) -> None:
         del end
 
-    machine, sink = Machine(), SlowSink()
+    machine, sink, said = Machine(has_link=has_link), SlowSink(), io.StringIO()
     if answers:
         machine.answers.set()
     provider = OneMachine(machine)
@@ -137,14 +150,14 @@ async def running(folder: Path, count: int, *, answers: bool = True) -> AsyncIte
         journal=journal,
         journal_fields=settled_fields,
         sink=sink,
-        observer=JsonLines(io.StringIO()),
+        observer=JsonLines(said),
         lease_log=log,
     )
     scheduler = Scheduler(Terms("night-1", leases_max=1))
     dispatcher = Dispatcher(work, scheduler, Tally("night", count))
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(dispatcher.run())
-        yield Run(machine, sink, dispatcher)
+        yield Run(machine, sink, dispatcher, said)
     await journal.close()
 
 
@@ -179,3 +192,12 @@ async def test_no_job_is_handed_to_a_machine_that_is_being_lost(tmp_path: Path) 
         run.sink.gate(second).set()
     assert sorted(run.sink.settled) == sorted({first, second})
     assert third not in run.machine.submitted
+
+
+async def test_a_machine_that_its_job_and_its_link_have_lost_is_told_once(tmp_path: Path) -> None:
+    async with running(tmp_path, 1, has_link=True) as run:
+        await until(lambda: run.machine.submitted)
+        run.machine.is_lost.set()
+        await until(lambda: run.told("lease_lost"))
+        run.dispatcher.stop("stopped")
+    assert [line["error"] for line in run.told("lease_lost")] == ["restarted"]

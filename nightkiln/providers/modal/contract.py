@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nightkiln import comfy_answers as answers
@@ -164,3 +164,22 @@ def _time(value: Any) -> float:
 
 def _name(value: Any) -> str:
     return answers.text(value)[:NAME_CHARS_MAX] if isinstance(value, str) else ""
+
+
+def in_our_time(
+    reply: Reply, *, submitted_s: float | None, now_s: float, boot_s_max: float
+) -> Reply:
+    """A reply with times that can be, by our own clock: a container's may be wrong, or lie.
+
+    A call is begun after it was handed over (None: nobody knows when) and over by now, and no
+    container boots for longer than it may before it is given a call.
+    """
+    moved_s = min(0.0, now_s - reply.t_end)
+    if submitted_s is not None:
+        moved_s += max(0.0, submitted_s - (reply.t_start + moved_s))
+    t_end = min(now_s, reply.t_end + moved_s)
+    t_start = min(t_end, reply.t_start + moved_s)
+    t_enter = reply.t_enter + moved_s
+    begun_s = submitted_s if submitted_s is not None else t_start
+    t_enter = min(t_start, max(t_enter, begun_s - boot_s_max))
+    return replace(reply, t_enter=t_enter, t_start=t_start, t_end=t_end)

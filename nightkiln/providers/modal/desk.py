@@ -16,10 +16,10 @@ from typing import Any
 from nightkiln.core.errors import RenderFailed, WorkerLost
 from nightkiln.core.model import Lease, Loss, Usd
 from nightkiln.providers.modal.calls import Call, OpenCalls
-from nightkiln.providers.modal.contract import Asking, Reply, read_reply
+from nightkiln.providers.modal.contract import Asking, Reply, in_our_time, read_reply
 from nightkiln.providers.modal.errors import Kind, ModalFailed, as_attempt
 from nightkiln.providers.modal.facts import Deployed
-from nightkiln.providers.modal.meter import Meter, in_our_time
+from nightkiln.providers.modal.meter import Meter
 from nightkiln.providers.modal.service import PENDING, ModalService
 from nightkiln.providers.modal.terms import Limits
 
@@ -104,6 +104,7 @@ class Desk:
         gpu = slot.gpu if slot.gpu is not None else ""
         call = Call(call_id, slot.lease.id, what, gpu, slot.usd_per_s, now_s, expires_s)
         slot.open[call_id] = call
+        self.meter.handed_over(call)
         try:
             await asyncio.to_thread(self.calls.opened, call)
         except BaseException:
@@ -180,7 +181,7 @@ class Desk:
             if asyncio.get_running_loop().time() > over_s:
                 said = f"{call.call_id} runs on"
                 raise ModalFailed(Kind.UNANSWERED, "cancel", said=said)
-        self._count_lost(call)
+        self._count_lost(call, with_container=ends_container)
         await self.close(slot, call)
 
     async def called_off(self, slot: Slot, call: Call) -> None:
@@ -214,15 +215,10 @@ class Desk:
         self.metered.add(call.call_id)
         found = self.price(reply.gpu) if reply.gpu is not None else None
         usd_per_s = found if found is not None else call.usd_per_s
-        self.meter.answered(call.lease_id, reply, submitted_s=call.submitted_s, usd_per_s=usd_per_s)
+        self.meter.answered(call, reply, usd_per_s=usd_per_s, heard_s=self.clock())
 
-    def _count_lost(self, call: Call) -> None:
+    def _count_lost(self, call: Call, *, with_container: bool = True) -> None:
         if call.call_id in self.metered:
             return
         self.metered.add(call.call_id)
-        self.meter.ended(
-            call.lease_id,
-            submitted_s=call.submitted_s,
-            now_s=self.clock(),
-            usd_per_s=call.usd_per_s,
-        )
+        self.meter.ended(call, now_s=self.clock(), with_container=with_container)

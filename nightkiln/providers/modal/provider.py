@@ -63,7 +63,12 @@ class ModalProvider:
         self._service = ModalService(token_id, token_secret, terms)
         self._terms, self._digest, self._clock = terms, digest, clock
         self._calls = OpenCalls(state / "modal")
-        self._meter = Meter(float(terms.scaledown_s))
+        self._meter = Meter(
+            scaledown_s=float(terms.scaledown_s),
+            exit_s=terms.limits.exit_s,
+            start_s=terms.limits.start_s,
+            containers_max=terms.max_containers,
+        )
         self._asking = Asking(digest, terms.result_bytes_max)
         self._prices, self._rates_s = dated(), -float("inf")
         self._deployed: Deployed | None = None
@@ -231,7 +236,7 @@ class ModalProvider:
             if slot is not None:
                 self._past[lease_id] = slot.lease.offer
                 del self._slots[lease_id]
-                hours = self._meter.by_hour(lease_id)
+                hours = self._meter.by_hour(lease_id, now_s=float("inf"))
                 await asyncio.to_thread(self._calls.keep_usage, lease_id, hours)
 
     async def owned(self) -> Sequence[LeaseId]:
@@ -279,7 +284,8 @@ class ModalProvider:
                 return []
             raise
         usage = await asyncio.to_thread(self._calls.usage)
-        usage.update({one: dict(self._meter.by_hour(one)) for one in self._slots})
+        now_s = self._clock()
+        usage.update({one: dict(self._meter.by_hour(one, now_s=now_s)) for one in self._slots})
         return charges_of(items, usage, app=self._terms.app)
 
     async def recall(self, ticket: Ticket, *, within_s: float) -> Rendered | None:

@@ -21,6 +21,8 @@ class Limits:
     over_s: float = 20.0  # until a call that was cancelled is seen to be over
     fresh_s: float = 60.0  # the service is asked again whether the app is there
     rates_s: float = 6 * 3600.0  # prices are asked for again
+    start_s: float = 120.0  # what a container's start is taken to cost before one was seen
+    exit_s: float = 2.0  # for a container to end when its idle window is over; billed, too
 
 
 @dataclass(frozen=True, slots=True)

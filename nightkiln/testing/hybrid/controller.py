@@ -26,6 +26,7 @@ from nightkiln.testing.vast_market.controller import RULES, Controller, hurried,
 
 STARTUP_S = 2.5  # of the wall, until a container of the fake renders: its process is a real one
 SCALEDOWN_S = 2  # of the wall
+EXIT_S = 0.3  # of the wall, until a container's process has ended
 APP = "nightkiln-hybrid"
 
 
@@ -62,7 +63,14 @@ class HybridController(Controller):
             from nightkiln.providers.modal import Limits, ModalProvider
 
             limits = Limits(
-                first_contact_s=5.0, answer_s=5.0, spawn_s=3.0, poll_s=0.5, over_s=5.0, fresh_s=2.0
+                first_contact_s=5.0,
+                answer_s=5.0,
+                spawn_s=3.0,
+                poll_s=0.5,
+                over_s=5.0,
+                fresh_s=2.0,
+                start_s=STARTUP_S,
+                exit_s=EXIT_S,
             )
             found[MODAL] = ModalProvider(
                 *modal_token(settings),

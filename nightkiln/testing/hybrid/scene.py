@@ -113,15 +113,7 @@ class HybridScene(VastScene):
     @property
     def controller(self) -> HybridController:
         return HybridController(
-            folder=str(self.folder),
-            url=self.market.url,
-            key=self.market.key,
-            pace=self.rules.limits_scale,
-            budget=self.budget,
-            leases_max=self.leases_max,
-            deadman_s=self.deadman_s,
-            by=self.by,
-            speed=self.rules.speed,
+            **self._of_every_controller(),
             batch=self.batch,
             store=self.store,
             usd_per_hour_max=self.usd_per_hour_max,

@@ -61,9 +61,9 @@ class Container:
 
     @property
     def is_coming(self) -> bool:
-        """It will wait for an input in a moment: it starts, or has just done with another."""
-        is_done = self.phase is Phase.IDLE and self.asking is None
-        return is_done or self.phase in {Phase.QUEUED, Phase.STARTING}
+        """It will ask for an input by itself: it starts, or has just given back its last one."""
+        is_between = self.phase is Phase.IDLE and self.item is None and not self.is_asking
+        return is_between or self.phase in {Phase.QUEUED, Phase.STARTING}
 
     @property
     def log(self) -> Path:

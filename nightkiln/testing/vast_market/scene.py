@@ -90,17 +90,21 @@ class VastScene:
     @property
     def controller(self) -> Controller:
         """One run, not yet begun."""
-        return Controller(
-            folder=str(self.folder),
-            url=self.market.url,
-            key=self.market.key,
-            pace=self.rules.limits_scale,
-            budget=self.budget,
-            leases_max=self.leases_max,
-            deadman_s=self.deadman_s,
-            by=self.by,
-            speed=self.rules.speed,
-        )
+        return Controller(**self._of_every_controller())
+
+    def _of_every_controller(self) -> dict[str, Any]:
+        """What a run is told, whatever else it may rent from."""
+        return {
+            "folder": str(self.folder),
+            "url": self.market.url,
+            "key": self.market.key,
+            "pace": self.rules.limits_scale,
+            "budget": self.budget,
+            "leases_max": self.leases_max,
+            "deadman_s": self.deadman_s,
+            "by": self.by,
+            "speed": self.rules.speed,
+        }
 
     async def run(
         self, *, switch: StopSwitch | None = None, observer: Observer | None = None
