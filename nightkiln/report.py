@@ -45,7 +45,7 @@ def report_of(store: Store, outcome: Outcome) -> Report:
     Raises:
         StoreUnusable: it cannot be read.
     """
-    with store.connect() as con:
+    with store.connect("jobs") as con:
         leases = _rows(con.execute(_LEASES, [outcome.batch, LEASES_SHOWN_MAX]))
         asked = [CELL_CHARS_MAX, CELL_CHARS_MAX, outcome.batch, FAILURES_SHOWN_MAX]
         failures = _rows(con.execute(_FAILURES, asked)) if outcome.failed else []

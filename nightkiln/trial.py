@@ -119,7 +119,7 @@ class Trial:
 
 def read_trial(store: Store, batch: str) -> Trial:
     """What the store has of a trial. Blocking."""
-    with store.connect() as con:
+    with store.connect("jobs", "outputs") as con:
         jobs = _rows(con, "tried_jobs", batch)
         leases = _rows(con, "tried_leases", batch)
     return Trial(

@@ -33,7 +33,7 @@ class Unreconciled:
 
 def lease_history(store: Store, batch: str) -> dict[LeaseId, Earlier]:
     """What the store has of the leases of a batch."""
-    with store.connect() as con:
+    with store.connect("attempts") as con:
         rows = con.execute(sql_file("lease_history"), {"batch": batch}).fetchall()
     return {LeaseId(lease_id): Earlier(*facts) for lease_id, *facts in rows}
 
@@ -48,6 +48,6 @@ def unreconciled(
         "since_s": since_s,
         "most": UNRECONCILED_MAX,
     }
-    with store.connect() as con:
+    with store.connect("leases") as con:
         rows = con.execute(sql_file("to_reconcile"), asked).fetchall()
     return {LeaseId(lease_id): Unreconciled(*facts) for lease_id, *facts in rows}

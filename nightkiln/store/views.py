@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -32,6 +32,9 @@ VIEWS = (
     "scorecard",
     "blocklist",
 )
+
+# What every other view of rows stands on.
+_BASE = frozenset({"_results", "_settled", "charges", "leases"})
 
 # What ``jobs`` has of its own: these names win over a catalog's.
 OWN_COLUMNS = frozenset(
@@ -152,14 +155,44 @@ class Has:
     charges: bool
 
 
-def views_sql(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> str:
-    """Statements that create every view over the store at ``root`` ("": the current folder)."""
+def views_sql(
+    root: str, catalogs: Sequence[CatalogColumns], has: Has, *, only: Collection[str] = ()
+) -> str:
+    """Statements that create every view over the store at ``root`` ("": the current folder).
+
+    With ``only``, beside those that all stand on: DuckDB looks into the files for every view, and
+    once more for each that stands on it.
+    """
+    wanted = _BASE.union(only)
+    parts = _parts(glob_root(root), catalogs, has)
+    return "\n".join(sql for name, sql in parts if not only or name in wanted)
+
+
+def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[tuple[str, str]]:
+    """Every view by its name, after all that it stands on."""
     shared = _unfolded(catalogs)
-    charges = "charges" if has.charges else "charges_none"
-    names = ("results", "settled", charges, "leases")
-    parts = [sql_file(name, root=glob_root(root)) for name in names]
-    parts += [sql_file("runs", root=glob_root(root)), sql_file("batches")]
-    parts += [sql_file("jobs", view="jobs", unfolded=shared, where="")]
+    yield "_results", sql_file("results", root=root)
+    yield "_settled", sql_file("settled", root=root)
+    yield "charges", sql_file("charges" if has.charges else "charges_none", root=root)
+    yield "leases", sql_file("leases", root=root)
+    yield "runs", sql_file("runs", root=root)
+    yield "batches", sql_file("batches")
+    yield "jobs", sql_file("jobs", view="jobs", unfolded=shared, where="")
+    yield from _jobs_of_each(catalogs)
+    yield "waste", sql_file("waste")
+    if has.quotes:
+        yield "quotes", sql_file("quotes", root=root)
+        yield "calibration", sql_file("calibration")
+    if has.scores:
+        yield "scorecard", sql_file("scorecard", root=root)
+        yield "blocklist", sql_file("blocklist", root=root)
+    yield "outputs", sql_file("outputs")
+    yield "attempts", sql_file("attempts")
+    yield "catalog_rows", sql_file("catalog_rows", unfolded=shared)
+
+
+def _jobs_of_each(catalogs: Sequence[CatalogColumns]) -> Iterator[tuple[str, str]]:
+    """``jobs`` once more for each catalog, with its own columns alone."""
     taken: set[str] = set()
     for one in catalogs:
         view = f"jobs_{one.catalog}"
@@ -168,14 +201,7 @@ def views_sql(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> str:
         taken.add(view.lower())
         where = f"\nwhere s.catalog = {literal(one.catalog)}"
         unfolded = _unfolded([one])
-        parts += [sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)]
-    parts += [sql_file("waste")]
-    if has.quotes:
-        parts += [sql_file("quotes", root=glob_root(root)), sql_file("calibration")]
-    if has.scores:
-        parts += [sql_file(name, root=glob_root(root)) for name in ("scorecard", "blocklist")]
-    parts += [sql_file("outputs"), sql_file("attempts"), sql_file("catalog_rows", unfolded=shared)]
-    return "\n".join(parts)
+        yield view, sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)
 
 
 def sql_file(name: str, **values: str) -> str:
