@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -13,18 +14,28 @@ from nightkiln.core.errors import BadInput
 from nightkiln.core.outbid import DAY_S
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
+from nightkiln.demo import demo_catalog
 from nightkiln.gate import unquoted
 from nightkiln.goals import Goals
+from nightkiln.market_night import picture
 from nightkiln.night import Outcome
 from nightkiln.observers import JsonLines
 from nightkiln.observers.sentences import outcome_lines
+from nightkiln.rehearse import Script
 from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.story import read_story
+from nightkiln.testing import virtual_time
 from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.market import shipped_market
+from nightkiln.testing.market.providers import SimulatedMarket
+from nightkiln.testing.market.stage import Stage
 from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+
+HOUR_S = 3600.0
+BEGAN_S = 1_795_255_983.0
 
 
 class Quiet(JsonLines):
@@ -50,17 +61,32 @@ async def opening(tmp_path: Path) -> Opening:
     return read_story(story)[0]
 
 
-async def test_at_the_deadline_a_run_stops_keeps_what_it_has_and_can_go_on(tmp_path: Path) -> None:
-    async with StandIn(render_s=0.25) as worker:
-        stopped = await night(tmp_path, worker, is_rented=False, by="3s")
-        resumed = await night(tmp_path, worker, is_rented=False)
+async def played(store: Path, began_s: float, **flags: Any) -> Outcome:
+    """A night on one simulated machine, by a clock on which nothing else takes time."""
+    loop = asyncio.get_running_loop()
+    stage = Stage(epoch_s=began_s, starts_s=0.0, picture=picture())
+    market = SimulatedMarket(Script(shipped_market(), HOUR_S).night(0), stage=stage)
+    return await run_batch(
+        Request(chosen_catalog(demo_catalog()), name="night", leases_max=1),
+        load_settings(store=str(store), budget="5", **flags),
+        Quiet(),
+        clock=lambda: began_s + loop.time(),
+        rents_from={market.name: market},
+        gate=unquoted,
+    )
+
+
+def test_at_the_deadline_a_run_stops_keeps_what_it_has_and_can_go_on(tmp_path: Path) -> None:
+    """Its machine has been there for two of the five minutes, which is not enough."""
+    stopped = virtual_time.run(played(tmp_path / "store", BEGAN_S, by="5m"))
+    resumed = virtual_time.run(played(tmp_path / "store", BEGAN_S + HOUR_S))
 
     assert (stopped.exit_code, stopped.failed) == (3, 0)
-    assert 0 < stopped.done < 30
+    assert 0 < stopped.done < stopped.total
     assert stopped.stop_reason is not None
     assert "the deadline has passed with" in stopped.stop_reason
     assert "the same command again does what is left" in outcome_lines(stopped)
-    assert (resumed.exit_code, resumed.done) == (0, 30)
+    assert (resumed.exit_code, resumed.done) == (0, stopped.total)
 
 
 async def test_a_late_run_may_finish_all_the_same(tmp_path: Path) -> None:
