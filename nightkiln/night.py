@@ -159,7 +159,8 @@ class Night:
         if not left or not any(provider.bills for provider in self.providers.values()):
             return
         assert self.gate is not None, "what bills is rented behind a gate"
-        ahead = Ahead(left, self.goals, self.leases_max, self.clock())
+        names = frozenset(name for name, one in self.providers.items() if one.bills)
+        ahead = Ahead(left, self.goals, self.leases_max, self.clock(), names)
         say, blobs = partial(tell, self.observer), self.store.blobs
         try:
             self.quoted = await admitted(
