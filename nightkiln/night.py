@@ -136,10 +136,11 @@ class Night:
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
-        recalling = Recalling(
-            self.providers, self._landing(), self.catalog, self.clock, self._warn, self.past
-        )
+        who = (self.providers, self._landing(), self.catalog, self.clock, self._warn, self.past)
+        recalling = Recalling(*who)
         self.adopted += (recalled := await recalling.commit(self.plan, self.batch, committer))
+        if self.accounts is not None:
+            await self.accounts.end_past(self.past, self._warn)
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,
@@ -156,10 +157,10 @@ class Night:
     async def _pass_gate(self, start: BatchStart, counts: Counts) -> None:
         """See that what costs money is quoted first, and that it may be spent."""
         left = counts.total - counts.settled
-        if not left or not any(provider.bills for provider in self.providers.values()):
+        names = frozenset(name for name, one in self.providers.items() if one.bills)
+        if not left or not names:
             return
         assert self.gate is not None, "what bills is rented behind a gate"
-        names = frozenset(name for name, one in self.providers.items() if one.bills)
         ahead = Ahead(left, self.goals, self.leases_max, self.clock(), names)
         say, blobs = partial(tell, self.observer), self.store.blobs
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from nightkiln.core.terms import Fallback
 from nightkiln.night import ALL_DONE
-from nightkiln.places import VAST
+from nightkiln.places import MODAL, VAST
 from nightkiln.testing.hybrid import HybridScene
 from nightkiln.testing.hybrid.scene import JOB_S
 from nightkiln.testing.kills import KILLED, ended
@@ -102,11 +102,15 @@ async def test_hybrid_killed_and_then_never_on_modal_what_was_paid_for_is_fetche
 
         outcome = await scene.run()
 
-        print(scene.receipt(outcome))
+        receipt = scene.receipt(outcome)
+        print(receipt)
         told = [json.loads(line) for line in scene.told().splitlines()]
         [planned] = [line for line in told if line["event"] == "planned"]
         assert outcome.exit_code == ALL_DONE, scene.told()
+        assert await scene.broken() == []
         assert planned["recalled"] == FEW
         assert sum(len(one.renders) for one in scene.behind) == FEW
         assert len(list(scene.modal.calls)) == calls, "nothing new is spent"
-        assert scene.receipt(outcome).of(VAST).jobs == 8 - FEW
+        assert receipt.of(VAST).jobs == 8 - FEW
+        assert receipt.of(MODAL).leases == FEW
+        assert receipt.of(MODAL).counted_usd >= await scene.last_bill()
