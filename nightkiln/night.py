@@ -121,9 +121,8 @@ class Night:
                     tally, decisions.scheduler, landing, self.clock() - started_s
                 )
                 outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
-                ended_s = self.clock()
                 closing = asyncio.to_thread(
-                    close_run, self.store, start, outcome, ended_s, is_whole=is_whole
+                    close_run, self.store, start, outcome, self.clock(), is_whole=is_whole
                 )
                 await asyncio.shield(closing)
         return outcome
@@ -136,8 +135,8 @@ class Night:
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
-        who = (self.providers, self._landing(), self.catalog, self.clock, self._warn, self.past)
-        recalling = Recalling(*who)
+        told = (self.catalog, self.clock, self._warn, self.past)
+        recalling = Recalling(self.providers, self._landing(), *told)
         self.adopted += (recalled := await recalling.commit(self.plan, self.batch, committer))
         if self.accounts is not None:
             await self.accounts.end_past(self.past, self._warn)

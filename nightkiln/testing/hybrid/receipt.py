@@ -85,8 +85,10 @@ class HybridReceipt:
         for one in self.shares:
             usd = f"{one.billed_usd:>10.4f}{one.counted_usd:>12.4f}"
             yield f"{one.provider:<10}{one.leases:>8}{one.never_up:>10}{one.jobs:>6}{usd}"
-        for at_s, said in sorted((*self._losses(), *self._takings())):
+        for at_s, said, why in sorted((*self._losses(), *self._takings())):
             yield f"after {duration(at_s):<6}{said}"
+            if why:
+                yield f"{'':12}{why}"
         if not self.fell_back:
             yield "fell back  nothing"
         what = "within" if self.billed_usd <= self.budget else "ABOVE"
@@ -98,14 +100,14 @@ class HybridReceipt:
             yield f"deadline   the last job ended after {duration(took)}: {when} {duration(by)}"
         yield f"jobs       {done.done} done, {done.failed} failed, {done.left} left"
 
-    def _losses(self) -> Iterator[tuple[float, str]]:
+    def _losses(self) -> Iterator[tuple[float, str, str]]:
         for at_s, count in _together(self.lost_s):
-            yield at_s, f"{_counted(count, 'machine')} of {VAST} lost"
+            yield at_s, f"{_counted(count, 'machine')} of {VAST} lost", ""
 
-    def _takings(self) -> Iterator[tuple[float, str]]:
+    def _takings(self) -> Iterator[tuple[float, str, str]]:
         for one in self.fell_back:
             did = f"{_counted(one.jobs, 'job')}, {one.counted_usd:.4f} USD"
-            yield one.at_s, f"{_counted(one.slots, 'slot')} of {MODAL}, {did}: {one.why}"
+            yield one.at_s, f"{_counted(one.slots, 'slot')} of {MODAL}: {did}", one.why
 
 
 def receipt_of(outcome: Outcome, *, vast_usd: Usd, modal_usd: Usd, budget: Usd) -> HybridReceipt:
@@ -130,11 +132,7 @@ def receipt_of(outcome: Outcome, *, vast_usd: Usd, modal_usd: Usd, budget: Usd) 
         outcome=outcome,
         shares=[_share(VAST, rows, vast_usd), _share(MODAL, rows, modal_usd)],
         fell_back=_fell_back(rows, tales, began_s),
-        lost_s=sorted(
-            row["released_s"] - began_s
-            for row in rows
-            if row["provider"] == VAST and _is_lost(row, tales)
-        ),
+        lost_s=sorted(at_s - began_s for run in runs for at_s in _losses(run)),
         budget=budget,
         began_s=began_s,
         last_s=last[0] if last is not None and last[0] is not None else began_s,
@@ -161,11 +159,13 @@ def _share(provider: str, rows: Sequence[Mapping[str, Any]], billed_usd: Usd) ->
     )
 
 
-def _is_lost(row: Mapping[str, Any], tales: Mapping[LeaseId, LeaseTale]) -> bool:
-    """Whether a machine came up and went away by itself."""
-    tale = tales.get(row["lease_id"])
-    is_over = row["ready_s"] is not None and row["released_s"] is not None
-    return is_over and tale is not None and tale.loss is not None
+def _losses(run: Chronicle) -> Iterator[float]:
+    """When machines that had come up were seen to be gone, in epoch seconds."""
+    for tale in run.leases.values():
+        if tale.offer.provider == VAST and tale.ready_s is not None:
+            lost = next((entry for entry in tale.entries if entry.what == "lost"), None)
+            if lost is not None:
+                yield run.at_epoch_s(lost.at_s)
 
 
 def _fell_back(
