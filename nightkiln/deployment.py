@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, Problem
@@ -15,6 +15,8 @@ from nightkiln.core.terms import Fallback
 from nightkiln.places import MODAL, modal_of, modal_terms, modal_token
 from nightkiln.ports.provider import Provider
 from nightkiln.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,9 @@ def rented_before(
 
 
 async def usable(
-    found: Mapping[str, Provider], settings: Settings, catalog: Catalog
-) -> tuple[Mapping[str, Provider], SeenApp | None]:
-    """The providers without Modal where its app cannot be used, and what was seen of it.
+    found: Mapping[str, T], settings: Settings, catalog: Catalog
+) -> tuple[Mapping[str, T], SeenApp | None]:
+    """The providers, by name, without Modal where its app cannot be used; what was seen of it.
 
     Where it only does not answer now, it stays: a run asks again. Where there is no token it is not
     among the providers, and said to be missing all the same if it was asked for.

@@ -24,6 +24,7 @@ class Ahead:
     goals: Goals
     leases_max: int
     now_s: float  # epoch seconds
+    providers: frozenset[str] = frozenset()  # to rent from; empty: nobody says
 
     @property
     def budget(self) -> Usd:

@@ -121,9 +121,8 @@ class Night:
                     tally, decisions.scheduler, landing, self.clock() - started_s
                 )
                 outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
-                ended_s = self.clock()
                 closing = asyncio.to_thread(
-                    close_run, self.store, start, outcome, ended_s, is_whole=is_whole
+                    close_run, self.store, start, outcome, self.clock(), is_whole=is_whole
                 )
                 await asyncio.shield(closing)
         return outcome
@@ -136,10 +135,11 @@ class Night:
         self.adopted = await committer.add_all(self.plan.proven(before_epoch=self.batch.epoch))
         await asyncio.to_thread(self.plan.refresh)
         self.reused = await committer.add_all(self.plan.reused(now_s=self.clock()))
-        recalling = Recalling(
-            self.providers, self._landing(), self.catalog, self.clock, self._warn, self.past
-        )
+        told = (self.catalog, self.clock, self._warn, self.past)
+        recalling = Recalling(self.providers, self._landing(), *told)
         self.adopted += (recalled := await recalling.commit(self.plan, self.batch, committer))
+        if self.accounts is not None:
+            await self.accounts.end_past(self.past, self._warn)
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,
@@ -156,10 +156,11 @@ class Night:
     async def _pass_gate(self, start: BatchStart, counts: Counts) -> None:
         """See that what costs money is quoted first, and that it may be spent."""
         left = counts.total - counts.settled
-        if not left or not any(provider.bills for provider in self.providers.values()):
+        names = frozenset(name for name, one in self.providers.items() if one.bills)
+        if not left or not names:
             return
         assert self.gate is not None, "what bills is rented behind a gate"
-        ahead = Ahead(left, self.goals, self.leases_max, self.clock())
+        ahead = Ahead(left, self.goals, self.leases_max, self.clock(), names)
         say, blobs = partial(tell, self.observer), self.store.blobs
         try:
             self.quoted = await admitted(

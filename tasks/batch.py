@@ -18,13 +18,10 @@ from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.rehearse.gate import QuoteGate, freely, in_market
-from nightkiln.rehearse.markets import market_of
-from nightkiln.rehearse.script import with_models
+from nightkiln.rehearse.gate import QuoteGate, as_set, freely
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
-from nightkiln.traffic import models_gb
-from nightkiln.wiring import Request, chosen_catalog, remembered_of, run_batch
+from nightkiln.wiring import Request, chosen_catalog, run_batch
 from tasks.observer import PrefectObserver
 from tasks.report import report
 
@@ -192,9 +189,7 @@ async def render(
     chosen = await asyncio.to_thread(
         chosen_catalog, params.catalog, overrides=params.overrides, limit=limit
     )
-    market = with_models(market_of(settings.market), models_gb(chosen))
-    makes = in_market(market, lambda: remembered_of(chosen, settings))
-    gate = QuoteGate(makes, freely)
+    gate = QuoteGate(as_set(settings, chosen), freely)
     name = params.name or None
     request = Request(chosen, name=name, is_nightly=is_nightly, is_fresh=params.fresh)
     async with PrefectObserver(get_run_logger()) as shown:

@@ -88,6 +88,7 @@ async def _night(store: str, observer: Observer, switch: StopSwitch) -> HybridRe
             is_proven=True,
             batch=f"{batch_name()}-hybrid",
             store=store,
+            is_fresh=True,  # else a second demo would find all done, and rent nothing
         ) as scene:
             losing = asyncio.create_task(_lose_some(scene))
             try:

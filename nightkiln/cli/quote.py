@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -19,6 +20,7 @@ from nightkiln.cli.options import (
     BudgetOption,
     ByOption,
     CatalogArgument,
+    FallbackOption,
     JsonOption,
     LimitOption,
     ProviderOption,
@@ -28,10 +30,13 @@ from nightkiln.cli.options import (
 )
 from nightkiln.cli.rehearsing import Jobs, MarketOption, script_of
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.terms import Fallback
 from nightkiln.credit import SeenAccount, seen_account
+from nightkiln.deployment import SeenApp, usable
 from nightkiln.observers.sentences import duration
-from nightkiln.places import VAST, provider_names
-from nightkiln.rehearse import Quote, quoted
+from nightkiln.places import LOCAL, VAST, provider_names
+from nightkiln.rehearse import Quote, Script, quoted
+from nightkiln.rehearse.script import allowed, with_containers
 from nightkiln.settings import Settings, load_settings
 from nightkiln.traffic import models_gb, sent_gb
 from nightkiln.wiring import chosen_catalog
@@ -46,6 +51,7 @@ def quote(
     *,
     by: ByOption = None,
     budget: BudgetOption = None,
+    fallback: FallbackOption = None,
     market: MarketOption = "ordinary",
     provider: ProviderOption = None,
     store: StoreOption = None,
@@ -60,21 +66,25 @@ def quote(
     has measured this workflow in the same store. Nothing is rented.
 
     Where a run with the same settings would rent at Vast.ai, its account and the hosts of private
-    models are asked first, as such a run does: the worst case is told, all prepaid credit.
+    models are asked first, as such a run does: the worst case is told, all prepaid credit. Where it
+    would use Modal, its app is looked for; what cannot be had is not counted on.
 
     Example: nightkiln quote catalogs/parti --by 07:00 --budget 12
 
     Exit codes: 0 quoted, also when it does not fit, and then it says what would; 2 bad input, or
     nothing could be rented.
     """
-    settings = load_settings(store=store, providers=provider, by=by, budget=budget)
+    settings = load_settings(
+        store=store, providers=provider, by=by, budget=budget, fallback=fallback
+    )
     _check_goals(settings)
     chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
-    account = asyncio.run(_account(chosen, settings))
+    names = _names(settings)
+    account, names, app = asyncio.run(_seen(names, chosen, settings))
     goals = {"by": settings.by, "budget": str(settings.budget)}
     script, jobs = script_of(chosen, settings, market=market, **goals)
     assert script.budget is not None, "it was asked for"
-    found = quoted(script, script.budget)
+    found = quoted(_reachable(script, settings, names), script.budget)
     if as_json:
         more = {
             "jobs_are_exact": jobs.is_exact,
@@ -83,12 +93,14 @@ def quote(
             "models_gb": models_gb(chosen),
             "models_sent_gb": sent_gb(chosen),
             "account": account.as_object(),
+            "app": app.as_object() if app is not None else None,
+            "fallback": found.summary.script.fallback,
         }
         typer.echo(json.dumps(found.as_object() | more))
         return
     console = Console(soft_wrap=True, highlight=False)
-    told = (*_lines(found, jobs, settings, chosen), *account.lines(script.budget))
-    for line in told:
+    told = [*_lines(found, jobs, settings, chosen), *account.lines(script.budget)]
+    for line in told if app is None else (*told, app.line()):
         console.print(line, markup=False)
 
 
@@ -109,21 +121,43 @@ def _check_goals(settings: Settings) -> None:
         raise BadInput(problems)
 
 
-async def _account(catalog: Catalog, settings: Settings) -> SeenAccount:
-    """The account that a run with these settings would rent with, else the one that there is.
+def _names(settings: Settings) -> tuple[str, ...]:
+    """Whom a run with these settings would use; nobody, where nothing is set up.
 
     Raises:
         BadInput: such a run would not begin.
     """
     try:
-        names = provider_names(settings)
+        return provider_names(settings)
     except BadInput:
         if settings.providers:
             raise
-        names = ()  # nothing is set up: the figures are worth having all the same
+        return ()  # the figures are worth having all the same
+
+
+async def _seen(
+    names: tuple[str, ...], catalog: Catalog, settings: Settings
+) -> tuple[SeenAccount, tuple[str, ...], SeenApp | None]:
+    """The account that such a run would rent with, else the one that there is; who is of use.
+
+    Raises:
+        BadInput: such a run would not begin.
+    """
+    usable_names, app = await usable(dict.fromkeys(names), settings, catalog)
     if VAST not in names:
-        return await seen_account(settings)
-    return await ready_to_rent(settings, catalog, has_others=len(names) > 1)
+        return await seen_account(settings), tuple(usable_names), app
+    account = await ready_to_rent(settings, catalog, has_others=len(names) > 1)
+    return account, tuple(usable_names), app
+
+
+def _reachable(script: Script, settings: Settings, names: tuple[str, ...]) -> Script:
+    """The same where only that can be had which a run would be allowed to have."""
+    return replace(
+        script,
+        market=with_containers(script.market, settings.modal_max_containers),
+        fallback=allowed(settings.fallback, [name for name in names if name != LOCAL]),
+        usd_per_hour_max=settings.vast_usd_per_hour_max,
+    )
 
 
 def _lines(found: Quote, jobs: Jobs, settings: Settings, catalog: Catalog) -> Iterator[str]:
@@ -142,6 +176,7 @@ def _lines(found: Quote, jobs: Jobs, settings: Settings, catalog: Catalog) -> It
         f"  machines  p50 {machines.p50:.0f}, p90 {machines.p90:.0f} at once, each with "
         f"{market.batch.disk_gb:g} GB of disk"
     )
+    yield f"  may have  {_may_have(summary.script)}"
     gb_in = summary.mean(lambda night: night.gb_in)
     yield f"  network   {gb_in:.0f} GB into machines, {found.results_gb:.1f} GB of results out"
     if catalog.environment.models:
@@ -153,6 +188,18 @@ def _lines(found: Quote, jobs: Jobs, settings: Settings, catalog: Catalog) -> It
     for number, line in enumerate((*basis_lines(summary.script), _nights(found))):
         yield f"  {'' if number else 'basis':9} {line}"
     yield from _advice(found)
+
+
+def _may_have(script: Script) -> str:
+    """What of the market is within reach of the settings."""
+    machines, most = [], script.usd_per_hour_max
+    if script.fallback is not Fallback.ONLY:
+        cap = f" at {float(most):g} USD an hour at most" if most is not None else ""
+        machines.append(f"machines{cap} (vast_usd_per_hour_max)")
+    if script.fallback is not Fallback.NEVER:
+        count = script.market.fallback.max_containers
+        machines.append(f"{count} containers of the fallback (modal_max_containers)")
+    return " and ".join(machines)
 
 
 def _nights(found: Quote) -> str:

@@ -36,14 +36,11 @@ from nightkiln.observers import JsonLines, PlainLines, Terminal
 from nightkiln.observers.sentences import outcome_lines
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.rehearse.gate import QuoteGate, in_market
-from nightkiln.rehearse.markets import market_of
-from nightkiln.rehearse.script import with_models
+from nightkiln.rehearse.gate import QuoteGate, as_set
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
 from nightkiln.testing.market import SHIPPED
-from nightkiln.traffic import models_gb
-from nightkiln.wiring import Request, chosen_catalog, remembered_of, run_batch
+from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 
 def run(
@@ -164,8 +161,7 @@ async def watch(
     ``may_spend``: up to the budget, without being asked. ``is_quoted``: else it is so small that
     its budget says it all. ``rents_from``: as of ``run_batch``.
     """
-    market = with_models(market_of(settings.market), models_gb(request.catalog))
-    makes = in_market(market, lambda: remembered_of(request.catalog, settings))
+    makes = as_set(settings, request.catalog)
     with watching(as_json=as_json) as (observer, switch):
         agrees = consent(
             is_given=may_spend,

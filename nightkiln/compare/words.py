@@ -74,4 +74,5 @@ def advice(found: Comparison, settings: Settings) -> Iterator[str]:
     if PriceFrom.MARKET in prices and settings.vast_api_key is None:
         yield "with VAST_API_KEY set, today's offers take the place of the market file"
     if PriceFrom.LISTED in prices and not settings.has_modal:
-        yield "with MODAL_TOKEN_ID and MODAL_TOKEN_SECRET set, today's rates that of the price list"
+        tokens = "MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
+        yield f"with {tokens} set, today's rates take the place of the price list"

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from nightkiln.catalog import Catalog
 from nightkiln.core.errors import Problem
+from nightkiln.core.model import Usd
 from nightkiln.core.terms import DEADLINE_S_UNSAID, Late
 from nightkiln.gate import Ahead, Passage, Tell
 from nightkiln.priors import shipped_priors
+from nightkiln.rehearse.markets import market_of
 from nightkiln.rehearse.measured import measured_in
 from nightkiln.rehearse.quoting import Quote, quoted
-from nightkiln.rehearse.script import Script, with_jobs
+from nightkiln.rehearse.script import Script, allowed, with_containers, with_jobs, with_models
 from nightkiln.rehearse.telling import in_short, objection
+from nightkiln.settings import Settings
 from nightkiln.store.quotes import Quoted, Verdict
 from nightkiln.store.scores import Remembered
 from nightkiln.testing.market import Market
+from nightkiln.traffic import models_gb
+from nightkiln.wiring import remembered_of
 
 QUOTE_S_MAX = 20  # what people are told to wait at most
 DEADLINE_S_MIN = 60.0  # that can be played; the run itself knows how little is left
@@ -50,14 +56,33 @@ class QuoteGate:
         return Passage(record_of(quote, ahead, verdict), problem)
 
 
-def in_market(market: Market, remembered: Callable[[], Remembered] = Remembered) -> Makes:
-    """Quotes from a market file, and from what is remembered of the workflow by then."""
+def in_market(
+    market: Market,
+    remembered: Callable[[], Remembered] = Remembered,
+    *,
+    usd_per_hour_max: Usd | None = None,
+) -> Makes:
+    """Quotes from a market file, and from what is remembered of the workflow by then.
+
+    ``usd_per_hour_max``: what a machine may cost.
+    """
 
     def makes(ahead: Ahead) -> Quote:
         measured = measured_in(market, remembered(), shipped_priors())
-        return quoted(script_ahead(market, ahead).with_measured(measured), ahead.budget)
+        script = replace(script_ahead(market, ahead), usd_per_hour_max=usd_per_hour_max)
+        return quoted(script.with_measured(measured), ahead.budget)
 
     return makes
+
+
+def as_set(settings: Settings, catalog: Catalog) -> Makes:
+    """Quotes in the market of the settings, of what they let a run have there."""
+    market = with_models(market_of(settings.market), models_gb(catalog))
+    return in_market(
+        with_containers(market, settings.modal_max_containers),
+        lambda: remembered_of(catalog, settings),
+        usd_per_hour_max=settings.vast_usd_per_hour_max,
+    )
 
 
 async def freely(quote: Quote) -> Problem | None:
@@ -78,7 +103,7 @@ def script_ahead(market: Market, ahead: Ahead) -> Script:
         with_jobs(market, ahead.jobs),
         max(DEADLINE_S_MIN, left_s),
         leases_max=ahead.leases_max,
-        fallback=goals.fallback,
+        fallback=allowed(goals.fallback, ahead.providers),
         late=goals.late if has_deadline else Late.FINISH,
         results_per_s_max=goals.jobs_per_s_max,
     )

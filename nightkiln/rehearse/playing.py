@@ -89,7 +89,13 @@ async def _played(script: Script, night: Night) -> Played:
     scheduler.meter = meter
     sink = _Sink(clock)
     lump = script.lump
-    market = SimulatedMarket(night, name=PROVIDER, lump=lump, kinds=script.kinds)
+    market = SimulatedMarket(
+        night,
+        name=PROVIDER,
+        lump=lump,
+        kinds=script.kinds,
+        usd_per_hour_max=script.usd_per_hour_max,
+    )
     async with market, SimulatedFallback(night, lump=lump) as fallback:
         services = (market, fallback)
         work = Work(

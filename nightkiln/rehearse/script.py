@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from math import log
 
@@ -15,6 +16,7 @@ from nightkiln.testing.market.dice import throw
 from nightkiln.testing.market.night import HORIZON_DEADLINES
 
 PROVIDER = "market"
+SERVERLESS = "modal"  # stands behind a market file's fallback
 LUMPS_USUAL = 500  # per night: enough that a lump more or less on a machine does not show
 LUMPS_PER_MACHINE_MIN = 40  # in the time until the deadline
 SECONDS_UNKNOWN = 6.0  # per job, of a class that nobody has seen
@@ -42,6 +44,9 @@ class Script:
     known_share: float = 0.0  # of the machines whose luck earlier nights have shown
     results_per_s_max: float | None = None  # that the controller can take in; None: any number
     measured: Measured | None = None  # of the workflow; the market is already as measured
+    usd_per_hour_max: Usd | None = (
+        None  # of a machine, with its disk; dearer ones are not looked at
+    )
 
     def __post_init__(self) -> None:
         assert self.deadline_s > 0
@@ -155,6 +160,23 @@ class Script:
     def exactly(self) -> Script:
         """The same with every job played by itself."""
         return replace(self, lump=1)
+
+
+def allowed(fallback: Fallback, providers: Collection[str]) -> Fallback:
+    """What of a market file can be had from these: machines, the fallback's containers, or both.
+
+    Nobody named: both, for the figures are worth having before anything is set up.
+    """
+    if not providers:
+        return fallback
+    if SERVERLESS not in providers:
+        return Fallback.NEVER
+    return Fallback.ONLY if set(providers) == {SERVERLESS} else fallback
+
+
+def with_containers(market: Market, most: int) -> Market:
+    """The same market where at most so many containers of the fallback run at once."""
+    return replace(market, fallback=replace(market.fallback, max_containers=most))
 
 
 def with_jobs(market: Market, jobs: int) -> Market:

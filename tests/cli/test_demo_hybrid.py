@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from typer.testing import CliRunner
 from nightkiln import cli
 from nightkiln.cli.demo_hybrid import JOBS
 from nightkiln.core.errors import BadInput
+from nightkiln.night import Outcome
 from nightkiln.places import MODAL, VAST
+from nightkiln.testing.hybrid.receipt import FellBack, HybridReceipt, Share
 
 DEMO_S_MAX = 200.0
 
@@ -23,6 +27,60 @@ def test_the_hybrid_night_has_no_short_form() -> None:
 
     assert isinstance(result.exception, BadInput)
     assert "leave --quick out" in str(result.exception)
+
+
+OUTCOME = Outcome(
+    batch="night",
+    epoch=1,
+    store="store",
+    exit_code=0,
+    total=190,
+    done=190,
+    reused=0,
+    failed=0,
+    left=0,
+    adopted=0,
+    outputs=190,
+    elapsed_s=71.0,
+    stop_reason=None,
+    stage_s={},
+)
+RECEIPT = HybridReceipt(
+    outcome=OUTCOME,
+    shares=[
+        Share(VAST, 4, 0, 129, Decimal("0.0099"), Decimal("0.0099")),
+        Share(MODAL, 4, 0, 61, Decimal("0.0541"), Decimal("0.0529")),
+    ],
+    fell_back=[
+        FellBack(0.4, "56 jobs would be late without it", 1, 2, Decimal("0.0026")),
+        FellBack(31.0, "2 to 32 jobs would be late without it", 3, 59, Decimal("0.0515")),
+    ],
+    lost_s=[29.0, 29.5],
+    budget=Decimal(2),
+    began_s=0.0,
+    last_s=67.0,
+    deadline_s=70.0,
+)
+
+
+def test_a_receipt_tells_what_happened_before_the_fallback_was_taken() -> None:
+    lines = list(RECEIPT.lines())
+
+    assert lines[3:8] == [
+        "after 0s    1 slot of modal: 2 jobs, 0.0026 USD",
+        "            56 jobs would be late without it",
+        "after 29s   2 machines of vast lost",
+        "after 31s   3 slots of modal: 59 jobs, 0.0515 USD",
+        "            2 to 32 jobs would be late without it",
+    ]
+    assert max(map(len, lines)) < 80
+
+
+def test_a_receipt_of_a_night_that_was_stopped_says_nothing_of_its_deadline() -> None:
+    stopped = replace(RECEIPT, outcome=replace(OUTCOME, done=23, left=167))
+
+    assert not any(line.startswith("deadline") for line in stopped.lines())
+    assert not stopped.is_in_time
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from nightkiln import cli
 from nightkiln.core.errors import BadInput
+from nightkiln.testing.environ import environ
 from nightkiln.testing.samples import write_catalog
 
 PROMISED = {
@@ -149,6 +150,24 @@ def test_a_quote_says_what_it_is_based_on_and_that_it_fits(catalog: str) -> None
     assert "nights of market file ordinary (" in said
     assert "25 results a second are its limit: 100 GPUs at 4 s a job" in said
     assert "it fits" in said
+
+
+def test_a_quote_counts_on_nothing_that_the_run_may_not_have(catalog: str) -> None:
+    result = called("quote", catalog, "--by", "2h", "--budget", "5", "--fallback", "never")
+
+    assert "may have  machines at 2 USD an hour at most (vast_usd_per_hour_max)\n" in result.stdout
+
+
+def test_a_quote_under_a_cap_that_nothing_keeps_says_that_nothing_would_be_done(
+    catalog: str,
+) -> None:
+    with environ({"NIGHTKILN_VAST_USD_PER_HOUR_MAX": "0.01"}):
+        result = called(
+            "quote", catalog, "--by", "1h", "--budget", "5", "--fallback", "never", "--json"
+        )
+
+    told = json.loads(result.stdout)
+    assert (told["fits"], told["deadline_met_fraction"], told["fallback"]) == (False, 0, "never")
 
 
 def test_a_quote_that_does_not_fit_says_what_would(catalog: str) -> None:

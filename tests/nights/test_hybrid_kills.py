@@ -10,7 +10,9 @@ import pytest
 
 from nightkiln.core.terms import Fallback
 from nightkiln.night import ALL_DONE
+from nightkiln.places import MODAL, VAST
 from nightkiln.testing.hybrid import HybridScene
+from nightkiln.testing.hybrid.scene import JOB_S
 from nightkiln.testing.kills import KILLED, ended
 from nightkiln.testing.waiting import until
 
@@ -28,10 +30,10 @@ def tickets(folder: Path) -> int:
     return len([line for line in lines if line.get("kind") == "ticket"])
 
 
-def are_outstanding(scene: HybridScene) -> bool:
+def are_outstanding(scene: HybridScene, calls: int) -> bool:
     """Whether so many calls are being rendered, and written down."""
     rendering = sum(len(one.submitted) > len(one.renders) for one in scene.behind)
-    return rendering >= CALLS and tickets(scene.folder) >= CALLS
+    return rendering >= calls and tickets(scene.folder) >= calls
 
 
 @pytest.mark.long
@@ -51,7 +53,7 @@ async def test_hybrid_killed_with_twenty_calls_outstanding_nothing_is_rendered_t
     ) as scene:
         process = scene.controller.start()
         try:
-            await until(lambda: are_outstanding(scene), within_s=START_S_MAX)
+            await until(lambda: are_outstanding(scene, CALLS), within_s=START_S_MAX)
         finally:
             process.send_signal(signal.SIGKILL)
             status, said = await ended(process)
@@ -68,3 +70,47 @@ async def test_hybrid_killed_with_twenty_calls_outstanding_nothing_is_rendered_t
         assert planned["recalled"] == CALLS
         assert renders == JOBS
         assert await scene.broken() == []
+
+
+FEW = 4
+
+
+@pytest.mark.nights
+async def test_hybrid_killed_and_then_never_on_modal_what_was_paid_for_is_fetched(
+    tmp_path: Path,
+) -> None:
+    async with HybridScene(
+        tmp_path,
+        jobs=8,
+        by="45s",  # every slot is wanted
+        job_s=900.0,
+        fallback=Fallback.ONLY,
+        containers=FEW,
+        leases_max=FEW,
+        is_proven=True,
+    ) as scene:
+        process = scene.controller.start()
+        try:
+            await until(lambda: are_outstanding(scene, FEW), within_s=START_S_MAX)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            status, said = await ended(process)
+        assert status == KILLED, said
+        await until(lambda: sum(len(one.renders) for one in scene.behind) == FEW)
+        calls = len(list(scene.modal.calls))
+        scene.fallback, scene.by, scene.job_s = Fallback.NEVER, "60s", JOB_S
+
+        outcome = await scene.run()
+
+        receipt = scene.receipt(outcome)
+        print(receipt)
+        told = [json.loads(line) for line in scene.told().splitlines()]
+        [planned] = [line for line in told if line["event"] == "planned"]
+        assert outcome.exit_code == ALL_DONE, scene.told()
+        assert await scene.broken() == []
+        assert planned["recalled"] == FEW
+        assert sum(len(one.renders) for one in scene.behind) == FEW
+        assert len(list(scene.modal.calls)) == calls, "nothing new is spent"
+        assert receipt.of(VAST).jobs == 8 - FEW
+        assert receipt.of(MODAL).leases == FEW
+        assert receipt.of(MODAL).counted_usd >= await scene.last_bill()

@@ -11,7 +11,6 @@ import pytest
 
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import LeaseId
-from nightkiln.core.terms import Fallback
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome
 from nightkiln.places import MODAL, VAST
 from nightkiln.providers.vast.labels import label_of
@@ -52,10 +51,11 @@ async def test_hybrid_without_an_offer_under_the_cap_modal_does_all(tmp_path: Pa
         assert receipt.is_in_time
         assert receipt.of(MODAL).jobs == JOBS
         assert receipt.billed_usd <= scene.budget
+        assert receipt.of(MODAL).counted_usd >= await scene.last_bill()
 
 
 @pytest.mark.nights
-async def test_hybrid_what_modal_alone_cannot_do_for_the_budget_is_said_beforehand(
+async def test_hybrid_what_modal_cannot_do_without_an_offer_under_the_cap_is_said_beforehand(
     tmp_path: Path,
 ) -> None:
     async with HybridScene(
@@ -63,7 +63,7 @@ async def test_hybrid_what_modal_alone_cannot_do_for_the_budget_is_said_beforeha
         jobs=JOBS,
         by="1h",
         budget=Decimal("0.01"),
-        fallback=Fallback.ONLY,
+        usd_per_hour_max=0.01,
         is_quoted=True,
         is_proven=True,
     ) as scene:
@@ -143,3 +143,4 @@ async def test_hybrid_half_of_the_machines_lost_modal_does_only_the_shortfall(
         assert len(scene.lost_s) == 2
         assert receipt.is_in_time
         assert 0 < moved <= OVER_PERFECT_MAX * perfect
+        assert receipt.of(MODAL).counted_usd >= await scene.last_bill()

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from nightkiln.catalog import Catalog
@@ -21,6 +22,7 @@ from nightkiln.machine.goods import Goods
 from nightkiln.places import MODAL, VAST, modal_terms, modal_token
 from nightkiln.ports.provider import Provider
 from nightkiln.rehearse.gate import QuoteGate, freely, in_market
+from nightkiln.rehearse.script import with_containers
 from nightkiln.testing.market import shipped_market
 from nightkiln.testing.vast_market.controller import RULES, Controller, hurried, main
 
@@ -81,7 +83,13 @@ class HybridController(Controller):
         return found
 
     def gate(self) -> Gate:
-        return QuoteGate(in_market(shipped_market()), freely) if self.is_quoted else unquoted
+        if not self.is_quoted:
+            return unquoted
+        makes = in_market(
+            with_containers(shipped_market(), self.containers),
+            usd_per_hour_max=Decimal(repr(self.usd_per_hour_max)),
+        )
+        return QuoteGate(makes, freely)
 
     def opens(self, opening: Opening) -> Opening:
         """Beliefs about longer jobs, and about both stories, told so fast."""

@@ -21,6 +21,7 @@ import httpx
 
 from nightkiln.catalog import load_catalog
 from nightkiln.catalog.catalog import Environment
+from nightkiln.core.model import Usd
 from nightkiln.core.terms import Fallback, Late
 from nightkiln.night import Outcome
 from nightkiln.places import modal_terms
@@ -30,10 +31,12 @@ from nightkiln.testing.hybrid.controller import SCALEDOWN_S, HybridController
 from nightkiln.testing.hybrid.receipt import HybridReceipt, receipt_of
 from nightkiln.testing.modal import FakeModal
 from nightkiln.testing.modal import Rules as ModalRules
+from nightkiln.testing.modal.billing import Phase
 from nightkiln.testing.modal.stand_ins import StandIns
 from nightkiln.testing.vast_market.controller import BATCH
 from nightkiln.testing.vast_market.rules import Rules
 from nightkiln.testing.vast_market.scene import HURRY, VastScene
+from nightkiln.testing.waiting import until
 
 SPEED = 60.0  # an hour of the story is a minute
 USUAL_S = 4.0  # of the story: about what a picture takes, by the shipped beliefs
@@ -80,6 +83,7 @@ class HybridScene(VastScene):
     is_quoted: bool = False
     batch: str = BATCH
     store: str = ""  # empty: in ``folder``
+    is_fresh: bool = False  # render also what other batches of the store have done
     behind: list[StandIn] = field(default_factory=list)  # a ComfyUI of each container
     lost_s: dict[str, float] = field(default_factory=dict)  # label -> epoch seconds of its end
     _modal: FakeModal | None = None
@@ -116,6 +120,7 @@ class HybridScene(VastScene):
             **self._of_every_controller(),
             batch=self.batch,
             store=self.store,
+            is_fresh=self.is_fresh,
             usd_per_hour_max=self.usd_per_hour_max,
             fallback=self.fallback,
             late=self.late,
@@ -158,6 +163,11 @@ class HybridScene(VastScene):
         for row in ours[: ceil(share * len(ours))]:
             await self.tell_market("POST", "kill", {"contract": row["contract"]})
             self.lost_s[str(row["label"])] = time.time()
+
+    async def last_bill(self) -> Usd:
+        """What Modal has billed when every container has ended."""
+        await until(lambda: all(one.phase is Phase.ENDED for one in self.modal.containers))
+        return self.modal.billing.usd
 
     @property
     def environment(self) -> Environment:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import count, islice
 
-from nightkiln.core.model import JobId, Kind, Offer
+from nightkiln.core.model import JobId, Kind, Offer, Usd
 from nightkiln.testing.market.billing import Bill, Usage, container_bill, machine_bill, quoted
 from nightkiln.testing.market.machines import Boot, Stretch
 from nightkiln.testing.market.night import AttemptTruth, Night, Window
@@ -39,10 +39,13 @@ class SimulatedMarket(SimulatedService):
         name: str = "market",
         lump: int = 1,
         kinds: Sequence[Kind] = KINDS,
+        usd_per_hour_max: Usd | None = None,
         stage: Stage | None = None,
     ) -> None:
+        """``usd_per_hour_max``: dearer machines, with their disk, are not shown."""
         super().__init__(name, lump=lump, stage=stage)
         self._night, self._kinds = night, tuple(kinds)
+        self._usd_per_hour_max = usd_per_hour_max
         self._offers: dict[tuple[str, float], tuple[Offer, ...]] = {}  # by stretch and multiplier
         self._stretch_of = {
             _ref(stretch, kind): stretch for stretch in night.stretches for kind in self._kinds
@@ -59,8 +62,13 @@ class SimulatedMarket(SimulatedService):
             for stretch in self._night.listed(now_s)
             if stretch.machine not in busy and stretch.ref not in taken
             for offer in self._offers_of(stretch, now_s)
+            if self._is_shown(offer)
         ]
         return sorted(found, key=lambda offer: (offer.usd_per_hour, offer.ref))
+
+    def _is_shown(self, offer: Offer) -> bool:
+        usd_per_hour = offer.usd_per_hour + offer.storage_usd_per_hour
+        return self._usd_per_hour_max is None or usd_per_hour <= self._usd_per_hour_max
 
     def _unavailable(self) -> tuple[set[str], set[str]]:
         """Machines that we rent, and stretches that we have rented."""

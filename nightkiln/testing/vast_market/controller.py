@@ -89,6 +89,7 @@ class Controller:
     speed: float = 1.0  # of the market's story, as far as beliefs about it go
     disk: str = ""  # as ``nightkiln.testing.disk`` reads it
     store: str = ""  # empty: in ``folder``
+    is_fresh: bool = False  # render also what other batches of the store have done
     usd_per_hour_max: float = VastTerms().usd_per_hour_max  # of a machine
 
     @property
@@ -137,7 +138,7 @@ class Controller:
             Goods.of(catalog.environment, program=program), tries=DOWNLOAD_TRIES, pause_s=0.1
         )
         return await run_batch(
-            Request(catalog, name=self.batch, leases_max=self.leases_max),
+            Request(catalog, name=self.batch, is_fresh=self.is_fresh, leases_max=self.leases_max),
             self.settings,
             observer if observer is not None else JsonLines(said),
             switch=switch,
