@@ -5,11 +5,10 @@ The SDK is imported in functions: it takes a second, also in processes that only
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
@@ -17,8 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
+from nightkiln.testing.environ import environ
 from nightkiln.testing.modal import CallSeen, ContainerSeen, FakeModal, Rules
 
 SPEED = 60.0
@@ -83,22 +81,28 @@ class Yard:
 
 @contextmanager
 def fake_modal(**options: Any) -> Iterator[Yard]:
-    """A fake with a client; the environment is the caller's own."""
+    """A fake with a client, which this process talks to for as long."""
+    with a_yard(**options) as yard, talking_to(yard):
+        yield yard
+
+
+@contextmanager
+def a_yard(**options: Any) -> Iterator[Yard]:
+    """A fake with a client; nobody else in this process sees it."""
     import modal
 
-    options = {"speed": SPEED, "rules": QUICK, **options}
-    patch = pytest.MonkeyPatch()
-    for name in [one for one in os.environ if one.startswith("MODAL_")]:
-        patch.delenv(name)
-    with FakeModal(**options) as fake:
-        for name, value in fake.env().items():
-            patch.setenv(name, value)
-        client = modal.Client.from_credentials(*fake.token)
+    with FakeModal(**{"speed": SPEED, "rules": QUICK, **options}) as fake:
+        with environ(fake.env(), without="MODAL_"):
+            client = modal.Client.from_credentials(*fake.token)
         try:
             yield Yard(fake, client)
         finally:
             client.close()
-            patch.undo()
+
+
+def talking_to(yard: Yard) -> AbstractContextManager[None]:
+    """The SDK and the processes that it begins find the fake in the environment."""
+    return environ(yard.fake.env(), without="MODAL_")
 
 
 def until(happened: Callable[[], object]) -> None:
