@@ -28,6 +28,7 @@ from nightkiln.testing.samples import write_catalog
 
 BATCH = "night"
 RUN_S_MAX = 90.0
+SAID_CHARS_MAX = 100_000  # a night on a busy computer tells its progress many times
 WORKERS = 2
 IN_FLIGHT = WORKERS * Offer("", "").slots  # jobs that a crash may cost a second render
 KILLED = -signal.SIGKILL
@@ -156,7 +157,7 @@ async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
         process.kill()
         process.communicate()
         raise
-    return process.returncode, said[-2000:]
+    return process.returncode, said[-SAID_CHARS_MAX:]
 
 
 async def durable_effects(folder: Path, jobs: int, *, shard_rows: int = 5) -> list[str]:

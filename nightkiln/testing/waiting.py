@@ -7,9 +7,12 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 LOOK_EVERY_S = 0.01
+HANGS_S = 100.0  # what starts a process takes seconds, on a busy computer half a minute
 
 
-async def until(holds: Callable[[], object | Awaitable[object]], *, within_s: float = 30.0) -> None:
+async def until(
+    holds: Callable[[], object | Awaitable[object]], *, within_s: float = HANGS_S
+) -> None:
     """Return as soon as ``holds()``, which may be a coroutine function, is true.
 
     Raises:

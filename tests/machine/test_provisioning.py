@@ -114,7 +114,6 @@ says(state="done")
             "provisioning failed: checksum: x.safetensors [2J is another",
         ),
         ("says(state='failed', kind='?', why=None)", "provisioning failed: unknown: "),
-        ("raise SystemExit", "provisioning ends on the machine without a word"),
         (
             "while True:\n    says(state='needs_urls', waiting_for=[*urls()], beat=time.time())",
             "the addresses of models expire faster than they can be fetched",
@@ -124,12 +123,20 @@ says(state="done")
 async def test_a_machine_that_cannot_be_provisioned_says_why_in_the_same_words(
     tmp_path: Path, program: str, said: str
 ) -> None:
-    limits = replace(QUICK, provisioning_silent_s=0.5)
     async with place(tmp_path) as here:
         with pytest.raises(WorkerLost) as lost:
-            await stay_until_ready(here, goods(program), limits=limits)
+            await stay_until_ready(here, goods(program))
 
     assert str(lost.value) == said
+    assert lost.value.loss is Loss.STARTUP
+
+
+async def test_a_machine_on_which_provisioning_says_nothing_is_given_up(tmp_path: Path) -> None:
+    limits = replace(QUICK, provisioning_silent_s=0.5)
+    async with place(tmp_path) as here:
+        with pytest.raises(WorkerLost, match="ends on the machine without a word") as lost:
+            await stay_until_ready(here, goods("raise SystemExit"), limits=limits)
+
     assert lost.value.loss is Loss.STARTUP
 
 
