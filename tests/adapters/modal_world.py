@@ -36,6 +36,7 @@ TERMS = ModalTerms(max_containers=4, scaledown_s=15, limits=HASTY)
 ENVIRONMENT = Environment("0.3.75")
 OTHER = Environment("0.3.60")
 AT_ONCE = (0.0, 0.0)
+SPEED = 60.0
 QUICK = Rules(queue_s=AT_ONCE, cold_s=(1.0, 1.0), limit_s_min=60.0)
 JOB = BoundJob(JobId("0" * 64), text_to_image(), outputs_expected=1)
 
@@ -85,15 +86,17 @@ class Behind:
 
 @contextmanager
 def a_modal(
-    *faults: str, rules: Rules = QUICK, speed: float = 60.0, behind: Behind | None = None
+    *faults: str, rules: Rules = QUICK, speed: float = SPEED, behind: Behind | None = None
 ) -> Iterator[FakeModal]:
-    """A fake with a stand-in ComfyUI behind each container; a story second takes 17 ms."""
+    """A fake with a stand-in ComfyUI behind each container, in use; a story second takes 17 ms."""
     comfy = behind if behind is not None else Behind()
-    with (
-        FakeModal(speed=speed, faults=faults, rules=rules, comfy=comfy) as modal,
-        environ(modal.env()),
-    ):
+    with FakeModal(speed=speed, faults=faults, rules=rules, comfy=comfy) as modal, in_use(modal):
         yield modal
+
+
+def in_use(modal: FakeModal) -> AbstractContextManager[None]:
+    """This process has its account at that fake, for the time being."""
+    return environ(modal.env())
 
 
 def deployed(

@@ -8,19 +8,22 @@ import pytest
 
 from nightkiln.testing.modal import FakeModal
 from tests.adapters.modal_provider.bench import BEHIND
-from tests.adapters.modal_world import a_modal, deployed
+from tests.adapters.modal_world import QUICK, SPEED, deployed, in_use
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def served() -> Iterator[FakeModal]:
-    with a_modal(behind=BEHIND) as modal:
-        deployed(modal)
+    """Lives as long as the process, in which other folders' tests run: only seen where in use."""
+    with FakeModal(speed=SPEED, rules=QUICK, comfy=BEHIND) as modal:
+        with in_use(modal):
+            deployed(modal)
         yield modal
 
 
 @pytest.fixture
 def modal(served: FakeModal) -> Iterator[FakeModal]:
     """Without what the test before has made to go wrong."""
-    yield served
+    with in_use(served):
+        yield served
     served.lift_faults()
     BEHIND.from_now_on()
