@@ -5,14 +5,15 @@ with repeated as (
     select batch, job_id from _results group by batch, job_id having count(*) > 1
 ),
 losers as (
-    select batch, job_id, filename
+    select filename, row_in_file
     from _results semi join repeated using (batch, job_id)
     qualify row_number() over (
         partition by batch, job_id
         order by
             case status when 'done' then 0 when 'reused' then 1 else 2 end,
             finished_at desc,
-            filename desc
+            filename desc,
+            row_in_file desc
     ) > 1
 )
-select * from _results anti join losers using (batch, job_id, filename);
+select * from _results anti join losers using (filename, row_in_file);

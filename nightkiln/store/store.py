@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,14 @@ from nightkiln.core.learning import Scores
 from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.store.charges import CHARGES
+from nightkiln.store.manifest import newest_manifest, show, shown_since
 from nightkiln.store.quotes import QUOTES
 from nightkiln.store.records import BATCHES, LEASES
 from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
 from nightkiln.store.scores import MARKET, market_json
-from nightkiln.store.views import CatalogColumns, Has, glob_root, merged, sql_file, views_sql
+from nightkiln.store.settled_sql import settled_sql, shown_manifest
+from nightkiln.store.sql_files import glob_root, sql_file
+from nightkiln.store.views import CatalogColumns, Has, merged, views_sql
 from nightkiln.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ VIEWS_SQL = "views.sql"
 DATABASE = "nightkiln.duckdb"
 STORIES = "stories"
 STORY_SUFFIX = ".jsonl.gz"
+REFRESH_TRIES_MAX = 5  # somebody compacted while the views were written, that often
 BATCH_NAME_CHARS_MAX = 100
 
 _BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -36,7 +39,7 @@ _BATCH_KEY = re.compile(r"batches/dt=(?P<date>[0-9-]{10})/(?P<batch>.+)-[0-9]{6}
 
 # A glob that matches nothing is an error in DuckDB, and the first file's schema is the view's:
 # a file without rows, first in every listing, answers for both.
-_EMPTY = "dt=1970-01-01/schema-1.parquet"
+_EMPTY = f"dt=1970-01-01/schema-{SCHEMA_VERSION}.parquet"
 _SCHEMAS = {
     "results": RESULTS,
     "leases": LEASES,
@@ -96,6 +99,11 @@ class Store:
         return store
 
     @property
+    def uri(self) -> str:
+        """Where the store is, as DuckDB and people write it."""
+        return str(self.root)
+
+    @property
     def staging(self) -> Path:
         """A folder on the store's own file system, for files that are on their way into it."""
         return self.blobs.staging
@@ -147,7 +155,15 @@ class Store:
 
     def glob(self, kind: str) -> str:
         """A SQL string that names all Parquet files of ``results``, ``leases`` and so on."""
-        return f"'{glob_root(str(self.root))}{kind}/*/*.parquet'"
+        return f"'{glob_root(self.uri)}{kind}/*/*.parquet'"
+
+    def register(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Let a DuckDB connection of one's own read what ``glob`` names."""
+
+    def settled_sql(self) -> str:
+        """Statements that create ``_results`` and ``_settled`` in a connection of one's own."""
+        manifest = newest_manifest(self.blobs)
+        return settled_sql(glob_root(self.uri), manifest, has_versions=self._has_versions())
 
     def connect(self, *views: str) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with all views, as fresh as the store.
@@ -155,14 +171,14 @@ class Store:
         With ``views``, those alone, and leases and charges: it is there three times as soon.
         """
         con = _connection()
-        con.execute(self._views_sql(str(self.root), self._catalogs(con), only=views))
+        con.execute(views_sql(self.uri, self._catalogs(con), self._facts(), only=views))
         return con
 
     def result_bytes(self, workflow_digest: str, *, jobs_max: int) -> tuple[int, int]:
         """How many jobs of a workflow, at most ``jobs_max``, are looked at, and their bytes."""
-        sql = sql_file("result_bytes", results=self.glob("results"))
         with _connection() as con:
-            found = con.execute(sql, [workflow_digest, jobs_max]).fetchone()
+            con.execute(self.settled_sql())
+            found = con.execute(sql_file("result_bytes"), [workflow_digest, jobs_max]).fetchone()
         assert found is not None, "an aggregate has one row"
         return int(found[0]), int(found[1])
 
@@ -176,32 +192,53 @@ class Store:
 
         Both are replaced in one step: whoever has the old one open keeps it.
         """
-        catalogs = self.catalogs()
-        # The header names the root, so a store that was moved gets its absolute paths anew.
-        text = sql_file("how_to", root=json.dumps(str(self.root))) + self._views_sql("", catalogs)
-        if self._has_views(text) and self.blobs.size(DATABASE) is not None:
-            return
-        self._write_database(self._views_sql(str(self.root), catalogs))
-        self.blobs.put(VIEWS_SQL, text.encode())
+        for _ in range(REFRESH_TRIES_MAX):
+            before = self._views_there()
+            shown = shown_manifest(before)
+            number = self._write_views(before)
+            if number != shown or (number > 0 and number not in shown_since(self.blobs)):
+                show(self.blobs, number, shown_before=shown)
+            # Somebody may have compacted meanwhile, whose newer views were written over.
+            if newest_manifest(self.blobs).number == number:
+                return
+        raise StoreUnusable(f"{self.uri} is compacted faster than its views can be written")
 
     def _catalogs(self, con: duckdb.DuckDBPyConnection) -> list[CatalogColumns]:
-        sql = sql_file("catalog_columns", root=glob_root(str(self.root)))
+        sql = sql_file("catalog_columns", root=glob_root(self.uri))
         return merged(con.execute(sql).fetchall())
 
-    def _views_sql(
-        self, root: str, catalogs: Sequence[CatalogColumns], *, only: Sequence[str] = ()
-    ) -> str:
-        has = Has(self._has(MARKET), self._has("quotes/"), self._has("charges/"))
-        return views_sql(root, catalogs, has, only=only)
+    def _write_views(self, before: str) -> int:
+        """Make the views what they should be; the number of the manifest that they go by."""
+        catalogs, has = self.catalogs(), self._facts()
+        # The header names the root, so a store that was moved gets its absolute paths anew.
+        how_to = sql_file("how_to", root=json.dumps(self.uri))
+        text = how_to + views_sql("", catalogs, has)
+        if before != text or self.blobs.size(DATABASE) is None:
+            self._write_database(views_sql(self.uri, catalogs, has))
+            self.blobs.put(VIEWS_SQL, text.encode())
+        return has.manifest.number
+
+    def _facts(self) -> Has:
+        return Has(
+            scores=self._has(MARKET),
+            quotes=self._has("quotes/"),
+            charges=self._has("charges/"),
+            manifest=newest_manifest(self.blobs),
+            versions=self._has_versions(),
+        )
+
+    def _has_versions(self) -> bool:
+        """Whether rows of an earlier schema may be among the results."""
+        return any(key != f"results/{_EMPTY}" for key in self.blobs.list("results/dt=1970-01-01/"))
 
     def _has(self, prefix: str) -> bool:
         return next(iter(self.blobs.list(prefix)), None) is not None
 
-    def _has_views(self, text: str) -> bool:
+    def _views_there(self) -> str:
         try:
-            return self.blobs.get(VIEWS_SQL) == text.encode()
+            return self.blobs.get(VIEWS_SQL).decode("utf-8", "replace")
         except KeyError:
-            return False
+            return ""
 
     def _write_database(self, sql: str) -> None:
         import duckdb
