@@ -84,6 +84,7 @@ def compact(store: Store, *, now_s: float, grace_s: float = GRACE_S, tell: Tell)
 
 def _folded(store: Store, wanted: Folding, *, now_s: float, tell: Tell) -> Compacted:
     number = wanted.base.number + 1
+    store.upgrade()
     written: list[CompactFile] = []
     read = Counted(wanted.bytes, tell)
     store.staging.mkdir(parents=True, exist_ok=True)

@@ -110,11 +110,22 @@ class Store:
 
     def prepare(self, *, now_s: float) -> None:
         """Before a run writes: the staging folder is there, and what crashes left is swept."""
+        self.upgrade()
         try:
             self.staging.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnusable(f"{self.staging}: {error.strerror}") from error
         self.blobs.sweep(now_s=now_s)
+
+    def upgrade(self) -> None:
+        """Before rows of today's schema are written: earlier versions will leave the store alone.
+
+        What an earlier version wrote stays as it is: the views show what it lacks as null.
+        """
+        marker = json.loads(self.blobs.get(MARKER))
+        if int(marker["schema_version"]) < SCHEMA_VERSION:
+            now = {**marker, "schema_version": SCHEMA_VERSION}
+            self.blobs.put(MARKER, json.dumps(now).encode() + b"\n")
 
     def batch_date(self, batch: str, *, today: str) -> str:
         """The date under which a batch is filed: that of its first run, else ``today``."""
