@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from nightkiln.testing.settled import BATCH, done, failed, job
 TOMORROW = replace(BATCH, batch="tomorrow", date="2026-02-01")
 NOW_S = 2e9  # later than any file is old
 STEPS_MAX = 80
+READERS, ROUNDS = 2, 4
 ASKED = (
     "select job_id, batch, status, finished_at, uri, usd, dt from jobs order by all",
     "select count(*), sum(bytes) from outputs",
@@ -182,6 +185,40 @@ def test_views_written_by_somebody_slow_are_written_again_and_the_grace_begins_a
     assert compact(store, now_s=0.0, grace_s=60.0, tell=lambda _r, _t: None).removed == 0
     assert seen(store) == before
     assert b"-- manifest 1:" in store.blobs.get("views.sql")
+
+
+def test_whoever_reads_while_batches_commit_and_are_compacted_sees_every_job_once(
+    store: Store,
+) -> None:
+    committed, seen_by = [5], list[tuple[int, int, int, int]]()
+    is_over = threading.Event()
+    asked = "select count(*), count(distinct (batch, job_id)) from _settled"
+
+    def read() -> None:
+        while not is_over.is_set():
+            least = committed[0]
+            with reader(store) as con:
+                for _ in range(3):  # with the same views, while others replace what they name
+                    [(rows_shown, jobs_shown)] = con.execute(asked).fetchall()
+                    seen_by.append((least, rows_shown, jobs_shown, committed[0]))
+
+    with reader(store) as con:
+        [(committed[0], _)] = con.execute(asked).fetchall()
+    with ThreadPoolExecutor(READERS) as readers:
+        reading = [readers.submit(read) for _ in range(READERS)]
+        try:
+            for number in range(ROUNDS):
+                commit(store, [done(100 + number), failed(1)], replace(BATCH, epoch=3), number)
+                committed[0] += 1  # the failure loses against what is done
+                compacted(store)
+        finally:
+            is_over.set()
+        for one in reading:
+            one.result()
+
+    assert len(seen_by) >= READERS
+    wrong = [one for one in seen_by if not one[0] <= one[1] == one[2] <= one[3] + 1]
+    assert wrong == []
 
 
 class Dead(OSError):
