@@ -55,7 +55,7 @@ def stats(store: Store) -> Stats:
         for entry in store.blobs.entries("results/")
         if (shard := shard_of(entry.key)) is not None and not manifest.replaces(shard)
     ]
-    with store.connect() as con:
+    with store.connect("jobs", "outputs") as con:
         [jobs] = con.execute(_JOBS).fetchall()
         [images] = con.execute(_IMAGES).fetchall()
         [(leases, usd)] = con.execute(_LEASES).fetchall()

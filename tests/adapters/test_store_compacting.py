@@ -76,6 +76,7 @@ def store(tmp_path: Path) -> Store:
     commit(made, [done(4)], number=1)
     commit(made, [done(2, finished_s=1.8e9), failed(3)], replace(BATCH, epoch=2))
     commit(made, [done(1, batch=TOMORROW), done(9, batch=TOMORROW)], TOMORROW)
+    made.refresh_views()
     return made
 
 
