@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -222,26 +227,24 @@ def test_whoever_reads_while_batches_commit_and_are_compacted_sees_every_job_onc
     assert wrong == []
 
 
-class Dead(OSError):
-    """Every effect fails from here on."""
-
-
-def stopped(folder: Path, step: int, *, is_cut: bool, grace_s: float) -> bool:
-    """Compact until the process dies (or the power goes) before ``step``; whether it did."""
+def stopped(folder: Path, step: int, *, how: str, grace_s: float) -> bool:
+    """Compact until something happens before ``step``; whether it came to that step."""
     volatile = VolatileDisk(NoFsyncDisk(OsDisk()))
+    reached = False
 
     def before(number: int, _name: str) -> None:
-        if number >= step:
-            raise Dead
+        nonlocal reached
+        if number == step or (number > step and how != "disk full"):
+            reached = True
+            raise OSError(errno.ENOSPC, "no space")  # for good, where nobody is left
 
     try:
         store = Store.open(str(folder), disk=SteppedDisk(volatile, before))
         compacted(store, grace_s=grace_s)
     except StoreUnusable:
-        if is_cut:
+        if how == "power cut":
             volatile.lose_power()
-        return True
-    return False
+    return reached
 
 
 def reader(store: Store) -> duckdb.DuckDBPyConnection:
@@ -256,15 +259,15 @@ def rows(con: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
     return con.execute(sql).fetchall()
 
 
-def broken_by_dying_at(folder: Path, step: int, *, is_cut: bool, before: list[Any]) -> list[str]:
+def broken_by_dying_at(folder: Path, step: int, *, how: str, before: list[Any]) -> list[str]:
     """What somebody who reads sees wrong; None of it once ``step`` is behind the last one."""
     with reader(Store.open(str(folder))) as old:
-        is_dead = stopped(folder, step, is_cut=is_cut, grace_s=1e12)
+        was_reached = stopped(folder, step, how=how, grace_s=1e12)
         found = ["old views"] if rows(old) != before else []
     after = Store.open(str(folder))
     with reader(after) as new:
         found += ["new views"] if rows(new) != before else []
-    stopped(folder, step, is_cut=is_cut, grace_s=0)  # the next one dies as late, removing
+    stopped(folder, step, how=how, grace_s=0)  # the next one dies as late, removing
     with reader(after) as new:
         found += ["views after removing"] if rows(new) != before else []
     compacted(after, grace_s=0)
@@ -273,15 +276,15 @@ def broken_by_dying_at(folder: Path, step: int, *, is_cut: bool, before: list[An
     found += [f"{key} is left" for key in after.blobs.list("results/dt=2")]
     if b"-- manifest 2:" not in after.blobs.get("views.sql"):
         found.append("the written views are old")
-    return found if is_dead else [*found, "END"]
+    return found if was_reached else [*found, "END"]
 
 
-@pytest.mark.parametrize("is_cut", [False, True], ids=["killed", "power cut"])
+@pytest.mark.parametrize("how", ["killed", "power cut", "disk full"])
 @pytest.mark.parametrize(
-    "every", [pytest.param(1, marks=pytest.mark.nights), 5], ids=["each step", "sample"]
+    "every", [pytest.param(1, marks=pytest.mark.nights), 9], ids=["each step", "sample"]
 )
 def test_one_that_dies_at_any_step_changes_no_answer_and_the_next_one_ends_its_work(
-    store: Store, tmp_path: Path, *, is_cut: bool, every: int
+    store: Store, tmp_path: Path, *, how: str, every: int
 ) -> None:
     compacted(store)
     commit(store, [done(3, finished_s=1.9e9), failed(1), done(7)], replace(BATCH, epoch=3))
@@ -290,12 +293,37 @@ def test_one_that_dies_at_any_step_changes_no_answer_and_the_next_one_ends_its_w
     for step in range(1, STEPS_MAX, every):
         folder = tmp_path / f"step-{step}"
         shutil.copytree(store.root, folder)
-        found = broken_by_dying_at(folder, step, is_cut=is_cut, before=before)
+        found = broken_by_dying_at(folder, step, how=how, before=before)
         if found == ["END"]:
             break
         assert found == [], step
         shutil.rmtree(folder)
     assert 15 < step < STEPS_MAX - every, "fewer steps than a compaction has, or no end"
+
+
+@pytest.mark.nights
+def test_a_real_process_that_is_killed_leaves_as_much(store: Store, tmp_path: Path) -> None:
+    with reader(store) as con:
+        before = rows(con)
+    for step in range(2, STEPS_MAX, 6):
+        folder = tmp_path / f"step-{step}"
+        shutil.copytree(store.root, folder)
+        done_ = subprocess.run(
+            [sys.executable, "-m", "nightkiln", "store", "compact", "--store", str(folder)],
+            env={**os.environ, "NIGHTKILN_DISK": f"kill={step}"},
+            check=False,
+            capture_output=True,
+        )
+        after = Store.open(str(folder))
+        with reader(after) as con:
+            assert rows(con) == before, step
+        compacted(after, grace_s=0)
+        with reader(after) as con:
+            assert rows(con) == before, step
+        if done_.returncode == 0:
+            break
+        assert done_.returncode == -signal.SIGKILL, done_.stderr
+    assert step > 10, "it was never killed"
 
 
 @settings(max_examples=8, deadline=None)
