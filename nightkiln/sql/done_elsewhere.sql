@@ -8,11 +8,11 @@ with done as (
     where status = 'done' and batch <> {{batch}}
 ),
 repeated as (
-    select job_id from done group by job_id having count(*) > 1
+    select hash(job_id) as h from done group by h having count(*) > 1
 ),
 losers as (
     select filename, row_in_file
-    from done semi join repeated using (job_id)
+    from done semi join repeated on hash(job_id) = h
     qualify row_number() over (
         partition by job_id order by finished_at desc, batch, filename, row_in_file
     ) > 1

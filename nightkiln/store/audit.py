@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.ports.blobs import Blobs
-from nightkiln.store.claims import newest_claim
+from nightkiln.store.claims import SeenClaim, newest_claim, read_claim
 from nightkiln.store.fetching import looked_into
 from nightkiln.store.folding import MEMORY
 from nightkiln.store.manifest import CompactFile, Manifest, newest_manifest, shard_of
@@ -193,12 +193,26 @@ def batch_of(key: str) -> str | None:
 def _may_be_adopted(blobs: Blobs, batch: str) -> bool:
     """Whether a run of the batch works, or died so that the next one may still commit its files.
 
-    A run that ended in order has committed everything that any journal could prove.
+    A run that ended in order has committed everything that any journal could prove. One that did
+    not even say that it begins (or a collection of orphans that was killed) has made nothing, so
+    the one before it decides.
     """
     try:
         claim = newest_claim(blobs, batch)
+        while claim is not None and not _is_over(claim):
+            if _has_begun(blobs, batch, claim.epoch):
+                return True
+            claim = read_claim(blobs, batch, claim.epoch - 1)
     except StoreUnusable:
         return True  # a claim that nobody can read is no proof of anything
-    if claim is None:
-        return False
-    return claim.ended is None or claim.ended.get("exit_code") is None
+    return False
+
+
+def _is_over(claim: SeenClaim) -> bool:
+    return claim.ended is not None and claim.ended.get("exit_code") is not None
+
+
+def _has_begun(blobs: Blobs, batch: str, epoch: int) -> bool:
+    """A run writes this row before anything else, and under a date that need not be known."""
+    name = f"/{batch}-{epoch:06d}-start.parquet"
+    return any(key.endswith(name) for key in blobs.list("batches/"))

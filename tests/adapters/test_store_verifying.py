@@ -18,6 +18,8 @@ from nightkiln.store.collecting import OLDER_THAN_S, Collectable, Collected, col
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.compacting import compact
 from nightkiln.store.manifest import newest_manifest
+from nightkiln.store.processes import Process
+from nightkiln.store.records import BatchStart, write_batch_start
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.stats import stats
 from nightkiln.store.store import Store
@@ -53,6 +55,13 @@ def left(store: Store, key: str, *, modified_s: float = LONG_AGO_S) -> str:
 def ended(store: Store, *, exit_code: int | None = 0) -> None:
     epoch = acquire(store.blobs, BATCH.batch, now_s=NOW_S - 100).epoch
     write_ended(store.blobs, BATCH.batch, epoch, {"exit_code": exit_code})
+
+
+def begun(store: Store, epoch: int) -> None:
+    """A run writes its first row."""
+    process = Process("kiln.example", 42, "", "")
+    start = BatchStart(replace(BATCH, epoch=epoch), "c" * 64, process, NOW_S, 4, "0")
+    write_batch_start(store.blobs, start)
 
 
 def kinds(found: Verified) -> Counter[Kind]:
@@ -182,10 +191,10 @@ def test_gc_shows_first_and_then_removes_what_is_old_and_nobodys(store: Store) -
 def test_what_a_run_may_still_commit_is_neither_a_problem_nor_removed(
     store: Store, how: str
 ) -> None:
-    if how == "works":
-        acquire(store.blobs, BATCH.batch, now_s=NOW_S)
-    else:
-        ended(store, exit_code=None)
+    epoch = acquire(store.blobs, BATCH.batch, now_s=NOW_S).epoch
+    begun(store, epoch)
+    if how == "was killed":
+        write_ended(store.blobs, BATCH.batch, epoch, {"exit_code": None})
     left(store, f"{HERE}/finished.png")
 
     found = found_by_gc(store)
@@ -210,6 +219,18 @@ def test_a_batch_that_was_worked_on_between_looking_and_removing_is_left_alone(
     assert (between.files, during.files) == (0, 0)
     assert list(between.skipped) == list(during.skipped) == [BATCH.batch]
     assert store.blobs.size(orphan) is not None
+
+
+def test_a_collection_that_was_killed_is_ended_by_the_next_one(store: Store) -> None:
+    first, second = (left(store, f"{HERE}/nobodys-{n}.png") for n in (1, 2))
+    acquire(store.blobs, BATCH.batch, now_s=0.0)  # it holds the batch, removes one, and dies
+    store.blobs.remove(first)
+
+    found = found_by_gc(store)
+
+    assert [one.key for one in found.all] == [second]
+    assert removed_by_gc(store, found).files == 1
+    assert verify(store, is_quick=True, tell=quiet).problems == 0
 
 
 def test_files_of_a_job_that_was_rendered_twice_are_nobodys_once_it_is_compacted(
