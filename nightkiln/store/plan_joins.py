@@ -22,6 +22,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, batch: str, date: st
     job that another batch has done: its newest result, whose row makes ``reused_outputs``.
     Neither reads the store before it is asked; a view is as old as the question.
     """
+    store.register(con)
     values = {"results": store.glob("results"), "date": literal(date), "batch": literal(batch)}
     con.execute(sql_file("settled_here", **values))
     con.execute(sql_file("done_elsewhere", **values))

@@ -18,6 +18,7 @@ from tests.docs.shown import (
     MODAL_PAGE,
     PREFECT_PAGE,
     ROOT,
+    S3_PAGE,
     VAST_PAGE,
     Shell,
     commands,
@@ -25,7 +26,7 @@ from tests.docs.shown import (
 )
 
 SHOWN = {page: commands((ROOT / page).read_text()) for page in pages()}
-HERE = [page for page in SHOWN if page not in {MODAL_PAGE, PREFECT_PAGE, VAST_PAGE}]
+HERE = [page for page in SHOWN if page not in {MODAL_PAGE, PREFECT_PAGE, S3_PAGE, VAST_PAGE}]
 SLOW = {
     "docs/how-to/compare.md",
     "docs/how-to/rehearse.md",
