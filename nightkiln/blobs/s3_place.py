@@ -83,19 +83,31 @@ class S3Access:
         found = (os.environ.get(name, "") for name in ENDPOINT_VARIABLES)
         return self.endpoint_url or next((url for url in found if url), "")
 
-    def file_system(self, *, tries: int = 1) -> S3FileSystem:
+    def file_system(self) -> S3FileSystem:
         """An s3fs file system; the same one for the same access, since each has a client to make.
 
         Raises:
-            BadInput: s3fs is not installed, or cannot be made of this.
+            BadInput: s3fs is not installed.
         """
-        return _file_system(self, self.endpoint, tries)
+        return _file_system(self, self.endpoint, is_for_duckdb=False)
+
+    def for_duckdb(self) -> S3FileSystem:
+        """One for a new connection of DuckDB to read through; it repeats what fails by itself.
+
+        Raises:
+            BadInput: s3fs is not installed.
+        """
+        files = _file_system(self, self.endpoint, is_for_duckdb=True)
+        files.forget()
+        return files
 
 
 @lru_cache(maxsize=CLIENTS_MAX)
-def _file_system(access: S3Access, endpoint: str, tries: int) -> S3FileSystem:
+def _file_system(access: S3Access, endpoint: str, *, is_for_duckdb: bool) -> S3FileSystem:
     try:
         import s3fs
+
+        from nightkiln.blobs.s3_reading import ReadingFiles
     except ImportError as error:
         fix = "pip install 'nightkiln[s3]'"
         raise BadInput([Problem("--store", "s3fs is not installed", fix)]) from error
@@ -107,7 +119,7 @@ def _file_system(access: S3Access, endpoint: str, tries: int) -> S3FileSystem:
         "token": access.session_token,
         "profile": access.profile,
     }
-    made: S3FileSystem = s3fs.S3FileSystem(
+    made: S3FileSystem = (ReadingFiles if is_for_duckdb else s3fs.S3FileSystem)(
         # s3fs keeps what it is made of where others find it again; this cache is enough.
         skip_instance_cache=True,
         # With its usual caches it fetches the file for a column, and does not see new files.
@@ -117,7 +129,10 @@ def _file_system(access: S3Access, endpoint: str, tries: int) -> S3FileSystem:
         config_kwargs={
             "signature_version": "s3v4",
             "s3": {"addressing_style": styles[access.is_path_style]},
-            "retries": {"total_max_attempts": tries, "mode": "standard"},
+            "retries": {
+                "total_max_attempts": READ_TRIES_MAX if is_for_duckdb else 1,
+                "mode": "standard",
+            },
             "connect_timeout": CONNECT_S_MAX,
             "read_timeout": SILENCE_S_MAX,
             "max_pool_connections": CONNECTIONS_MAX,

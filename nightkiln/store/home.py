@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nightkiln.blobs import LocalBlobs
 from nightkiln.blobs.s3 import S3Blobs
-from nightkiln.blobs.s3_place import READ_TRIES_MAX, SCHEME, S3Access, S3Place
+from nightkiln.blobs.s3_place import SCHEME, S3Access, S3Place
 from nightkiln.core.errors import BadInput, Problem, StoreUnusable
 from nightkiln.disk import Disk, private_folder
 from nightkiln.ports.blobs import Blobs
@@ -69,7 +69,7 @@ class Home:
             return
         if con.filesystem_is_registered("s3"):  # for a catalog that lies in an object store, too
             con.unregister_filesystem("s3")
-        con.register_filesystem(self.access.file_system(tries=READ_TRIES_MAX))
+        con.register_filesystem(self.access.for_duckdb())
 
     def check_creates_once(self) -> None:
         """See that of two who create the same key only one is told that he did.

@@ -120,7 +120,7 @@ class Store:
 
     @cached_property
     def here(self) -> LocalBlobs:
-        """What of the store lies on this computer: all of a folder, else what is on its way."""
+        """What of it lies on this computer: all of a folder, else what is on its way."""
         return self._home.here(self._marker()["id"])
 
     @property

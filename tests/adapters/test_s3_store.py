@@ -20,6 +20,7 @@ from nightkiln.settings import load_settings
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import MARKER, Store, is_store
+from nightkiln.testing.s3_proxy import s3_proxy
 from nightkiln.testing.s3_server import BUCKET, S3Server
 from nightkiln.testing.settled import BATCH, done
 
@@ -72,6 +73,21 @@ def test_what_another_computer_commits_is_seen_at_once(
 
     assert (first, ask(elsewhere, "select count(*) from jobs")) == ([(2,)], [(3,)])
     assert ask(elsewhere, "select distinct dt from jobs where dt >= '2026-01-31'") != []
+
+
+@pytest.mark.s3
+def test_a_query_asks_for_lists_and_for_bytes_and_not_ten_times_for_sizes(
+    store: Store, s3: S3Server, tmp_path: Path
+) -> None:
+    commit(store, [done(1), done(2)])
+    with s3_proxy(s3) as proxy:
+        seen = replace(s3.access, endpoint_url=proxy.url)
+        watched = Store.open(store.uri, s3=seen, state=tmp_path)
+        with watched.connect() as con:
+            con.execute("select status, count(*) from jobs group by 1").fetchall()
+        asked = [one for one in proxy.asked if ".parquet" in one.path]
+
+    assert {one.method for one in asked} == {"GET"}
 
 
 @pytest.mark.s3

@@ -14,6 +14,7 @@ from nightkiln.night import ALL_DONE, BAD_INPUT
 from nightkiln.testing.kills import KILLED, Scene, ended
 from nightkiln.testing.s3_proxy import Asked, S3Proxy, Way, s3_proxy
 from nightkiln.testing.s3_server import BUCKET, S3Server
+from nightkiln.testing.waiting import until
 
 pytestmark = pytest.mark.s3
 
@@ -167,3 +168,25 @@ async def test_two_controllers_work_on_two_batches_of_one_store_at_once(
         with one.opened().connect() as con:
             asked = "select batch, count(*), count(distinct job_id) from jobs group by 1 order by 1"
             assert con.execute(asked).fetchall() == [("one", JOBS, JOBS), ("other", JOBS, JOBS)]
+
+
+async def test_what_waits_when_a_controller_is_killed_is_adopted_and_not_rendered_again(
+    proxy: S3Proxy, tmp_path: Path
+) -> None:
+    async with scene_at(tmp_path, proxy) as scene:
+        proxy.before = lambda asked: Way.BUSY if "images/" in asked.path else None
+        first = scene.start()
+        await until(lambda: _kept(scene) == JOBS, within_s=60)
+        first.kill()
+        await ended(first)
+        proxy.before = lambda _: None
+
+        await scene.finish()
+
+        assert scene.renders == JOBS
+
+
+def _kept(scene: Scene) -> int:
+    """Results that the first run's journal vouches for, though the store takes none."""
+    found = (scene.folder / "state").glob("stores/*/journal/night/000001.jsonl")
+    return sum(path.read_text().count('"kind":"rendered"') for path in found)
