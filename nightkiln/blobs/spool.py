@@ -1,10 +1,10 @@
 """Files on their way into a slow store wait on the local disk, durable, and the fleet goes on.
 
-``put`` of a file returns as soon as it is safe here; it is brought into the store meanwhile. What
-is created afterwards waits until everything before it has arrived, so whoever reads the store sees
-effects in the order in which they were made, and never a row without its files. What waits is
-bounded: then ``put`` waits, too, and with it the machine whose result it is. What a killed process
-has left waiting is brought by the next one on this computer.
+``put`` of a file returns as soon as it is safe here; it is brought into the store meanwhile. A
+shard that is created afterwards waits until every file before it has arrived, so nobody ever reads
+a row without its files. What waits is bounded: then ``put`` waits, too, and with it the machine
+whose result it is. What a killed process has left waiting is brought by the next one on this
+computer.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ LOOK_S = 1.0  # how often a waiter looks whether the patience is at its end
 LEFT_MAX = 1_000  # spools of killed processes that are looked at
 LOCK = ".lock"
 
-# They say who works, not what was made, and a heartbeat must not wait for a film.
-AT_ONCE = ("claims/",)
+# Rows name files. Whatever else is created says who works or what it cost, and must not wait.
+AFTER_FILES = ("results/",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class SpooledBlobs:
         self._send(_Waiting(key, self._mine, size))
 
     def create(self, key: str, data: bytes) -> bool:
-        if not key.startswith(AT_ONCE):
+        if key.startswith(AFTER_FILES):
             self.flush()
         return self._blobs.create(key, data)
 

@@ -42,7 +42,7 @@ class DemoNight(StrEnum):
 def demo(
     *,
     store: Annotated[
-        str, typer.Option("--store", metavar="DIR", help="Folder for the results.")
+        str, typer.Option("--store", metavar="STORE", help="Folder, or s3://bucket/prefix.")
     ] = "nightkiln-demo",
     night: Annotated[
         DemoNight | None,

@@ -83,8 +83,7 @@ class Store:
         """The store at ``uri``, a local folder or ``s3://bucket/prefix``.
 
         ``create``: it is made if it is missing. ``s3``: how an object store is reached, if not as
-        AWS's own clients would. ``state``: where on this computer lies what is on its way into an
-        object store, if not in the user's state folder.
+        AWS's own clients would. ``state``: what lies here of it, if not in the user's state folder.
 
         A new one has no ``nightkiln.duckdb`` yet: the first run writes it, with its catalog's
         columns.
@@ -132,10 +131,10 @@ class Store:
         """A file of the store as a user would name it."""
         return f"{self.uri}/{key}"
 
-    def prepare(self, *, now_s: float, spool_bytes: int = 0) -> None:
+    def prepare(self, *, now_s: float, spool_bytes: int | None = None) -> None:
         """Before a run writes: the place will do, and what crashes left is swept.
 
-        ``spool_bytes``: how much may wait on this computer on its way into an object store.
+        ``spool_bytes``: how much may wait here on its way into an object store; None: no spool.
 
         Raises:
             StoreUnusable: what is created here is not sure to be created once, or it cannot be
@@ -149,11 +148,10 @@ class Store:
         except OSError as error:
             raise StoreUnusable(f"{self.staging}: {error.strerror}") from error
         self.here.sweep(now_s=now_s)
-        if self.is_remote:
+        if self.is_remote and spool_bytes is not None:
             spool = self.here.root / SPOOL
-            self.blobs = SpooledBlobs(
-                self._home.blobs, spool, disk=self.disk, bytes_max=spool_bytes
-            )
+            inner = self._home.blobs
+            self.blobs = SpooledBlobs(inner, spool, disk=self.disk, bytes_max=spool_bytes)
 
     def batch_date(self, batch: str, *, today: str) -> str:
         """The date under which a batch is filed: that of its first run, else ``today``."""

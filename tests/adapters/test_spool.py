@@ -87,7 +87,7 @@ def test_a_file_that_waits_can_be_read_and_is_nowhere_else(
     assert not path.exists()
 
 
-def test_what_is_created_comes_after_every_file_that_was_put_before(
+def test_a_shard_comes_after_every_file_that_was_put_before(
     spool: Callable[..., SpooledBlobs], dam: Dam, tmp_path: Path
 ) -> None:
     blobs = spool()
@@ -112,6 +112,7 @@ def test_a_sign_of_life_waits_for_nothing(
     blobs.put("images/x.png", picture(tmp_path))
 
     assert blobs.create("claims/night/000001.json", b"mine")
+    assert blobs.create("leases/dt=2026-01-31/lease.parquet", b"ended")
     blobs.put("claims/night/000001.heartbeat.json", b"alive")
 
     assert dam.get("claims/night/000001.heartbeat.json") == b"alive"
