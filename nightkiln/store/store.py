@@ -14,15 +14,12 @@ from nightkiln.blobs import LocalBlobs
 from nightkiln.blobs.s3_place import S3Access
 from nightkiln.blobs.spool import SpooledBlobs
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.core.learning import Scores
 from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk, state_folder
-from nightkiln.store.charges import CHARGES
 from nightkiln.store.home import Home, home_of
-from nightkiln.store.quotes import QUOTES
-from nightkiln.store.records import BATCHES, LEASES
-from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
-from nightkiln.store.scores import MARKET, market_json
+from nightkiln.store.layout import SCHEMAS, lay_out
+from nightkiln.store.rows import SCHEMA_VERSION
+from nightkiln.store.scores import MARKET
 from nightkiln.store.stories import stories_of, story_key
 from nightkiln.store.views import CatalogColumns, Has, glob_root, merged, sql_file, views_sql
 from nightkiln.temporary import temporary_folder
@@ -36,17 +33,6 @@ DATABASE = "nightkiln.duckdb"
 SPOOL = "spool"
 
 _BATCH_KEY = re.compile(r"batches/dt=(?P<date>[0-9-]{10})/(?P<batch>.+)-[0-9]{6}-start\.parquet")
-
-# A glob that matches nothing is an error in DuckDB, and the first file's schema is the view's:
-# a file without rows, first in every listing, answers for both.
-_EMPTY = "dt=1970-01-01/schema-1.parquet"
-_SCHEMAS = {
-    "results": RESULTS,
-    "leases": LEASES,
-    "batches": BATCHES,
-    "quotes": QUOTES,
-    "charges": CHARGES,
-}
 
 
 def is_store(uri: str, *, s3: S3Access | None = None) -> bool:
@@ -169,7 +155,7 @@ class Store:
         """
         if self.is_remote:
             return  # an object that can be seen is durable
-        for kind in _SCHEMAS:
+        for kind in SCHEMAS:
             folder = self.root / kind / f"dt={date}"
             try:
                 if folder.is_dir():
@@ -274,9 +260,7 @@ class Store:
 
     def _make(self) -> None:
         self._home.check_creates_once()
-        for kind, schema in _SCHEMAS.items():
-            self.blobs.create(f"{kind}/{_EMPTY}", parquet_bytes(schema.empty_table()))
-        self.blobs.create(f"{MARKET}0.json", market_json(Scores(), (), (), now_s=0.0))
+        lay_out(self.blobs)
         # The marker is last: a store that was half made is no store, and is made again.
         said = {"kind": "nightkiln store", "schema_version": SCHEMA_VERSION, "id": uuid.uuid4().hex}
         self.blobs.create(MARKER, json.dumps(said).encode() + b"\n")

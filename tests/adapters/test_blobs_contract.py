@@ -115,7 +115,7 @@ def test_a_link_shows_what_it_links_to(blobs: Blobs) -> None:
 
 
 def test_of_many_threads_that_create_one_key_one_succeeds(place: Place) -> None:
-    threads, keys = 8, 10
+    threads, keys = 8, 5  # SeaweedFS takes a second or two for each such race
     won: list[tuple[int, int]] = []
     barrier = threading.Barrier(threads)
 
