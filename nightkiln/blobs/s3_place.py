@@ -23,7 +23,7 @@ PREFIX_CHARS_MAX = 100  # with the longest key it stays below what an object sto
 CONNECT_S_MAX = 5.0
 SILENCE_S_MAX = 20.0  # between a request that was sent and its answer, or two pieces of it
 CONNECTIONS_MAX = 32
-READ_TRIES_MAX = 6  # of DuckDB's requests, which nobody else repeats
+READ_TRIES_MAX = 4  # of DuckDB's requests, which nobody else repeats
 CLIENTS_MAX = 16  # kept open at once, by one process
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STORES = "stores"  # in the state folder
 PROBE = "probe.json"  # who makes it twice ignores conditions
+SAID_CHARS_MAX = 300
 ID_DIGITS = 8  # of a store's id in the name of its local folder
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -117,3 +118,10 @@ def store_uri(uri: str) -> str:
     if uri.startswith(SCHEME):
         return S3Place.parse(uri).uri
     return str(Path(uri.removeprefix("file://")).expanduser().absolute())
+
+
+def why_unread(error: Exception) -> str:
+    """The line of what DuckDB says that says it; from s3fs it hands on a whole traceback."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (told[-1] if told else lines[0] if lines else type(error).__name__)[:SAID_CHARS_MAX]

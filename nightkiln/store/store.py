@@ -16,7 +16,7 @@ from nightkiln.blobs.spool import SpooledBlobs
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk, state_folder
-from nightkiln.store.home import Home, home_of
+from nightkiln.store.home import Home, home_of, why_unread
 from nightkiln.store.layout import SCHEMAS, lay_out
 from nightkiln.store.rows import SCHEMA_VERSION
 from nightkiln.store.scores import MARKET
@@ -192,9 +192,18 @@ class Store:
         """A DuckDB connection with all views, as fresh as the store.
 
         With ``views``, those alone, and leases and charges: it is there three times as soon.
+
+        Raises:
+            StoreUnusable: what the views are made of cannot be read.
         """
+        import duckdb
+
         con = self._connection()
-        con.execute(self._views_sql(self.uri, self._catalogs(con), only=views))
+        try:
+            con.execute(self._views_sql(self.uri, self._catalogs(con), only=views))
+        except duckdb.Error as error:
+            con.close()
+            raise StoreUnusable(f"{self.uri}: {why_unread(error)}") from error
         return con
 
     def result_bytes(self, workflow_digest: str, *, jobs_max: int) -> tuple[int, int]:

@@ -206,3 +206,19 @@ def test_a_damaged_shard_is_an_error_and_no_answer(s3: S3Server, tmp_path: Path)
 
     with store.connect() as con, pytest.raises(duckdb.Error):
         con.execute("select count(*) from jobs").fetchall()
+
+
+def test_a_store_whose_lists_are_refused_says_so_and_shows_no_traceback(
+    s3: S3Server, proxy: S3Proxy, tmp_path: Path
+) -> None:
+    uri = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    store = Store.open(
+        uri, create=True, s3=replace(s3.access, endpoint_url=proxy.url), state=tmp_path
+    )
+    proxy.faults.append(Fault(Way.REFUSED, "GET", key=".parquet", times=1_000))
+
+    with pytest.raises(StoreUnusable, match=rf"^{uri}: ") as told:
+        store.connect()
+
+    assert "Traceback" not in str(told.value)
+    assert "\n" not in str(told.value)
