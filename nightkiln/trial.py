@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from statistics import fmean, median
 from typing import Any
 
@@ -156,7 +157,7 @@ def _tile(job: TriedJob, store: Store) -> Tile:
         title=job.key + more,
         note=f"{job.seconds:.2f} s" if job.seconds is not None and job.status != "failed" else "",
         text=job.prompt if job.prompt is not None else "",
-        picture=store.root / job.uri if is_image and job.uri is not None else None,
+        picture=partial(store.blobs.get, job.uri) if is_image and job.uri is not None else None,
         instead=_instead(job),
         is_failed=job.status == "failed",
     )

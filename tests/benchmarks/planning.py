@@ -66,7 +66,7 @@ def prepare(folder: str, rows: int) -> None:
     for number, start in enumerate(range(0, len(ids), SHARD_ROWS_MAX)):
         some = ids[start : start + SHARD_ROWS_MAX]
         shard = like.take([0] * len(some)).set_column(0, "job_id", some)
-        target = store.blobs.path(shard_key(BATCH, number))
+        target = store.root / shard_key(BATCH, number)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(parquet_bytes(shard))  # not synced: it need not outlive the benchmark
 

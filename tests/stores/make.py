@@ -26,7 +26,8 @@ from nightkiln.store.records import (
     write_lease_end,
 )
 from nightkiln.store.rows import SCHEMA_VERSION, parquet_bytes, rows_table
-from nightkiln.store.store import DATABASE, Store
+from nightkiln.store.showing import DATABASE
+from nightkiln.store.store import Store
 from nightkiln.testing.settled import BATCH, done, failed, picture
 
 STORES = Path(__file__).parent
