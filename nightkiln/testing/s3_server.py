@@ -21,7 +21,9 @@ from pathlib import Path
 
 import httpx
 
-from nightkiln.blobs.s3_place import S3Access
+from nightkiln.blobs.s3 import S3Blobs
+from nightkiln.blobs.s3_place import S3Access, S3Place
+from nightkiln.core.errors import StoreUnusable
 
 BUCKET = "nightkiln"
 START_S_MAX, STOP_S_MAX = 60.0, 20.0
@@ -84,7 +86,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         try:
             url = f"http://127.0.0.1:{ports['s3']}"
             _until_ready(url, process, folder / "log")
-            yield S3Server(url)
+            _until_there(server := S3Server(url))
+            yield server
         finally:
             process.terminate()
             try:
@@ -119,6 +122,18 @@ def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         time.sleep(LOOK_EVERY_S)  # another process gives no other sign
     raise RuntimeError(f"the S3 server did not answer in {START_S_MAX:g} s: {_end_of(log)}")
+
+
+def _until_there(server: S3Server) -> None:
+    """It is healthy before its bucket is made."""
+    blobs = S3Blobs(S3Place.parse(f"s3://{BUCKET}"), server.access)
+    deadline_s = time.monotonic() + START_S_MAX
+    while time.monotonic() < deadline_s:
+        with suppress(StoreUnusable):
+            next(iter(blobs.list("nothing")), None)
+            return
+        time.sleep(LOOK_EVERY_S)
+    raise RuntimeError(f"the S3 server made no bucket in {START_S_MAX:g} s")
 
 
 def _end_of(log: Path) -> str:
