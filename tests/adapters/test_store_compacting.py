@@ -385,6 +385,6 @@ def test_compacted_files_are_in_the_order_of_the_commits_in_large_row_groups(sto
 
     first, second = newest_manifest(store.blobs).files
     assert (first.day, second.day) == ("2026-01-31", "2026-02-01")
-    with pq.ParquetFile(store.blobs.path(first.key)) as file:
+    with pq.ParquetFile(store.root / first.key) as file:
         assert file.num_row_groups == 1
         assert file.read(columns=["batch"])[0].to_pylist() == ["night"] * 4

@@ -48,7 +48,7 @@ def commit(
 def left(store: Store, key: str, *, modified_s: float = LONG_AGO_S) -> str:
     """A file that no row names."""
     store.blobs.put(key, b"of a render that lost")
-    os.utime(store.blobs.path(key), (modified_s, modified_s))
+    os.utime((store.root / key), (modified_s, modified_s))
     return key
 
 

@@ -101,7 +101,7 @@ def test_what_is_committed_and_compacted_today_stands_beside_it(tmp_path: Path, 
     assert before != untouched
     assert answers(store) == before
     [file] = newest_manifest(store.blobs).files
-    assert pq.read_schema(store.blobs.path(file.key)).names == RESULTS.names
+    assert pq.read_schema(store.root / file.key).names == RESULTS.names
     assert verify(store, is_quick=False, tell=lambda _what, _n, _of: None).problems == 0
     marker = json.loads(store.blobs.get(MARKER))
     assert marker["schema_version"] == SCHEMA_VERSION

@@ -139,7 +139,7 @@ def prepare(folder: str, night: int, rows: int) -> None:
         for found in con.sql(sql).to_arrow_reader(GROUP_ROWS):
             table = pa.Table.from_batches([found]).cast(RESULTS)
             for start in range(0, table.num_rows, SHARD):
-                target = store.blobs.path(shard_key(batch, number))
+                target = store.root / shard_key(batch, number)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(parquet_bytes(table.slice(start, SHARD)))
                 number += 1
@@ -192,7 +192,7 @@ def prepare_plan(folder: str, rows: int) -> None:
     store = Store.open(f"{folder}/store", create=True)
     like = rows_table([done(0)], BATCH, "key")
     key = f"compact/dt={BATCH.date}/000001-benchmark-000.parquet"
-    target = store.blobs.path(key)
+    target = store.root / key
     target.parent.mkdir(parents=True)
     with scratch() as con:
         con.sql(PROMPTS, params=[rows]).write_parquet(str(path / "prompts.parquet"))

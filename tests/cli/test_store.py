@@ -72,7 +72,7 @@ def test_verify_ends_with_0_when_all_is_well_and_with_1_and_the_repair_when_not(
 def test_gc_removes_nothing_without_yes_and_nothing_younger_than_a_day_ever(store: Store) -> None:
     key = f"images/{BATCH.batch}/00/nobodys.png"
     store.blobs.put(key, b"of a render that lost")
-    os.utime(store.blobs.path(key), (0, 0))
+    os.utime((store.root / key), (0, 0))
 
     dry = call(store, "gc")
     there = store.blobs.size(key)
