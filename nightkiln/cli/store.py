@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nightkiln.cli.options import JsonOption, StoreOption
+from nightkiln.cli.progress import Counter, megabytes
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.night import ALL_DONE, SOME_FAILED
 from nightkiln.settings import load_settings
@@ -23,8 +23,6 @@ from nightkiln.store import collecting, compacting, folding, verifying
 from nightkiln.store import stats as counting
 from nightkiln.wiring import open_store
 
-QUIET_S = 2.0  # nobody waits for shorter than that
-TOLD_EVERY_S = 2.0
 SHOWN_MAX = 20  # findings and orphans that people are shown; --json gives all
 DAY_S = 24 * 3600.0
 
@@ -77,7 +75,12 @@ def compact(
             "rows_lost": wanted.rows_lost,
         }
         said = f"{_many(len(wanted.shards), 'small file')} of {_many(len(wanted.days), 'day')}, "
-        _say("would_compact", told, said + f"{_mb(wanted.bytes)}, would be folded", as_json=as_json)
+        _say(
+            "would_compact",
+            told,
+            said + f"{megabytes(wanted.bytes)}, would be folded",
+            as_json=as_json,
+        )
         return
     counter = Counter(as_json=as_json)
     done = compacting.compact(
@@ -98,7 +101,7 @@ def _said_compacted(done: compacting.Compacted) -> str:
         return "nothing to compact" + removed
     return (
         f"{_many(done.shards, 'small file')} folded into {done.files}, {done.rows} rows, "
-        f"{_mb(done.bytes_read)} -> {_mb(done.bytes_written)}" + removed
+        f"{megabytes(done.bytes_read)} -> {megabytes(done.bytes_written)}" + removed
     )
 
 
@@ -173,7 +176,7 @@ def _show_verified(found: verifying.Verified) -> None:
         console.print(f"... and {found.problems - SHOWN_MAX} more; --json gives them")
     for kind, count in sorted(found.counts.items()):
         console.print(Text(f"{count} {kind}: {verifying.REPAIR[kind]}"))
-    read = f"{found.checked} read ({_mb(found.bytes)})" if found.checked else "none read"
+    read = f"{found.checked} read ({megabytes(found.bytes)})" if found.checked else "none read"
     adoptable = f", {found.adoptable} that a run may still commit" if found.adoptable else ""
     console.print(f"{found.rows} results, {_many(found.files, 'file')}, {read}{adoptable}")
     console.print(f"problems: {found.problems}")
@@ -217,7 +220,7 @@ def gc(
     kept = {"young": found.young, "adoptable": sum(found.kept.values())}
     if not yes:
         _show_orphans(orphans, as_json=as_json)
-        said = f"{_many(len(orphans), 'file')}, {_mb(size)}, would be removed; --yes does it"
+        said = f"{_many(len(orphans), 'file')}, {megabytes(size)}, would be removed; --yes does it"
         if not orphans:
             said = "nothing to remove"
         told = {"files": len(orphans), "bytes": size, **kept}
@@ -225,7 +228,7 @@ def gc(
         raise typer.Exit(SOME_FAILED if orphans else ALL_DONE)
     done = collecting.collect(opened, found, clock=time.time, tell=counter.tell)
     counter.end()
-    said = f"{_many(done.files, 'file')}, {_mb(done.bytes)}, removed" + _kept_said(found)
+    said = f"{_many(done.files, 'file')}, {megabytes(done.bytes)}, removed" + _kept_said(found)
     said += "".join(f"\nleft alone: {batch}: {why}" for batch, why in done.skipped.items())
     _say("removed", {**asdict(done), **kept}, said, as_json=as_json)
     raise typer.Exit(SOME_FAILED if done.skipped else ALL_DONE)
@@ -259,48 +262,9 @@ def stats(*, store: StoreOption = None, as_json: JsonOption = False) -> None:
     table = Table("what", "how many", show_edge=False)
     for name, value in found.items():
         is_size = name.endswith("_bytes")
-        shown = _mb(value) if is_size else f"{value:.6f}" if name == "usd" else str(value)
+        shown = megabytes(value) if is_size else f"{value:.6f}" if name == "usd" else str(value)
         table.add_row(name.removesuffix("_bytes").replace("_", " "), shown)
     Console().print(table)
-
-
-@dataclass(slots=True)
-class Counter:
-    """Says how far something is, if it takes long: on stderr, or as JSON for a program."""
-
-    as_json: bool
-    clock: Callable[[], float] = time.monotonic
-    _next_s: float | None = None
-    _is_open: bool = field(default=False)  # a line on a screen, to be written over
-
-    def tell(self, what: str, so_far: int, total: int) -> None:
-        """Called often; says something now and then."""
-        now_s = self.clock()
-        if self._next_s is None:
-            self._next_s = now_s + QUIET_S
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + TOLD_EVERY_S
-        if self.as_json:
-            facts = {"what": what, "so_far": so_far, "total": total or None}
-            typer.echo(json.dumps({"event": "progress", **facts}))
-            return
-        shown = _mb if "bytes" in what or what == "rows" else str
-        of = f" of {shown(total)}" if total else ""
-        is_screen = sys.stderr.isatty()
-        sys.stderr.write(
-            f"\r\x1b[K{what}: {shown(so_far)}{of}"
-            if is_screen
-            else f"{what}: {shown(so_far)}{of}\n"
-        )
-        sys.stderr.flush()
-        self._is_open = is_screen
-
-    def end(self) -> None:
-        """Nothing more is counted."""
-        if self._is_open:
-            sys.stderr.write("\r\x1b[K")
-            self._is_open = False
 
 
 def _say(event: str, told: Mapping[str, object], said: str, *, as_json: bool) -> None:
@@ -309,7 +273,3 @@ def _say(event: str, told: Mapping[str, object], said: str, *, as_json: bool) ->
 
 def _many(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nightkiln import cli
-from nightkiln.cli.store import Counter
+from nightkiln.cli.progress import Counter
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.manifest import newest_manifest
 from nightkiln.store.rows import parquet_bytes, rows_table
