@@ -1,7 +1,7 @@
 # Every target works from a fresh clone on a machine that has Python 3.11, make and the registries.
 BIN := .venv/bin
 
-.PHONY: setup demo test test-comfyui test-nights test-long bench lock clean
+.PHONY: setup demo test test-comfyui test-nights test-s3 test-long bench lock clean
 
 setup: .venv/ready
 
@@ -20,6 +20,9 @@ test-comfyui: setup
 
 test-nights: setup
 	$(BIN)/pytest -n 4 --dist loadgroup -m "nights and not real and not long" tests
+
+test-s3: setup
+	$(BIN)/pytest -m "s3 and not long" tests
 
 test-long: setup
 	$(BIN)/python scripts/real-comfyui

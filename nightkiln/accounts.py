@@ -41,7 +41,7 @@ class Accounts:
         """
         if self.book is None or not any(each.bills for each in self.providers.values()):
             return None
-        batch, root = self.batch, str(self.store.root)
+        batch, root = self.batch, self.store.uri
         booking = Booking(self.book, batch.batch, batch.epoch, root, self.deadman_s, load)
         entries, _ = await booking.entries()
         if not entries:

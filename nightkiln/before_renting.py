@@ -7,7 +7,9 @@ import asyncio
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.credit import SeenAccount, check_account, seen_account
+from nightkiln.dispatch import tell
 from nightkiln.places import goods_of
+from nightkiln.ports.observer import Observer
 from nightkiln.settings import Settings
 
 MODELS_S_MAX = 60.0  # for the hosts of private models to say where the files are
@@ -40,3 +42,12 @@ async def _check_models(settings: Settings, catalog: Catalog) -> None:
         problems = [Problem("environment.models", what, "try again later")]
     if problems:
         raise BadInput(problems)
+
+
+async def look_ahead(
+    catalog: Catalog, settings: Settings, observer: Observer, *, has_others: bool
+) -> None:
+    """See, before anything is started, that machines can be rented, and tell the worst case."""
+    seen = await ready_to_rent(settings, catalog, has_others=has_others)
+    told = "\n".join(seen.lines(settings.budget))
+    await tell(observer, "account", {"told": told, **seen.as_object()})

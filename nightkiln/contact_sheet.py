@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -31,7 +30,7 @@ class Tile:
     title: str
     note: str = ""  # at the right end of the title's line
     text: str = ""  # below, cut to ``TEXT_LINES`` lines
-    picture: Path | None = None  # of a verified image
+    picture: Callable[[], bytes] | None = None  # fetches a verified image; KeyError: it is gone
     instead: str = ""  # what is said where there is no picture
     is_failed: bool = False
 
@@ -91,15 +90,21 @@ def _say_instead(draw: ImageDraw.ImageDraw, said: str, colour: str, x: int, y: i
         draw.text(place, line, colour, _font(TEXT_PX), anchor="mm")
 
 
-def _picture(path: Path) -> Image.Image | None:
+def _picture(fetch: Callable[[], bytes]) -> Image.Image | None:
     """The first frame, as large as the box allows; None if it cannot be shown."""
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(fetch())) as image:
             if image.width * image.height > PIXELS_MAX:
                 return None
             image.draft("RGB", (2 * BOX_PX, 2 * BOX_PX))
             return ImageOps.contain(image.convert("RGBA"), (BOX_PX, BOX_PX))
-    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (
+        KeyError,
+        OSError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ):
         return None
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from nightkiln import __version__
+from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.events import Blame
 from nightkiln.core.model import BatchId, Trust
 from nightkiln.core.scheduler import Scheduler
@@ -40,6 +42,7 @@ class Decisions:
         self.scheduler: Scheduler = opening.scheduler()
         self._opening, self._memory, self._warn = opening, memory, warn
         self._path = store.story_path(batch)
+        self._keep_story = partial(store.keep_story, batch)
         self._story: StoryFile | None = None
 
     @classmethod
@@ -102,10 +105,21 @@ class Decisions:
         forgotten = await self._memory.keep(self.scheduler.state.knowledge)
         if forgotten is not None:
             await self._warn(f"what this run learned is not kept: {forgotten}")
-        trouble = await asyncio.to_thread(self._story.close)
+        trouble = await asyncio.to_thread(self._end_story)
         if trouble is not None:
             lost = "the story of this run is not whole, so `why` cannot tell all of it"
             await self._warn(f"{lost}: {trouble}")
+
+    def _end_story(self) -> str | None:
+        """Close the story and put it where it is found; what went wrong."""
+        assert self._story is not None, "ended before it was begun"
+        trouble = self._story.close()
+        if trouble is None:
+            try:
+                self._keep_story()
+            except StoreUnusable as error:
+                return str(error)
+        return trouble
 
     @property
     def load(self) -> Load:

@@ -88,7 +88,7 @@ async def _address(process: asyncio.subprocess.Process) -> str:
     return line.removeprefix("listening on ").strip()
 
 
-def contact_sheet(store: Store, batch: str) -> tuple[Path, int]:
+def contact_sheet(store: Store, batch: str) -> tuple[str, int]:
     """Draw every job of ``batch`` into one picture in the store; where it is, and how many.
 
     Raises:
@@ -96,8 +96,8 @@ def contact_sheet(store: Store, batch: str) -> tuple[Path, int]:
     """
     trial = read_trial(store, batch)
     if not trial.jobs:
-        raise StoreUnusable(f"{store.root}: batch {batch!r} has no images yet")
+        raise StoreUnusable(f"{store.uri}: batch {batch!r} has no images yet")
     key = f"contact-sheet-{batch}.png"
     below = f"{len(trial.rendered)} images on {' and '.join(trial.places)}"
     store.blobs.put(key, sheet_of(trial, store, heading=batch, below=below))
-    return store.blobs.path(key), len(trial.jobs)
+    return store.where(key), len(trial.jobs)

@@ -56,6 +56,16 @@ class Disk(Protocol):
         """Open a file for appending, made if missing."""
 
 
+def state_folder(named: str = "") -> Path:
+    """What this user's runs, the reaper and ``nightkiln leases`` share on this computer."""
+    if named:
+        return Path(named).expanduser().absolute()
+    usual = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # The specification has relative paths ignored.
+    base = usual if usual.is_absolute() else Path.home() / ".local" / "state"
+    return base / "nightkiln"
+
+
 def trouble(error: OSError, path: Path) -> str:
     """What went wrong at ``path``, in the system's words, and what to do if the disk is full."""
     said = f"{path}: {error.strerror or error}"

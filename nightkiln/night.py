@@ -280,7 +280,7 @@ class Night:
         return Outcome(
             batch=self.batch.batch,
             epoch=self.batch.epoch,
-            store=str(self.store.root),
+            store=self.store.uri,
             exit_code=exit_code,
             total=tally.total,
             done=tally.done,

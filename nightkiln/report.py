@@ -115,9 +115,9 @@ def _fleet(leases: Sequence[Mapping[str, Any]]) -> str:
 def _where(outcome: Outcome, store: Store) -> str:
     ask = _ASK.format(batch=outcome.batch)
     return (
-        f"## Where it is\n\nImages: `{store.root}/images/{outcome.batch}`\n\n"
-        f"Ask in DuckDB (`duckdb {store.root}/nightkiln.duckdb`), or with "
-        f"`nightkiln query --store {store.root}`:\n\n```sql\n{ask}\n```"
+        f"## Where it is\n\nImages: `{store.where('images')}/{outcome.batch}`\n\n"
+        f"Ask in DuckDB (`{store.where('views.sql')}` says how), or with "
+        f"`nightkiln query --store {store.uri}`:\n\n```sql\n{ask}\n```"
     )
 
 

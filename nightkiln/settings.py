@@ -22,7 +22,9 @@ from pydantic_settings import (
 
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.terms import AtCap, Fallback, Late
+from nightkiln.disk import state_folder
 from nightkiln.modal_settings import ModalSettings
+from nightkiln.s3_settings import S3Settings
 from nightkiln.vast_settings import VastSettings
 
 FLAGS = {
@@ -37,14 +39,14 @@ FLAGS = {
 USUAL_KEYS = ("VAST_API_KEY", "HF_TOKEN", "CIVITAI_TOKEN", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
 
 
-class Settings(VastSettings, ModalSettings):
+class Settings(VastSettings, ModalSettings, S3Settings):
     """Everything that can be set once instead of on every command line."""
 
     model_config = SettingsConfigDict(
         env_prefix="NIGHTKILN_", toml_file="nightkiln.toml", extra="forbid", frozen=True
     )
 
-    store: str = Field("nightkiln-store", description="Folder with results.")
+    store: str = Field("nightkiln-store", description="Folder with results, or s3://bucket/prefix.")
     worker_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses of running ComfyUI servers; in the environment with commas."
     )
@@ -117,12 +119,7 @@ class Settings(VastSettings, ModalSettings):
     @property
     def state_folder(self) -> Path:
         """What this user's runs, the reaper and ``nightkiln leases`` share."""
-        if self.state:
-            return Path(self.state).expanduser().absolute()
-        usual = Path(os.environ.get("XDG_STATE_HOME", ""))
-        # The specification has relative paths ignored.
-        base = usual if usual.is_absolute() else Path.home() / ".local" / "state"
-        return base / "nightkiln"
+        return state_folder(self.state)
 
     @classmethod
     def settings_customise_sources(

@@ -19,8 +19,8 @@ from nightkiln.reap import ENDED_MAX, Swept, reap
 from nightkiln.reconciling import reconcile_charges
 from nightkiln.settings import Settings
 from nightkiln.sighting import Sight, look, look_at_book
-from nightkiln.store.store import Store, is_store
-from nightkiln.wiring import book_of, open_store
+from nightkiln.store.store import Store
+from nightkiln.wiring import book_of, has_store, open_store
 
 LOOK_S_MAX = 10.0  # for a service to list what is ours, while somebody waits for it
 BILLS_S_MAX = 60.0  # for a service to say what it has billed
@@ -129,9 +129,8 @@ def _write_end(settings: Settings, entry: Entry, until_s: float, why: str) -> No
 
 def _store_at(settings: Settings, place: str) -> Store | None:
     """A store that is there already."""
-    if not is_store(place):
-        return None
-    return open_store(settings.model_copy(update={"store": place}))
+    there = settings.model_copy(update={"store": place})
+    return open_store(there) if has_store(there) else None
 
 
 async def _read_bills(

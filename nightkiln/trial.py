@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from statistics import fmean, median
 from typing import Any
 
 from nightkiln.contact_sheet import Tile, contact_sheet
 from nightkiln.core.model import Usd
+from nightkiln.store.sql_files import sql_file
 from nightkiln.store.store import Store
-from nightkiln.store.views import sql_file
 
 FLEETS = (1, 4, 16)  # machines that the whole catalog is worked out for
 KEYS = ("id", "key", "name")  # columns by which people know a row, first first
@@ -156,7 +157,7 @@ def _tile(job: TriedJob, store: Store) -> Tile:
         title=job.key + more,
         note=f"{job.seconds:.2f} s" if job.seconds is not None and job.status != "failed" else "",
         text=job.prompt if job.prompt is not None else "",
-        picture=store.root / job.uri if is_image and job.uri is not None else None,
+        picture=partial(store.blobs.get, job.uri) if is_image and job.uri is not None else None,
         instead=_instead(job),
         is_failed=job.status == "failed",
     )

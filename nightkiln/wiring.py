@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import duckdb
 
 from nightkiln.accounts import Accounts
-from nightkiln.before_renting import ready_to_rent
+from nightkiln.before_renting import look_ahead
 from nightkiln.catalog import Catalog, catalog_digest, load_catalog, scratch
 from nightkiln.catalog.checks import check
 from nightkiln.catalog.definitions import SAVED_FILE, definitions_for
@@ -43,8 +43,10 @@ from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
+from nightkiln.store.home import store_uri
+from nightkiln.store.names import check_batch_name
 from nightkiln.store.scores import Remembered, read_scores
-from nightkiln.store.store import Store, check_batch_name, is_store
+from nightkiln.store.store import Store, is_store
 from nightkiln.traffic import expected_load
 
 NAME_DIGITS = 8  # hex digits of a digest in a batch's name
@@ -68,7 +70,22 @@ def open_store(settings: Settings, *, create: bool = False) -> Store:
     Raises:
         StoreUnusable: it is not there, or cannot be read.
     """
-    return Store.open(settings.store, disk=_disk(settings), create=create)
+    return Store.open(
+        settings.store,
+        disk=_disk(settings),
+        create=create,
+        s3=settings.s3_access,
+        state=settings.state_folder,
+    )
+
+
+def has_store(settings: Settings) -> bool:
+    """Whether the store that the settings name is there already.
+
+    Raises:
+        StoreUnusable: nobody can tell.
+    """
+    return is_store(settings.store, s3=settings.s3_access)
 
 
 def _disk(settings: Settings) -> Disk:
@@ -101,7 +118,7 @@ def batch_name(request: Request, settings: Settings, *, now_s: float) -> str:
     elif request.is_fresh:
         name = f"{catalog.name}-{datetime.fromtimestamp(now_s, UTC):%Y%m%dT%H%M%S}"
     else:
-        identity = f"{catalog_digest(catalog)} {Path(settings.store).expanduser().absolute()}"
+        identity = f"{catalog_digest(catalog)} {store_uri(settings.store)}"
         name = f"{catalog.name}-{hashlib.sha256(identity.encode()).hexdigest()[:NAME_DIGITS]}"
     return check_batch_name(name)
 
@@ -175,7 +192,7 @@ def goals_of(settings: Settings, *, now_s: float) -> Goals:
 
 def remembered_of(catalog: Catalog, settings: Settings) -> Remembered:
     """What earlier runs have learned of the catalog's workflow."""
-    if not is_store(settings.store):
+    if not has_store(settings):
         return Remembered()  # it will be made by the first run
     return read_scores(open_store(settings).blobs, catalog.template.digest, now_s=time.time())
 
@@ -187,15 +204,6 @@ async def _load(
     if not any(provider.bills for provider in providers):
         return Load()
     return await asyncio.to_thread(expected_load, catalog, store, image_gb=settings.image_gb)
-
-
-async def _look_ahead(
-    catalog: Catalog, settings: Settings, observer: Observer, *, has_others: bool
-) -> None:
-    """See, before anything is started, that machines can be rented and what the worst case is."""
-    seen = await ready_to_rent(settings, catalog, has_others=has_others)
-    told = "\n".join(seen.lines(settings.budget))
-    await tell(observer, "account", {"told": told, **seen.as_object()})
 
 
 async def run_batch(
@@ -242,13 +250,14 @@ async def run_batch(
     if any(provider.bills for provider in found.values()):
         goals = replace(goals, jobs_per_s_max=settings.results_per_s)
     if rents_from is None and VAST in found:
-        await _look_ahead(catalog, settings, observer, has_others=len(found) > 1)
+        await look_ahead(catalog, settings, observer, has_others=len(found) > 1)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())
         await asyncio.to_thread(preflight, con, catalog, settings, request.object_info)
         store = await asyncio.to_thread(open_store, settings, create=True)
-        await asyncio.to_thread(store.prepare, now_s=clock())
+        spool_bytes = settings.spool_bytes
+        await asyncio.to_thread(store.prepare, now_s=clock(), spool_bytes=spool_bytes)
         claim = await stack.enter_async_context(Claim(store.blobs, name, clock=clock))
         today = f"{_local(settings, clock()):%Y-%m-%d}"
         batch = BatchId(

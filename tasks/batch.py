@@ -24,6 +24,7 @@ from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 from tasks.observer import PrefectObserver
 from tasks.report import report
+from tasks.secrets import s3_secrets
 
 # Prefect kills a process half a minute after it has asked it to end. What is being rendered may
 # take this long, then it is handed back, and the rest of the time is for committing.
@@ -44,7 +45,8 @@ class BatchParams(BaseModel):
     store: str = Field(
         "",
         title="Store",
-        description="Folder for the results. Empty: NIGHTKILN_STORE, else nightkiln-store.",
+        description="Folder for the results, or s3://bucket/prefix. Empty: NIGHTKILN_STORE, else "
+        "nightkiln-store.",
         json_schema_extra={"position": 1},
     )
     worker_urls: list[str] = Field(
@@ -130,6 +132,14 @@ class BatchParams(BaseModel):
         json_schema_extra={"position": 13},
     )
 
+    s3_block: str = Field(
+        "",
+        title="S3 credentials",
+        description="Name of a Secret block with the credentials of a store in S3. Empty: as every "
+        "AWS client finds them, where the flow runs.",
+        json_schema_extra={"position": 14},
+    )
+
     def settings(self) -> Settings:
         """Settings of the environment the flow runs in, with what is given here on top."""
         return load_settings(
@@ -157,15 +167,17 @@ async def batch(
     """
     switch = StopSwitch()
     try:
-        with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
-            outcome = await render(
-                params, is_nightly=is_nightly, switch=switch, rents_from=rents_from
-            )
+        async with s3_secrets(params.s3_block):
+            with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
+                outcome = await render(
+                    params, is_nightly=is_nightly, switch=switch, rents_from=rents_from
+                )
+            # A report that cannot be written is red in the timeline; the images are there all
+            # the same.
+            reporting: Any = report  # Prefect's types forget that an async task's is awaited
+            await reporting(outcome, return_state=True)
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
-    # A report that cannot be written is red in the timeline; the images are there all the same.
-    reporting: Any = report  # Prefect's types forget that a state of an async task is awaited
-    await reporting(outcome, return_state=True)
     return verdict(outcome, is_cancelled=bool(heard))
 
 

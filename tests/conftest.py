@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from nightkiln.testing.s3_server import S3Server, s3_server
+
 TEST_S_MAX = 120.0
 NIGHT_S_MAX = 300.0
 # A server, an app that was deployed to one, or a store that was made once.
@@ -64,6 +66,13 @@ def a_state_folder_of_its_own() -> Iterator[None]:
         del os.environ["XDG_STATE_HOME"]
     else:
         os.environ["XDG_STATE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One server for the whole run: it takes a second to start, and a dozen ports."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.hookimpl(optionalhook=True)

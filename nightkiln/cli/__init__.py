@@ -31,6 +31,7 @@ from nightkiln.cli import (
     schema,
     status,
     stop,
+    store,
     trying,
     why,
 )
@@ -75,6 +76,7 @@ app.command("demo")(demo.demo)
 app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)
 app.add_typer(modal.app, name="modal")
+app.add_typer(store.app, name="store")
 app.add_typer(schema.app, name="schema")
 app.add_typer(object_info.app, name="object-info")
 

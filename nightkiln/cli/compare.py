@@ -43,9 +43,8 @@ from nightkiln.priors import shipped_date, shipped_priors
 from nightkiln.rehearse import measured_in
 from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings, load_settings
-from nightkiln.store.store import is_store
 from nightkiln.traffic import expected_load
-from nightkiln.wiring import chosen_catalog, open_store, remembered_of
+from nightkiln.wiring import chosen_catalog, has_store, open_store, remembered_of
 
 OWN_USD_MAX, KWH_USD_MAX, WATTS_MAX = 10_000.0, 10.0, 10_000.0
 WATTS = 500.0  # a guess: a card of 350 to 450 W under load, and the computer around it
@@ -167,7 +166,7 @@ def _deadline_s(settings: Settings, now_s: float) -> float:
 
 
 def _load(catalog: Catalog, settings: Settings) -> Load:
-    store = open_store(settings) if is_store(settings.store) else None
+    store = open_store(settings) if has_store(settings) else None
     return expected_load(catalog, store, image_gb=settings.image_gb)
 
 

@@ -42,7 +42,7 @@ class DemoNight(StrEnum):
 def demo(
     *,
     store: Annotated[
-        str, typer.Option("--store", metavar="DIR", help="Folder for the results.")
+        str, typer.Option("--store", metavar="STORE", help="Folder, or s3://bucket/prefix.")
     ] = "nightkiln-demo",
     night: Annotated[
         DemoNight | None,
@@ -110,8 +110,8 @@ def tell(outcome: Outcome, console: Console) -> None:
     for line in outcome_lines(outcome):
         console.print(line, markup=False)
     store = open_store(load_settings(store=outcome.store))
-    console.print(f'\n$ nightkiln query "{QUERY}" --store {store.root}', markup=False)
+    console.print(f'\n$ nightkiln query "{QUERY}" --store {store.uri}', markup=False)
     show(store, QUERY, console)
     sheet, count = contact_sheet(store, outcome.batch)
-    console.print(f"images: {store.root / 'images' / outcome.batch}", markup=False)
+    console.print(f"images: {store.where('images')}/{outcome.batch}", markup=False)
     console.print(f"contact sheet of all {count}: {sheet}", markup=False)

@@ -21,6 +21,7 @@ from nightkiln.demo import batch_name
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers.sentences import outcome_facts
 from nightkiln.ports.observer import Observer
+from nightkiln.store.home import store_uri
 
 if TYPE_CHECKING:  # both services' SDKs take seconds to load
     from nightkiln.testing.hybrid import HybridScene
@@ -50,7 +51,7 @@ def hybrid_demo(store: str, *, as_json: bool) -> Outcome:
         raise BadInput([Problem("demo --night hybrid", "it wants the real SDKs", fix)])
     if not as_json:
         typer.echo(INTRODUCTION)
-    receipt = asyncio.run(_watched(str(Path(store).absolute()), as_json=as_json))
+    receipt = asyncio.run(_watched(store_uri(store), as_json=as_json))
     outcome = receipt.outcome
     if as_json:
         say_outcome(outcome, as_json=True)

@@ -51,7 +51,7 @@ def market_demo(store: str, *, as_json: bool, times: float = TIMES) -> Outcome:
     for part in told(receipt):
         console.print(part)
     name = watched.outcome.batch
-    console.print(f"every decision: nightkiln why {name} --store {opened.root}", soft_wrap=True)
+    console.print(f"every decision: nightkiln why {name} --store {opened.uri}", soft_wrap=True)
     return watched.outcome
 
 

@@ -27,12 +27,14 @@ from nightkiln.cli.rented import rented
 from nightkiln.core.errors import BadInput, NightkilnError
 from nightkiln.night import ALL_DONE, BAD_INPUT
 from nightkiln.settings import Settings, load_settings
+from nightkiln.store.store import Store
 from nightkiln.wiring import open_store
 
 PACKAGES = ("duckdb", "pyarrow", "httpx", "prefect", "vastai", "modal", "s3fs")
 KEYS = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "AWS_ACCESS_KEY_ID")
 IMAGE_BYTES = 2_000_000  # a 1024 x 1024 PNG of a photograph-like image, with its metadata
 ANSWER_S_MAX = 5.0
+WAY_BYTES_MIN = 1_000_000_000  # for files on their way to an object store, and journals
 CLOCK_EARLIEST_S = 1_767_225_600.0  # 2026-01-01: a clock before that is not set
 
 
@@ -50,7 +52,8 @@ def doctor(
     """Look at versions, store, free space, workers, rented machines, keys and the clock.
 
     Each line is ok, bad with what to do about it, or without a mark where neither applies. A store
-    that is not there yet is made. A worker has 5 seconds to answer. With a key of Vast.ai (never
+    that is not there yet is made; one in an object store is tried: it must refuse to create what is
+    there. A worker has 5 seconds to answer. With a key of Vast.ai (never
     shown), its account is asked for credit and permissions: all prepaid credit is the worst case,
     and more than twice the budget is a needless one. With a token of Modal, its app is looked for,
     and with CATALOG, whether it was built for that; no container is started.
@@ -98,14 +101,23 @@ def _store(settings: Settings, catalog: Path | None) -> Iterator[Finding]:
         store = open_store(settings, create=True)
         store.prepare(now_s=time.time())
     except NightkilnError as error:
-        fix = "choose another folder with --store, or make this one writable"
+        fix = "choose another place with --store, or make this one writable"
         yield Finding("store", False, str(error), fix)
         return
-    yield Finding("store", True, f"{store.root} is writable")
-    free = shutil.disk_usage(store.root).free
+    yield Finding("store", True, f"{store.uri} is writable, and what is created is created once")
+    yield _room(store, catalog)
+
+
+def _room(store: Store, catalog: Path | None) -> Finding:
+    """Room for the results where they lie, or pass through on their way to an object store."""
+    free = shutil.disk_usage(store.staging).free
+    if store.is_remote:
+        said = f"{free / 1e9:.1f} GB free at {store.staging} for what is on its way to the store"
+        fix = f"free some there; {WAY_BYTES_MIN / 1e9:.0f} GB are enough for any batch"
+        return Finding("free space", free >= WAY_BYTES_MIN, said, fix)
     need, why = _need_bytes(catalog)
     fix = f"free {(need - free) / 1e9:.1f} GB, or render fewer rows with --limit"
-    yield Finding("free space", free >= need, f"{free / 1e9:.1f} GB free{why}", fix)
+    return Finding("free space", free >= need, f"{free / 1e9:.1f} GB free{why}", fix)
 
 
 def _need_bytes(catalog: Path | None) -> tuple[int, str]:

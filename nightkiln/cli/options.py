@@ -22,9 +22,10 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
-        metavar="DIR",
+        metavar="STORE",
         # Not in brackets: those are for rich's colours, and would not be shown.
-        help="Folder with results. Default: NIGHTKILN_STORE, else nightkiln-store.",
+        help="Folder with results, or s3://bucket/prefix. Default: NIGHTKILN_STORE, else "
+        "nightkiln-store.",
         show_default=False,
     ),
 ]

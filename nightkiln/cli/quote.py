@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from nightkiln.before_renting import ready_to_rent
+from nightkiln.blobs.s3_place import SCHEME
 from nightkiln.catalog import Catalog
 from nightkiln.catalog.models import SENT_BYTES_MAX
 from nightkiln.cli.basis import basis_lines
@@ -88,7 +89,7 @@ def quote(
     if as_json:
         more = {
             "jobs_are_exact": jobs.is_exact,
-            "free_disk_gb": _free_gb(settings),
+            "free_disk_gb": _free_gb(settings),  # null: the store is no folder
             "results_per_s_max": settings.results_per_s,
             "models_gb": models_gb(chosen),
             "models_sent_gb": sent_gb(chosen),
@@ -216,14 +217,15 @@ def _here(found: Quote, settings: Settings) -> Iterator[str]:
     free_gb = _free_gb(settings)
     yield (
         f"  here      {found.results_per_s:.1f} results a second, {megabits:.0f} Mbit/s; "
-        f"{found.results_gb:.1f} GB of results, {free_gb:.0f} GB are free"
+        f"{found.results_gb:.1f} GB of results"
+        + (f", {free_gb:.0f} GB are free" if free_gb is not None else f" for {settings.store}")
     )
     most = settings.results_per_s
     yield (
         f"{'':12}{most:g} results a second are its limit: {most * GPU_S:.0f} GPUs at {GPU_S:g} s "
         "a job (NIGHTKILN_RESULTS_PER_S)"
     )
-    if found.results_gb > free_gb:
+    if free_gb is not None and found.results_gb > free_gb:
         yield f"  too little disk for the results at {settings.store}: free some, or --limit"
 
 
@@ -242,8 +244,10 @@ def _advice(found: Quote) -> Iterator[str]:
         yield "  neither fewer jobs nor a later deadline was found to fit: raise --budget"
 
 
-def _free_gb(settings: Settings) -> float:
-    """Free where the store is, or would be made."""
+def _free_gb(settings: Settings) -> float | None:
+    """Free where the store is, or would be made; None: nobody counts that in an object store."""
+    if settings.store.startswith(SCHEME):
+        return None
     folder = Path(settings.store).expanduser().absolute()
     there = next(each for each in (folder, *folder.parents) if each.exists())
     return shutil.disk_usage(there).free / BYTES_PER_GB

@@ -61,7 +61,7 @@ def status(
             typer.echo(json.dumps(row))
         return
     if not found:
-        typer.echo(f"{opened.root}: no batch has run here yet")
+        typer.echo(f"{opened.uri}: no batch has run here yet")
         return
     Console().print(_table(found))
 

@@ -16,8 +16,8 @@ from nightkiln.night import BAD_INPUT
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.claims import SeenClaim, claimed_batches, request_stop
 from nightkiln.store.processes import is_dead
-from nightkiln.store.store import Store, is_store
-from nightkiln.wiring import open_store
+from nightkiln.store.store import Store
+from nightkiln.wiring import has_store, open_store
 
 
 def stop(
@@ -66,7 +66,7 @@ def stop(
             names = claimed_batches(opened.blobs)
             asked += _ask(opened, names, asked_s=asked_s, now=now, as_json=as_json)
         except NightkilnError as error:  # it keeps nobody from stopping the others
-            typer.echo(f"{opened.root}: {error}", err=True)
+            typer.echo(f"{opened.uri}: {error}", err=True)
     if not asked:
         on = "this" if batch is not None else "any"
         typer.echo(
@@ -94,14 +94,15 @@ def _stores(settings: Settings) -> Iterator[Store]:
     seen = set()
     for place in (settings.store, *_booked(LeaseBook(settings.state_folder))):
         try:
-            if not is_store(place):
+            there = settings.model_copy(update={"store": place})
+            if not has_store(there):
                 continue
-            opened = open_store(settings.model_copy(update={"store": place}))
+            opened = open_store(there)
         except NightkilnError as error:
             typer.echo(f"{place}: {error}", err=True)
             continue
-        if str(opened.root) not in seen:
-            seen.add(str(opened.root))
+        if opened.uri not in seen:
+            seen.add(opened.uri)
             yield opened
 
 
@@ -120,7 +121,7 @@ def _told(
     name: str, claim: SeenClaim, store: Store, *, asked_s: float, now: bool, as_json: bool
 ) -> None:
     if as_json:
-        told = {"event": "stop_requested", "batch": name, "now": now, "store": str(store.root)}
+        told = {"event": "stop_requested", "batch": name, "now": now, "store": store.uri}
         typer.echo(json.dumps(told))
     else:
         how = "now" if now else "in order"

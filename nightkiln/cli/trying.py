@@ -51,7 +51,7 @@ class Tried:
     rows_of: int
     jobs: Jobs  # of the whole catalog
     trial: Trial
-    sheet: Path | None  # None: there is nothing to show
+    sheet: str | None  # None: there is nothing to show
 
 
 def try_rows(
@@ -153,7 +153,7 @@ def _named(request: Request, settings: Settings) -> Request:
 
 def _write_sheet(
     store: Store, trial: Trial, catalog: Catalog, rows: int, rows_of: int
-) -> Path | None:
+) -> str | None:
     if not trial.jobs:
         return None
     seconds = f", {fmean(trial.seconds):.2f} s a job" if trial.seconds else ""
@@ -161,7 +161,7 @@ def _write_sheet(
     key = f"contact-sheet-{trial.batch}.png"
     heading = f"{catalog.name}: {rows:,} of {rows_of:,} rows"
     store.blobs.put(key, sheet_of(trial, store, heading=heading, below=f"{where}{seconds}"))
-    return store.blobs.path(key)
+    return store.where(key)
 
 
 def _as_object(tried: Tried) -> dict[str, object]:
@@ -177,7 +177,7 @@ def _as_object(tried: Tried) -> dict[str, object]:
         "catalog_jobs": jobs.count,
         "catalog_jobs_are_exact": jobs.is_exact,
         "catalog_finish_s_by_machines": finish_s,
-        "contact_sheet": str(tried.sheet) if tried.sheet is not None else None,
+        "contact_sheet": tried.sheet,
     }
 
 

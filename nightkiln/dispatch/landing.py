@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from nightkiln.ports.blobs import Blobs
 from nightkiln.ports.worker import OutputHandle, Rendered
 from nightkiln.verify import inspect
 
+KEEPS_MAX = 8  # jobs whose files are brought into the store at once
 CHECKS_MAX = 2  # files checked at once, in threads: more would only crowd a small controller
 FIRST_DECODED = 8  # images of a lease, or after a fault there, that are decoded whatever the rule
 SAMPLE_EVERY = 16  # with ``decode: sample``, one image in so many is decoded
@@ -82,6 +84,10 @@ class Landing:
     batch: str
     rules: VerifyRules
     times: StageTimes = field(default_factory=StageTimes)
+    # Of their own: a store that is slow must not keep heartbeats from getting a thread.
+    _keepers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(KEEPS_MAX, "keep"), repr=False
+    )
     _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_MAX))
 
     async def fetch(
@@ -132,7 +138,7 @@ class Landing:
             for index, one in enumerate(fetched)
         )
         pairs = list(zip(outputs, fetched, strict=True))
-        await asyncio.to_thread(self._put, pairs)
+        await asyncio.get_running_loop().run_in_executor(self._keepers, self._put, pairs)
         return outputs
 
     def _put(self, pairs: Sequence[tuple[Output, Fetched]]) -> None:

@@ -18,7 +18,7 @@ class Entry:
 
 
 class Blobs(Protocol):
-    """Seven verbs over keys such as ``images/night/ab/x.png``; blocking, so called off the loop.
+    """Eight verbs over keys such as ``images/night/ab/x.png``; blocking, so called off the loop.
 
     Keys are ours: relative, ``/``-separated, without ``..``. All raise
     ``StoreUnusable`` when the place cannot be read or written.
@@ -51,3 +51,6 @@ class Blobs(Protocol):
 
     def remove(self, key: str) -> None:
         """Take ``key`` away, durably; nothing happens when it is not there."""
+
+    def link(self, key: str, *, expires_s: float) -> str:
+        """An address that a browser can show; where it can end, it ends after ``expires_s``."""

@@ -2,20 +2,20 @@
 create or replace temporary view done_elsewhere as
 with done as (
     select
-        job_id, batch, finished_at, filename,
+        job_id, batch, finished_at, filename, row_in_file,
         out_index, out_node, out_uri, out_sha256, out_bytes, out_media, out_width, out_height
-    from read_parquet({{results}}, hive_partitioning = true, hive_types = {'dt': date})
+    from _results
     where status = 'done' and batch <> {{batch}}
 ),
 repeated as (
-    select job_id from done group by job_id having count(*) > 1
+    select hash(job_id) as h from done group by h having count(*) > 1
 ),
 losers as (
-    select job_id, batch, filename
-    from done semi join repeated using (job_id)
+    select filename, row_in_file
+    from done semi join repeated on hash(job_id) = h
     qualify row_number() over (
-        partition by job_id order by finished_at desc, batch, filename
+        partition by job_id order by finished_at desc, batch, filename, row_in_file
     ) > 1
 )
-select * exclude (filename)
-from done anti join losers using (job_id, batch, filename);
+select * exclude (filename, row_in_file)
+from done anti join losers using (filename, row_in_file);

@@ -2,7 +2,7 @@
 select count(*), coalesce(sum(bytes), 0)
 from (
     select list_sum(out_bytes) as bytes
-    from read_parquet({{results}}, hive_partitioning = false)
+    from _results
     where workflow_digest = ? and status = 'done'
     limit ?
 );

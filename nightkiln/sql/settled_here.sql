@@ -4,6 +4,6 @@ select
     job_id,
     ['done', 'reused', 'failed'][min(case status when 'done' then 1 when 'reused' then 2 else 3 end)]
         as status
-from read_parquet({{results}}, hive_partitioning = true, hive_types = {'dt': date})
+from _results
 where dt = {{date}} and batch = {{batch}}
 group by job_id;

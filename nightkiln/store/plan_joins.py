@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from nightkiln.core.model import Job, Output, OutputFacts, Settled
+from nightkiln.store.sql_files import literal, sql_file
 from nightkiln.store.store import Store
-from nightkiln.store.views import literal, sql_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,9 +22,10 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, batch: str, date: st
     job that another batch has done: its newest result, whose row makes ``reused_outputs``.
     Neither reads the store before it is asked; a view is as old as the question.
     """
-    values = {"results": store.glob("results"), "date": literal(date), "batch": literal(batch)}
-    con.execute(sql_file("settled_here", **values))
-    con.execute(sql_file("done_elsewhere", **values))
+    store.register(con)
+    con.execute(store.settled_sql())
+    con.execute(sql_file("settled_here", date=literal(date), batch=literal(batch)))
+    con.execute(sql_file("done_elsewhere", batch=literal(batch)))
 
 
 def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:

@@ -94,6 +94,34 @@ def rows_table(settled: Sequence[Settled], batch: BatchId, commit_key: str) -> p
     return table
 
 
+def as_results(table: pa.Table) -> pa.Table:
+    """Rows of this or an earlier schema in the columns of this one; what they lack is null.
+
+    Raises:
+        KeyError: a column that every version has is missing.
+        ArrowException: a value does not fit its column.
+    """
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else _lacking(table, field)
+        for field in RESULTS
+    ]
+    made = pa.Table.from_arrays(columns, schema=RESULTS)
+    check_parallel(made)
+    return made
+
+
+def _lacking(table: pa.Table, field: pa.Field) -> pa.Array:
+    """A column without values, whose lists are as long as those that they are parallel to."""
+    for prefix, always in (("out_", "out_index"), ("att_", "att_id")):
+        if field.name.startswith(prefix):
+            like = table[always].combine_chunks()
+            nulls = pa.nulls(len(like.values), field.type.value_type)
+            return pa.ListArray.from_arrays(like.offsets, nulls)
+    return pa.nulls(table.num_rows, field.type)
+
+
 def check_parallel(table: pa.Table) -> None:
     """Assert that the lists of outputs, and those of attempts, are equally long in every row."""
     import pyarrow.compute as pc

@@ -1,94 +1,89 @@
-"""A store: a folder that holds everything that batches made, and answers for it."""
+"""A store: a folder, or part of a bucket, that holds everything that batches made."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import uuid
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nightkiln.blobs import LocalBlobs
-from nightkiln.core.errors import BadInput, Problem, StoreUnusable
-from nightkiln.core.learning import Scores
+from nightkiln.blobs.s3_place import S3Access
+from nightkiln.blobs.spool import SpooledBlobs
+from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId
-from nightkiln.disk import Disk, OsDisk
-from nightkiln.store.charges import CHARGES
-from nightkiln.store.quotes import QUOTES
-from nightkiln.store.records import BATCHES, LEASES
-from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
-from nightkiln.store.scores import MARKET, market_json
-from nightkiln.store.views import CatalogColumns, Has, glob_root, merged, sql_file, views_sql
-from nightkiln.temporary import temporary_folder
+from nightkiln.disk import Disk, OsDisk, state_folder
+from nightkiln.store.home import Home, home_of, why_unread
+from nightkiln.store.layout import SCHEMAS, facts_of, lay_out
+from nightkiln.store.rows import SCHEMA_VERSION
+from nightkiln.store.settled_sql import settled_sql
+from nightkiln.store.showing import refresh
+from nightkiln.store.sql_files import glob_root, sql_file
+from nightkiln.store.stories import stories_of, story_key
+from nightkiln.store.views import CatalogColumns, merged, views_sql
 
 if TYPE_CHECKING:
     import duckdb
 
 MARKER = "nightkiln-store.json"  # what makes a folder a store
-VIEWS_SQL = "views.sql"
-DATABASE = "nightkiln.duckdb"
-STORIES = "stories"
-STORY_SUFFIX = ".jsonl.gz"
-BATCH_NAME_CHARS_MAX = 100
+SPOOL = "spool"
 
-_BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BATCH_KEY = re.compile(r"batches/dt=(?P<date>[0-9-]{10})/(?P<batch>.+)-[0-9]{6}-start\.parquet")
 
-# A glob that matches nothing is an error in DuckDB, and the first file's schema is the view's:
-# a file without rows, first in every listing, answers for both.
-_EMPTY = "dt=1970-01-01/schema-1.parquet"
-_SCHEMAS = {
-    "results": RESULTS,
-    "leases": LEASES,
-    "batches": BATCHES,
-    "quotes": QUOTES,
-    "charges": CHARGES,
-}
 
-
-def check_batch_name(name: str) -> str:
-    """``name``, if a batch may be called that: it becomes part of file names.
-
-    Raises:
-        BadInput: it may not.
-    """
-    if len(name) <= BATCH_NAME_CHARS_MAX and _BATCH_NAME.fullmatch(name):
-        return name
-    what = f"{name[:BATCH_NAME_CHARS_MAX]!r} cannot name a batch"
-    fix = f"use up to {BATCH_NAME_CHARS_MAX} letters, digits, '-', '_' and '.'"
-    raise BadInput([Problem("--name", what, fix)])
-
-
-def is_store(uri: str) -> bool:
+def is_store(uri: str, *, s3: S3Access | None = None) -> bool:
     """Whether there is a store already that could be opened.
 
     Raises:
-        BadInput: such a place cannot be a store (yet).
+        BadInput: such a place cannot be a store.
+        StoreUnusable: nobody can tell.
     """
-    return (_folder(uri) / MARKER).is_file()
+    access = s3 if s3 is not None else S3Access()
+    home = home_of(uri, disk=OsDisk(), access=access, state=state_folder())
+    return home.has(MARKER)
 
 
 class Store:
     """One store, open. Made by ``Store.open``."""
 
-    def __init__(self, root: Path, disk: Disk) -> None:
-        self.root = root
-        self.disk = disk
-        self.blobs = LocalBlobs(root, disk=disk)
+    def __init__(self, home: Home) -> None:
+        self.uri = home.uri
+        self.blobs = home.blobs
+        self.disk = home.disk
+        self._home = home
 
     @classmethod
-    def open(cls, uri: str, *, disk: Disk | None = None, create: bool = False) -> Store:
-        """The store at ``uri``, a local folder; with ``create``, made if it is missing.
+    def open(
+        cls,
+        uri: str,
+        *,
+        disk: Disk | None = None,
+        create: bool = False,
+        s3: S3Access | None = None,
+        state: Path | None = None,
+    ) -> Store:
+        """The store at ``uri``, a local folder or ``s3://bucket/prefix``.
+
+        ``create``: it is made if it is missing. ``s3``: how an object store is reached, if not as
+        AWS's own clients would. ``state``: what lies here of it, if not in the user's state folder.
 
         A new one has no ``nightkiln.duckdb`` yet: the first run writes it, with its catalog's
         columns.
 
         Raises:
-            BadInput: such a place cannot be a store (yet).
+            BadInput: such a place cannot be a store.
             StoreUnusable: there is no store, or it cannot be read or written.
         """
-        store = cls(_folder(uri), disk if disk is not None else OsDisk())
-        if store.blobs.size(MARKER) is None:
+        home = home_of(
+            uri,
+            disk=disk if disk is not None else OsDisk(),
+            access=s3 if s3 is not None else S3Access(),
+            state=state if state is not None else state_folder(),
+        )
+        store = cls(home)
+        if not home.has(MARKER):
             if not create:
                 raise StoreUnusable(f"{uri}: there is no store; 'nightkiln run' makes one")
             store._make()
@@ -96,17 +91,61 @@ class Store:
         return store
 
     @property
-    def staging(self) -> Path:
-        """A folder on the store's own file system, for files that are on their way into it."""
-        return self.blobs.staging
+    def root(self) -> Path:
+        """The folder that the store is; only one that is a folder has it."""
+        assert self._home.folder is not None, f"{self.uri} is no folder"
+        return self._home.folder
 
-    def prepare(self, *, now_s: float) -> None:
-        """Before a run writes: the staging folder is there, and what crashes left is swept."""
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object store."""
+        return self._home.folder is None
+
+    @cached_property
+    def here(self) -> LocalBlobs:
+        """What of it lies on this computer: all of a folder, else what is on its way."""
+        return self._home.here(self._marker()["id"])
+
+    @property
+    def staging(self) -> Path:
+        """A local folder for files that are on their way into the store."""
+        return self.here.staging
+
+    def where(self, key: str) -> str:
+        """A file of the store as a user would name it."""
+        return f"{self.uri}/{key}"
+
+    def prepare(self, *, now_s: float, spool_bytes: int | None = None) -> None:
+        """Before a run writes: the place will do, and what crashes left is swept.
+
+        ``spool_bytes``: how much may wait here on its way into an object store; None: no spool.
+
+        Raises:
+            StoreUnusable: what is created here is not sure to be created once, or it cannot be
+                written.
+        """
+        self._home.check_creates_once()
+        self.upgrade()
         try:
+            if self.is_remote:
+                self._home.make_private()
             self.staging.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnusable(f"{self.staging}: {error.strerror}") from error
-        self.blobs.sweep(now_s=now_s)
+        self.here.sweep(now_s=now_s)
+        if self.is_remote and spool_bytes is not None:
+            spool = self.here.root / SPOOL
+            inner = self._home.blobs
+            self.blobs = SpooledBlobs(inner, spool, disk=self.disk, bytes_max=spool_bytes)
+
+    def upgrade(self) -> None:
+        """Before rows of today's schema are written: earlier versions will leave the store alone.
+
+        What an earlier version wrote stays as it is: the views show what it lacks as null.
+        """
+        if self._marker()["schema_version"] < SCHEMA_VERSION:
+            marker = {**json.loads(self.blobs.get(MARKER)), "schema_version": SCHEMA_VERSION}
+            self.blobs.put(MARKER, json.dumps(marker).encode() + b"\n")
 
     def batch_date(self, batch: str, *, today: str) -> str:
         """The date under which a batch is filed: that of its first run, else ``today``."""
@@ -122,7 +161,9 @@ class Store:
 
         Before a journal is dropped, the shards that were found must be as durable as it was.
         """
-        for kind in _SCHEMAS:
+        if self.is_remote:
+            return  # an object that can be seen is durable
+        for kind in SCHEMAS:
             folder = self.root / kind / f"dt={date}"
             try:
                 if folder.is_dir():
@@ -132,118 +173,107 @@ class Store:
 
     def journal_path(self, batch: str, epoch: int) -> Path:
         """Where a run keeps its journal."""
-        return self.root / "journal" / batch / f"{epoch:06d}.jsonl"
+        return self.here.root / "journal" / batch / f"{epoch:06d}.jsonl"
 
     def story_path(self, batch: BatchId) -> Path:
         """Where a run keeps what its scheduler was told and answered."""
-        name = f"{batch.batch}-{batch.epoch:06d}{STORY_SUFFIX}"
-        return self.root / STORIES / f"dt={batch.date}" / name
+        return self.here.root / story_key(batch)
+
+    def keep_story(self, batch: BatchId) -> None:
+        """The story of a run that is over goes where everybody finds it."""
+        if self.is_remote:
+            self.blobs.put(story_key(batch), self.story_path(batch))
 
     def story_paths(self, batch: str) -> list[Path]:
-        """The stories of a batch's runs, in the order of the runs."""
-        name = re.compile(re.escape(batch) + r"-[0-9]{6,}" + re.escape(STORY_SUFFIX))
-        found = (path for path in (self.root / STORIES).glob("dt=*/*") if name.fullmatch(path.name))
-        return sorted(found, key=lambda path: path.name)
+        """The stories of a batch's runs, in the order of the runs; fetched, if far away."""
+        return stories_of(batch, self.blobs, self.here)
 
     def glob(self, kind: str) -> str:
         """A SQL string that names all Parquet files of ``results``, ``leases`` and so on."""
-        return f"'{glob_root(str(self.root))}{kind}/*/*.parquet'"
+        return f"'{glob_root(self.uri)}{kind}/*/*.parquet'"
+
+    def register(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Let a DuckDB connection of one's own read what ``glob`` names."""
+        self._home.register(con)
+
+    def settled_sql(self) -> str:
+        """Statements that create ``_results`` and ``_settled`` in a connection of one's own."""
+        facts = facts_of(self.blobs)
+        return settled_sql(glob_root(self.uri), facts.manifest, has_versions=facts.versions)
 
     def connect(self, *views: str) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with all views, as fresh as the store.
 
         With ``views``, those alone, and leases and charges: it is there three times as soon.
+
+        Raises:
+            StoreUnusable: what the views are made of cannot be read.
         """
-        con = _connection()
-        con.execute(self._views_sql(str(self.root), self._catalogs(con), only=views))
+        import duckdb
+
+        con = self._connection()
+        try:
+            facts = facts_of(self.blobs)
+            con.execute(views_sql(self.uri, self._catalogs(con), facts, only=views))
+        except duckdb.Error as error:
+            con.close()
+            raise StoreUnusable(f"{self.uri}: {why_unread(error)}") from error
         return con
 
     def result_bytes(self, workflow_digest: str, *, jobs_max: int) -> tuple[int, int]:
         """How many jobs of a workflow, at most ``jobs_max``, are looked at, and their bytes."""
-        sql = sql_file("result_bytes", results=self.glob("results"))
-        with _connection() as con:
-            found = con.execute(sql, [workflow_digest, jobs_max]).fetchone()
+        with self._connection() as con:
+            con.execute(self.settled_sql())
+            found = con.execute(sql_file("result_bytes"), [workflow_digest, jobs_max]).fetchone()
         assert found is not None, "an aggregate has one row"
         return int(found[0]), int(found[1])
 
     def catalogs(self) -> list[CatalogColumns]:
         """Which catalogs have been here, and with which columns."""
-        with _connection() as con:
+        with self._connection() as con:
             return self._catalogs(con)
 
     def refresh_views(self) -> None:
         """Write ``views.sql`` and ``nightkiln.duckdb`` anew if they would differ.
 
         Both are replaced in one step: whoever has the old one open keeps it.
+
+        Raises:
+            StoreUnusable: they cannot be written.
         """
-        catalogs = self.catalogs()
-        # The header names the root, so a store that was moved gets its absolute paths anew.
-        text = sql_file("how_to", root=json.dumps(str(self.root))) + self._views_sql("", catalogs)
-        if self._has_views(text) and self.blobs.size(DATABASE) is not None:
-            return
-        self._write_database(self._views_sql(str(self.root), catalogs))
-        self.blobs.put(VIEWS_SQL, text.encode())
+        refresh(self)
 
     def _catalogs(self, con: duckdb.DuckDBPyConnection) -> list[CatalogColumns]:
-        sql = sql_file("catalog_columns", root=glob_root(str(self.root)))
+        sql = sql_file("catalog_columns", root=glob_root(self.uri))
         return merged(con.execute(sql).fetchall())
 
-    def _views_sql(
-        self, root: str, catalogs: Sequence[CatalogColumns], *, only: Sequence[str] = ()
-    ) -> str:
-        has = Has(self._has(MARKET), self._has("quotes/"), self._has("charges/"))
-        return views_sql(root, catalogs, has, only=only)
-
-    def _has(self, prefix: str) -> bool:
-        return next(iter(self.blobs.list(prefix)), None) is not None
-
-    def _has_views(self, text: str) -> bool:
-        try:
-            return self.blobs.get(VIEWS_SQL) == text.encode()
-        except KeyError:
-            return False
-
-    def _write_database(self, sql: str) -> None:
-        import duckdb
-
-        # Not in the store: DuckDB takes what follows a "?" in a folder's name for options.
-        with temporary_folder() as folder:
-            made = folder / DATABASE
-            with duckdb.connect(str(made)) as con:
-                con.execute(f"begin; {sql}; commit")  # one by one, each is written out
-            self.blobs.put(DATABASE, made)
-
     def _make(self) -> None:
-        for kind, schema in _SCHEMAS.items():
-            self.blobs.create(f"{kind}/{_EMPTY}", parquet_bytes(schema.empty_table()))
-        self.blobs.create(f"{MARKET}0.json", market_json(Scores(), (), (), now_s=0.0))
+        self._home.check_creates_once()
+        lay_out(self.blobs)
         # The marker is last: a store that was half made is no store, and is made again.
-        marker = json.dumps({"kind": "nightkiln store", "schema_version": SCHEMA_VERSION})
-        self.blobs.create(MARKER, marker.encode() + b"\n")
+        said = {"kind": "nightkiln store", "schema_version": SCHEMA_VERSION, "id": uuid.uuid4().hex}
+        self.blobs.create(MARKER, json.dumps(said).encode() + b"\n")
+
+    def _marker(self) -> dict[str, Any]:
+        """What says that this is a store, and of which version."""
+        try:
+            marker = json.loads(self.blobs.get(MARKER))
+            return {"id": marker.get("id"), "schema_version": int(marker["schema_version"])}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreUnusable(f"{self.where(MARKER)} is damaged: {error}") from error
 
     def _check_version(self) -> None:
-        try:
-            version = int(json.loads(self.blobs.get(MARKER))["schema_version"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreUnusable(f"{self.root / MARKER} is damaged: {error}") from error
+        version = self._marker()["schema_version"]
         if version > SCHEMA_VERSION:
             raise StoreUnusable(
-                f"{self.root} was made by a newer nightkiln (schema {version}, this one knows "
+                f"{self.uri} was made by a newer nightkiln (schema {version}, this one knows "
                 f"{SCHEMA_VERSION}); upgrade nightkiln"
             )
 
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
 
-def _folder(uri: str) -> Path:
-    uri = uri.removeprefix("file://")
-    if re.match(r"[a-z0-9]+://", uri):
-        what = "stores in object storage come with a later release"
-        raise BadInput([Problem(uri, what, "give a local folder")])
-    return Path(uri).expanduser().absolute()
-
-
-def _connection() -> duckdb.DuckDBPyConnection:
-    import duckdb
-
-    con = duckdb.connect()
-    con.execute("set enable_progress_bar = false")  # it is drawn on stdout, also into pipes
-    return con
+        con = duckdb.connect()
+        con.execute("set enable_progress_bar = false")  # it is drawn on stdout, also into pipes
+        self.register(con)
+        return con

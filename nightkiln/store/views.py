@@ -11,8 +11,11 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
+
+from nightkiln.store.manifest import Manifest
+from nightkiln.store.settled_sql import settled_sql
+from nightkiln.store.sql_files import glob_root, literal, sql_file
 
 UNFOLDED_MAX = 500  # columns that views show; the JSON holds all
 NAME_CHARS_MAX = 200
@@ -34,7 +37,7 @@ VIEWS = (
 )
 
 # What every other view of rows stands on.
-_BASE = frozenset({"_results", "_settled", "charges", "leases"})
+_BASE = frozenset({"_settled", "charges", "leases"})
 
 # What ``jobs`` has of its own: these names win over a catalog's.
 OWN_COLUMNS = frozenset(
@@ -111,22 +114,9 @@ class _Field:
         return f"s.{self.source} ->> {literal(pointer)}"
 
 
-def literal(value: str) -> str:
-    """A SQL string."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def identifier(name: str) -> str:
     """A SQL name, whatever it is."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def glob_root(root: str) -> str:
-    """A folder as the beginning of a glob inside a SQL string; "" is the current one."""
-    if not root:
-        return ""
-    escaped = re.sub(r"([*?\[])", r"[\1]", root.rstrip("/")) + "/"
-    return escaped.replace("'", "''")
 
 
 def merged(records: Iterable[tuple[str, str]]) -> list[CatalogColumns]:
@@ -153,6 +143,8 @@ class Has:
     scores: bool
     quotes: bool
     charges: bool
+    manifest: Manifest
+    versions: bool  # rows of an earlier schema, too
 
 
 def views_sql(
@@ -171,8 +163,7 @@ def views_sql(
 def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[tuple[str, str]]:
     """Every view by its name, after all that it stands on."""
     shared = _unfolded(catalogs)
-    yield "_results", sql_file("results", root=root)
-    yield "_settled", sql_file("settled", root=root)
+    yield "_settled", settled_sql(root, has.manifest, has_versions=has.versions)
     yield "charges", sql_file("charges" if has.charges else "charges_none", root=root)
     yield "leases", sql_file("leases", root=root)
     yield "runs", sql_file("runs", root=root)
@@ -202,12 +193,6 @@ def _jobs_of_each(catalogs: Sequence[CatalogColumns]) -> Iterator[tuple[str, str
         where = f"\nwhere s.catalog = {literal(one.catalog)}"
         unfolded = _unfolded([one])
         yield view, sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)
-
-
-def sql_file(name: str, **values: str) -> str:
-    """The named file, its holes filled in one pass: what is filled in is not looked at again."""
-    text = resources.files("nightkiln.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda hole: values[hole[1]], text)
 
 
 def _unfolded(catalogs: Sequence[CatalogColumns]) -> str:

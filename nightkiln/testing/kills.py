@@ -12,15 +12,17 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nightkiln.blobs.s3_place import S3Access
 from nightkiln.core.model import Offer
 from nightkiln.night import ALL_DONE
+from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.disk import place_of
 from nightkiln.testing.promises import broken_promises
@@ -47,6 +49,9 @@ class Scene:
     shard_rows: int = 5
     render_s: float = 0.0
     batch: str = BATCH
+    place: str = ""  # of the store; "": a folder beside the catalog
+    access: S3Access | None = None  # to a store that is no folder
+    environment: Mapping[str, str] = field(default_factory=dict)  # of every controller
     crashes: int = 0
     servers: list[StandIn] = field(default_factory=list)
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -75,6 +80,11 @@ class Scene:
         """Where the results go."""
         return self.folder / "store"
 
+    def opened(self) -> Store:
+        """The store, for who looks at it."""
+        place = self.place or str(self.store)
+        return Store.open(place, s3=self.access, state=self.folder / "state")
+
     @property
     def renders(self) -> int:
         """Prompts that the workers have executed."""
@@ -86,13 +96,15 @@ class Scene:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "nightkiln", "run", str(self.folder / "catalog")),
-                *("--name", self.batch, "--store", str(self.store), "--json", *urls),
+                *("--name", self.batch, "--store", self.place or str(self.store), "--json", *urls),
             ],
             env={
                 **{name: value for name, value in os.environ.items() if "NIGHTKILN" not in name},
                 "NIGHTKILN_DISK": disk,
                 "NIGHTKILN_TIMEZONE": timezone,
                 "NIGHTKILN_SHARD_ROWS": str(self.shard_rows),
+                "NIGHTKILN_STATE": str(self.folder / "state"),
+                **self.environment,
             },
             cwd=self.folder,  # where no nightkiln.toml lies
             stdout=subprocess.PIPE,
@@ -138,15 +150,15 @@ class Scene:
 
     def check(self) -> None:
         """One row per job, every file as it was verified, nothing open, nothing wasted."""
-        broken = broken_promises(self.store, self.batch, jobs=self.jobs)
+        broken = broken_promises(self.opened(), self.batch, jobs=self.jobs)
         allowed = self.jobs + IN_FLIGHT * self.crashes
         if self.renders > allowed:
             broken.append(f"{self.renders} renders where {allowed} would do")
         if broken:
             raise NotWhole("; ".join(broken))
 
-    def _results(self) -> list[Path]:
-        return sorted(self.store.glob("results/*/*"))
+    def _results(self) -> list[str]:
+        return list(self.opened().blobs.list("results/"))
 
 
 async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -34,13 +33,12 @@ _LEASES = """
 """
 
 
-def broken_promises(root: Path, batch: str, *, jobs: int) -> list[str]:
+def broken_promises(store: Store, batch: str, *, jobs: int) -> list[str]:
     """What is wrong with a batch that ended with all its jobs done, in sentences.
 
     Every catalog row must mean one job with one output file. Blocking: it reads every file.
     """
     try:
-        store = Store.open(str(root))
         return [*_wrong_answers(store, batch, jobs), *_wrong_files(store), *_left(store, batch)]
     except (StoreUnusable, duckdb.Error) as error:
         return [f"the store cannot be read: {error}"]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nightkiln.blobs import TEMPORARY_AGE_S_MAX, LocalBlobs
 from nightkiln.core.errors import StoreUnusable
@@ -28,34 +25,6 @@ WRITTEN = {  # what the writer below puts under each key, in turn
 
 class PowerCut(BaseException):
     """Stops a writer in this process where SIGKILL would."""
-
-
-def test_what_was_put_is_read_back_and_the_last_writer_wins(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-
-    blobs.put("a/b.txt", b"first")
-    blobs.put("a/b.txt", b"second")
-
-    assert blobs.get("a/b.txt") == b"second"
-    assert blobs.size("a/b.txt") == 6
-
-
-def test_what_was_created_is_never_overwritten(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-
-    assert blobs.create("claims/night/1.json", b"mine")
-    assert not blobs.create("claims/night/1.json", b"yours")
-    assert blobs.get("claims/night/1.json") == b"mine"
-
-
-def test_a_key_that_is_not_there_is_a_key_error(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    blobs.put("file", b"not a folder")
-
-    for key in ("nothing", "no/thing", "file/below"):
-        with pytest.raises(KeyError):
-            blobs.get(key)
-        assert blobs.size(key) is None
 
 
 def test_a_staged_file_is_moved_into_place(tmp_path: Path) -> None:
@@ -82,17 +51,6 @@ def test_entries_tell_size_and_age_of_what_is_listed(tmp_path: Path) -> None:
 
     assert (first.key, first.size) == ("images/a.png", 6)
     assert second == Entry("images/b.png", 2, 7.0)
-
-
-def test_what_was_removed_is_gone_and_may_be_removed_again(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    blobs.put("a/b", b"1")
-    blobs.put("c", b"2")
-
-    for key in ("a/b", "a/b", "never/was", "c/below"):
-        blobs.remove(key)
-
-    assert list(blobs.list("")) == ["c"]
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
@@ -129,56 +87,6 @@ def test_leftovers_are_swept_when_no_writer_can_need_them(tmp_path: Path) -> Non
 
     assert swept == 1
     assert [path.name for path in blobs.staging.iterdir()] == ["new"]
-
-
-@pytest.mark.parametrize(
-    "key", ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", ".tmp/x", "a\0b", "a b", "x" * 1000]
-)
-def test_a_key_that_could_lead_elsewhere_is_refused(tmp_path: Path, key: str) -> None:
-    with pytest.raises(StoreUnusable, match="cannot be the name"):
-        LocalBlobs(tmp_path).put(key, b"")
-
-
-_PARTS = st.text("ab-.=0", min_size=1, max_size=3).filter(lambda part: part[0] != ".")
-_KEYS = st.lists(_PARTS, min_size=1, max_size=3).map("/".join)
-
-
-@given(keys=st.sets(_KEYS, max_size=8), prefix=st.text("ab-.=0/", max_size=4))
-def test_a_listing_is_what_sorting_and_filtering_all_keys_gives(
-    tmp_path_factory: pytest.TempPathFactory, keys: set[str], prefix: str
-) -> None:
-    # A file system cannot hold a file and a folder of the same name.
-    keys = {key for key in keys if not any(other.startswith(key + "/") for other in keys)}
-    blobs = LocalBlobs(tmp_path_factory.mktemp("store"))
-    for key in keys:
-        path = blobs.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-    assert list(blobs.list(prefix)) == sorted(key for key in keys if key.startswith(prefix))
-
-
-def test_of_many_threads_that_create_one_key_one_succeeds(tmp_path: Path) -> None:
-    threads = 8
-    won: list[tuple[int, int]] = []
-    barrier = threading.Barrier(threads)
-
-    def race(thread: int) -> None:
-        blobs = LocalBlobs(tmp_path)
-        for number in range(20):
-            barrier.wait()
-            if blobs.create(f"race/{number}", str(thread).encode()):
-                won.append((number, thread))
-
-    racers = [threading.Thread(target=race, args=(thread,)) for thread in range(threads)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join()
-
-    assert sorted(number for number, _ in won) == list(range(20))
-    blobs = LocalBlobs(tmp_path)
-    assert all(blobs.get(f"race/{number}") == str(thread).encode() for number, thread in won)
 
 
 def test_a_full_disk_is_reported_with_the_path_and_the_room_that_is_left(tmp_path: Path) -> None:

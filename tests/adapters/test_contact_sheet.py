@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from nightkiln.blobs import LocalBlobs
 from nightkiln.contact_sheet import BOX_PX, HEAD_PX, MARGIN_PX, Tile, contact_sheet
 from tests.examples import few
 
@@ -30,7 +32,7 @@ def drawn(*tiles: Tile) -> Image.Image:
 
 
 def test_a_picture_fills_its_box_and_keeps_its_shape(red: Path) -> None:
-    sheet = drawn(Tile("row 0", picture=red))
+    sheet = drawn(Tile("row 0", picture=red.read_bytes))
 
     x, y = MIDDLE
     assert sheet.getpixel(MIDDLE) == RED
@@ -43,16 +45,16 @@ def test_what_cannot_be_shown_is_said_and_harms_nothing(tmp_path: Path, content:
     broken = tmp_path / "broken.png"
     broken.write_bytes(content)
 
-    silent, said = drawn(Tile("row 0")), drawn(Tile("row 0", picture=broken))
+    silent, said = drawn(Tile("row 0")), drawn(Tile("row 0", picture=broken.read_bytes))
 
     assert said.size == silent.size
     assert said.tobytes() == silent.tobytes(), "both say that there is nothing to be shown"
 
 
 def test_a_picture_that_is_gone_leaves_its_place(tmp_path: Path, red: Path) -> None:
-    gone = Tile("row 0", picture=tmp_path / "gone.png")
+    gone = Tile("row 0", picture=partial(LocalBlobs(tmp_path).get, "gone.png"))
 
-    sheet = drawn(gone, Tile("row 1", picture=red))
+    sheet = drawn(gone, Tile("row 1", picture=red.read_bytes))
 
     assert sheet.getpixel(MIDDLE) != RED
 

@@ -20,6 +20,7 @@ from nightkiln.core.model import BatchId, Kind, Offer
 from nightkiln.core.outbid import PARTS, DayRates, Rate
 from nightkiln.core.priors import Priors
 from nightkiln.core.terms import Load
+from nightkiln.ports.blobs import Blobs
 from nightkiln.remembering import Memory, luck_of
 from nightkiln.store.scores import (
     BLOCKED_S_MAX,
@@ -59,7 +60,7 @@ def blobs(tmp_path: Path) -> LocalBlobs:
     return LocalBlobs(tmp_path)
 
 
-def memory(blobs: LocalBlobs, clock: Clock, batch: BatchId = BATCH) -> Memory:
+def memory(blobs: Blobs, clock: Clock, batch: BatchId = BATCH) -> Memory:
     return Memory(blobs, batch, bills={"cloud"}, clock=clock)
 
 

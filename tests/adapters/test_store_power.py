@@ -101,7 +101,7 @@ def broken_promises(folder: Path, said: list[str]) -> list[str]:
 
 def committed_jobs(store: Store) -> set[str]:
     """Jobs in any shard."""
-    shards = [store.blobs.path(key) for key in store.blobs.list("results/")]
+    shards = [store.root / key for key in store.blobs.list("results/")]
     return {
         str(job_id) for shard in shards for job_id in pq.read_table(shard, columns=["job_id"])[0]
     }

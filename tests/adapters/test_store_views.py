@@ -22,6 +22,7 @@ from nightkiln.cli.query import query
 from nightkiln.core.errors import BadInput, StoreConflict, StoreUnusable
 from nightkiln.core.model import BatchId, CatalogRow, Cost, Lease, LeaseEnd, LeaseId, Offer, Settled
 from nightkiln.store.commit import create_or_same, shard_key
+from nightkiln.store.names import check_batch_name
 from nightkiln.store.plan_joins import are_there, attach, reused, reused_outputs
 from nightkiln.store.processes import Process
 from nightkiln.store.quotes import Quoted, Verdict, write_quote
@@ -33,7 +34,7 @@ from nightkiln.store.records import (
     write_lease_end,
 )
 from nightkiln.store.rows import parquet_bytes, rows_table
-from nightkiln.store.store import MARKER, Store, check_batch_name
+from nightkiln.store.store import MARKER, Store
 from nightkiln.store.views import OWN_COLUMNS, VIEWS
 from nightkiln.testing.settled import BATCH, done, failed, job, picture
 from tests.examples import few
@@ -125,9 +126,7 @@ def test_the_same_job_in_two_batches_is_two_rows(store: Store) -> None:
 
 def test_a_copy_of_a_shard_under_another_name_changes_no_answer(store: Store) -> None:
     commit(store, [done(number) for number in range(5)])
-    shutil.copy(
-        store.blobs.path(shard_key(BATCH, 0)), store.blobs.path("results/dt=2026-01-31/c-0.parquet")
-    )
+    shutil.copy(store.root / shard_key(BATCH, 0), store.root / "results/dt=2026-01-31/c-0.parquet")
 
     assert ask(store, "select count(*), count(distinct job_id) from jobs") == [(5, 5)]
 
@@ -479,8 +478,16 @@ def test_a_batch_keeps_the_date_of_its_first_run(store: Store) -> None:
 def test_a_folder_that_is_no_store_is_not_taken_for_one(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="there is no store"):
         Store.open(str(tmp_path))
-    with pytest.raises(BadInput, match="later release"):
-        Store.open("s3://bucket/prefix", create=True)
+
+
+@pytest.mark.parametrize(
+    "uri", ["ftp://host/store", "s3://", "s3://key:secret@bucket/x", "s3://bu_cket"]
+)
+def test_an_address_that_cannot_be_a_store_is_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(BadInput, match="s3://bucket/prefix") as refused:
+        Store.open(uri, create=True)
+
+    assert "secret" not in str(refused.value)
 
 
 def test_a_store_of_a_newer_version_is_left_alone(store: Store) -> None:

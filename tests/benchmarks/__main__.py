@@ -9,7 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks import agreement, busy, images, jobs, nights, over_ssh, planning, speed
+from tests.benchmarks import (
+    agreement,
+    busy,
+    images,
+    in_s3,
+    jobs,
+    nights,
+    over_ssh,
+    planning,
+    speed,
+    storing,
+)
 from tests.benchmarks.document import NIGHTS_BEGIN, NIGHTS_END, today, with_figures
 from tests.benchmarks.figure import Figure
 
@@ -26,6 +37,8 @@ GROUPS: Mapping[str, Group] = {
     "busy": busy.figures,
     "ssh": over_ssh.figures,
     "plan": planning.figures,
+    "store": storing.figures,
+    "s3": in_s3.figures,
     "nights": nights.figures,
     "quote": agreement.figures,
     "speed": speed.figures,

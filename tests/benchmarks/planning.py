@@ -56,7 +56,7 @@ def prepare(folder: str, rows: int) -> None:
     """Write a catalog of ``rows`` prompts, and a store in which every other one is done."""
     path = write_catalog(Path(folder) / "catalog", 1)
     with scratch() as con:
-        prompts = con.sql(_PROMPTS, params=[rows])
+        prompts = con.sql(PROMPTS, params=[rows])
         prompts.write_parquet(str(path / "prompts.parquet"))
         plan_jobs(con, load_catalog(path), batch=BATCH.batch)
         planned = con.sql("SELECT job_id FROM planned WHERE row % 2 = 0 ORDER BY row")
@@ -66,13 +66,13 @@ def prepare(folder: str, rows: int) -> None:
     for number, start in enumerate(range(0, len(ids), SHARD_ROWS_MAX)):
         some = ids[start : start + SHARD_ROWS_MAX]
         shard = like.take([0] * len(some)).set_column(0, "job_id", some)
-        target = store.blobs.path(shard_key(BATCH, number))
+        target = store.root / shard_key(BATCH, number)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(parquet_bytes(shard))  # not synced: it need not outlive the benchmark
 
 
 # As long as the prompts that people write: about a hundred letters.
-_PROMPTS = """
+PROMPTS = """
 SELECT concat('row-', n) AS id, n % 12 AS category,
        concat('sample prompt ', n, ' ', repeat(md5(n::VARCHAR), 3)) AS prompt
 FROM range(?) t(n)

@@ -23,6 +23,7 @@ PAGES = ("README.md", "docs/tutorial/*.md", "docs/how-to/*.md", "docs/reference/
 PREFECT_PAGE = "docs/how-to/prefect.md"  # run by tests/flows, which have a server
 VAST_PAGE = "docs/how-to/vast.md"  # run by test_vast_page.py, which has a market
 MARKET = "nightkiln market --port 8700 --speed 60"
+S3_PAGE = "docs/how-to/s3.md"  # run by test_s3_page.py, which has a server
 MODAL_PAGE = "docs/how-to/modal.md"  # run by test_modal_page.py, which has a fake Modal
 SERVER = ".venv/bin/prefect server start"
 SHELL, SESSION = "sh", "console"  # blocks of commands; blocks of "$ command" and what it prints
@@ -64,6 +65,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "deploys a catalog with a small one",
         "nightkiln run catalogs/demo --provider modal --budget 0.50 --limit 4": "it is quoted and "
         "asks; tests/e2e/test_modal_night.py renders such a batch",
+    },
+    S3_PAGE: {
+        "python -m nightkiln.testing.s3_server": "it stays; a fixture starts it",
     },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",

@@ -272,22 +272,27 @@ async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: P
 
 def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
     from tasks.batch import BatchParams
+    from tasks.maintain import MaintainParams
     from tasks.reap import ReapParams
 
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
-    assert {deployment["name"] for deployment in deployments} == {"nightly", "adhoc", "reap"}
+    names = {deployment["name"] for deployment in deployments}
+    assert names == {"nightly", "adhoc", "reap", "maintain"}
     for deployment in deployments:
         module, _, name = deployment["entrypoint"].partition(":")
         assert getattr(importlib.import_module(module), name).retries == 0
         if name == "reap":
             assert ReapParams(**deployment["parameters"]["params"]).settings().fleet
             continue
+        if name == "maintain":
+            assert MaintainParams(**deployment["parameters"]["params"]).settings().store
+            continue
         params = BatchParams(**deployment["parameters"]["params"])
         assert (ROOT / params.catalog / "catalog.yaml").is_file()
 
 
-@pytest.mark.parametrize("name", ["nightly", "reap"])
+@pytest.mark.parametrize("name", ["nightly", "reap", "maintain"])
 def test_the_form_has_one_plain_explained_field_for_everything(name: str) -> None:
     """A field of two types is drawn as tabs, one without a description as a riddle."""
     flow = getattr(importlib.import_module(f"flows.{name}"), name)

@@ -22,6 +22,7 @@ from typing import Any, Self
 from nightkiln.core.model import Usd
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.ports.observer import Observer
+from nightkiln.store.store import Store
 from nightkiln.testing.kills import ended
 from nightkiln.testing.market import Night
 from nightkiln.testing.promises import broken_promises as broken_in_store
@@ -127,12 +128,14 @@ class VastScene:
         """Labels of what costs money now."""
         return [str(row["label"]) for row in self.market.machines() if row["is_billed"]]
 
+    def _broken_in_store(self) -> list[str]:
+        store = Store.open(str(self.folder / "store"))
+        return broken_in_store(store, BATCH, jobs=self.jobs)
+
     async def broken(self, *, grace_s: float = GRACE_S) -> list[str]:
         """What of all that is promised does not hold, of the market and of the store."""
         with suppress(TimeoutError):  # then it is among what does not hold
             await until(lambda: not self.billed(), within_s=grace_s)
         market = broken_promises(self.market.truth(), budget=self.budget)
-        store = await asyncio.to_thread(
-            broken_in_store, self.folder / "store", BATCH, jobs=self.jobs
-        )
+        store = await asyncio.to_thread(self._broken_in_store)
         return [*market, *store]

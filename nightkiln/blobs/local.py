@@ -10,35 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from nightkiln.blobs.keys import check_key
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.disk import Disk, OsDisk, trouble
 from nightkiln.ports.blobs import Entry
 
 TEMPORARY = ".tmp"
 TEMPORARY_AGE_S_MAX = 24 * 3600.0  # no write takes a day
-KEY_CHARS_MAX = 900  # an object store takes 1024 bytes
-
-# No part of a key starts with a dot: ``..`` and our own temporary files cannot be named.
-_KEY = re.compile(
-    r"[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]{0,199}(/[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]{0,199})*"
-)
-
-
-def check_key(key: str) -> str:
-    """``key``, if it can be one.
-
-    Raises:
-        StoreUnusable: it could lead out of the store, or no object store would take it.
-    """
-    if len(key) > KEY_CHARS_MAX or not _KEY.fullmatch(key):
-        raise StoreUnusable(f"{key[:200]!r} cannot be the name of a file in a store")
-    return key
 
 
 class LocalBlobs:
@@ -119,6 +102,10 @@ class LocalBlobs:
             except (FileNotFoundError, NotADirectoryError):
                 return
             self._disk.sync_folder(path.parent)
+
+    def link(self, key: str, *, expires_s: float) -> str:
+        del expires_s  # whoever may read the folder may read it for good
+        return self.path(key).as_uri()
 
     def path(self, key: str) -> Path:
         """Where the bytes of ``key`` lie, or would lie."""

@@ -1,0 +1,6 @@
+-- The views over this store. Generated: changes are overwritten. In Python, with duckdb and s3fs:
+--   import duckdb, s3fs
+--   fs = s3fs.S3FileSystem(default_cache_type="none", use_listings_cache=False); con = duckdb.connect(); con.register_filesystem(fs)
+--   con.execute(fs.cat({{views}}).decode()); print(con.sql("from jobs limit 10"))
+-- Credentials and endpoint are taken from where AWS clients look; the two settings of s3fs keep it
+-- from fetching whole files for a column, and let it see what was written since.
