@@ -44,7 +44,11 @@ class Blobs(Protocol):
         """How many bytes there are under ``key``; None if there are none."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with ``prefix``, sorted."""
+        """Keys that start with ``prefix``.
+
+        Those of one folder come sorted; of folders, some object stores have an order of their own
+        (SeaweedFS has ``night/`` before ``night-2/``).
+        """
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """What ``list`` names, with sizes and times; what goes meanwhile may be left out."""

@@ -137,12 +137,16 @@ def test_of_many_threads_that_create_one_key_one_succeeds(place: Place) -> None:
     assert all(blobs.get(f"race/{number}") == str(thread).encode() for number, thread in won)
 
 
+def _of(folder: str, keys: list[str]) -> list[str]:
+    return [key for key in keys if key.rpartition("/")[0] == folder]
+
+
 _PARTS = st.text("ab-.=0", min_size=1, max_size=3).filter(lambda part: part[0] != ".")
 _KEYS = st.lists(_PARTS, min_size=1, max_size=3).map("/".join)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_a_listing_is_what_sorting_and_filtering_all_keys_gives(
+def test_a_listing_is_what_filtering_and_sorting_all_keys_gives(
     kind: str, request: pytest.FixtureRequest
 ) -> None:
     few = settings(max_examples=15) if kind == "s3" else settings()
@@ -156,7 +160,12 @@ def test_a_listing_is_what_sorting_and_filtering_all_keys_gives(
         for key in keys:
             blobs.create(key, b"")
 
-        assert list(blobs.list(prefix)) == sorted(key for key in keys if key.startswith(prefix))
+        found, wanted = list(blobs.list(prefix)), sorted(k for k in keys if k.startswith(prefix))
+        assert sorted(found) == wanted
+        for folder in {key.rpartition("/")[0] for key in wanted}:
+            assert _of(folder, found) == _of(folder, wanted)
+        if kind == "folder":
+            assert found == wanted
 
     holds()
 
