@@ -12,8 +12,8 @@ from nightkiln.core.model import Kind, Lease, LeaseEnd, LeaseId, Usd
 from nightkiln.market_night import BUDGET_USD, DEADLINE_S, LeaseTruth, Watched
 from nightkiln.rehearse.uses import NightParts, Uses, parts_of
 from nightkiln.store.quotes import Quoted
+from nightkiln.store.sql_files import sql_file
 from nightkiln.store.store import Store
-from nightkiln.store.views import sql_file
 from nightkiln.story import read_story
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 from nightkiln.contact_sheet import Tile, contact_sheet
 from nightkiln.core.model import Usd
+from nightkiln.store.sql_files import sql_file
 from nightkiln.store.store import Store
-from nightkiln.store.views import sql_file
 
 FLEETS = (1, 4, 16)  # machines that the whole catalog is worked out for
 KEYS = ("id", "key", "name")  # columns by which people know a row, first first

@@ -37,9 +37,11 @@ def query(
 ) -> None:
     """Ask a store in SQL.
 
-    Views: jobs, jobs_<catalog>, outputs, attempts, catalog_rows, leases, charges, waste, runs,
-    batches, quotes, calibration, scorecard, blocklist.
-    `nightkiln query "describe jobs"` lists columns, the catalog's own among them; names say units.
+    Views: jobs, jobs_<catalog>, outputs, attempts, catalog_rows, leases, charges, runs, batches,
+    quotes, calibration, scorecard, blocklist. Ready answers: waste, cost_per_1000, spend_by_day,
+    machines, failures, slowest, duplicates, progress.
+    `nightkiln query "describe jobs"` lists columns, the catalog's own among them; names say units;
+    docs/reference/tables.md explains each.
 
     Example: nightkiln query "select status, count(*) from jobs group by 1" --store results
 

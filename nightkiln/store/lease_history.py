@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nightkiln.core.model import LeaseId, Usd
+from nightkiln.store.sql_files import sql_file
 from nightkiln.store.store import Store
-from nightkiln.store.views import sql_file
 
 UNRECONCILED_MAX = 10_000  # leases whose bills are read at once
 

@@ -11,8 +11,10 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
+
+from nightkiln.store.answers import ANSWERS, answers_sql
+from nightkiln.store.sql_files import sql_file
 
 UNFOLDED_MAX = 500  # columns that views show; the JSON holds all
 NAME_CHARS_MAX = 200
@@ -24,13 +26,13 @@ VIEWS = (
     "catalog_rows",
     "leases",
     "charges",
-    "waste",
     "runs",
     "batches",
     "quotes",
     "calibration",
     "scorecard",
     "blocklist",
+    *ANSWERS,
 )
 
 # What every other view of rows stands on.
@@ -179,7 +181,6 @@ def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[
     yield "batches", sql_file("batches")
     yield "jobs", sql_file("jobs", view="jobs", unfolded=shared, where="")
     yield from _jobs_of_each(catalogs)
-    yield "waste", sql_file("waste")
     if has.quotes:
         yield "quotes", sql_file("quotes", root=root)
         yield "calibration", sql_file("calibration")
@@ -189,6 +190,7 @@ def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[
     yield "outputs", sql_file("outputs")
     yield "attempts", sql_file("attempts")
     yield "catalog_rows", sql_file("catalog_rows", unfolded=shared)
+    yield "answers", answers_sql()  # with all others only
 
 
 def _jobs_of_each(catalogs: Sequence[CatalogColumns]) -> Iterator[tuple[str, str]]:
@@ -202,12 +204,6 @@ def _jobs_of_each(catalogs: Sequence[CatalogColumns]) -> Iterator[tuple[str, str
         where = f"\nwhere s.catalog = {literal(one.catalog)}"
         unfolded = _unfolded([one])
         yield view, sql_file("jobs", view=identifier(view), unfolded=unfolded, where=where)
-
-
-def sql_file(name: str, **values: str) -> str:
-    """The named file, its holes filled in one pass: what is filled in is not looked at again."""
-    text = resources.files("nightkiln.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda hole: values[hole[1]], text)
 
 
 def _unfolded(catalogs: Sequence[CatalogColumns]) -> str:

@@ -13,8 +13,8 @@ from nightkiln.core.model import LeaseId, Usd
 from nightkiln.night import Outcome
 from nightkiln.observers.sentences import duration
 from nightkiln.places import MODAL, VAST
+from nightkiln.store.sql_files import sql_file
 from nightkiln.store.store import Store
-from nightkiln.store.views import sql_file
 from nightkiln.story import read_story
 
 TOGETHER_S = 5.0  # what happens within is told as one
