@@ -29,6 +29,7 @@ from nightkiln.cli import (
     replay,
     run,
     schema,
+    shell,
     status,
     stop,
     trying,
@@ -69,6 +70,8 @@ app.command("stop")(stop.stop)
 app.command("leases")(leases.leases)
 app.command("reap")(reap.reap)
 app.command("query")(query.query)
+# What is typed behind it is a question for `query`, which it says.
+app.command("sql", context_settings={"allow_extra_args": True})(shell.sql)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)
