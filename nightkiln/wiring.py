@@ -38,7 +38,7 @@ from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.places import MODAL, VAST, providers
-from nightkiln.planner import Plan
+from nightkiln.planner import Again, Plan, Reseeded
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.settings import Settings
@@ -60,6 +60,7 @@ class Request:
     is_nightly: bool = False  # the default name carries the date instead of a digest
     is_fresh: bool = False  # render also what other batches of the store have done
     leases_max: int = LEASES_MAX  # machines at once
+    again: Again | Reseeded | None = None  # instead of what the batch has not settled
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -260,8 +261,11 @@ async def run_batch(
             environment_digest=catalog.environment.digest,
         )
         reuses = catalog.reuse == "store" and not request.is_fresh
-        plan = Plan(con, catalog, store, name, batch.date, reuses)
+        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again)
         await asyncio.to_thread(plan.prepare)
+        if forgotten := await asyncio.to_thread(plan.forgotten):
+            said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
+            await tell(observer, "warning", {"message": said})
         night = Night(
             catalog=catalog,
             plan=plan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nightkiln.catalog.again import reseed_jobs
 from nightkiln.catalog.catalog import Catalog, CatalogInput, Environment, ModelFile, Prompts
 from nightkiln.catalog.checks import check
 from nightkiln.catalog.columns import Planned, plan_jobs
@@ -28,6 +29,7 @@ __all__ = [
     "load_rows",
     "plan_jobs",
     "read_catalog",
+    "reseed_jobs",
     "scratch",
     "spread",
     "stream_jobs",

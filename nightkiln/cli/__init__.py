@@ -27,6 +27,7 @@ from nightkiln.cli import (
     reap,
     rehearse,
     replay,
+    retry,
     run,
     schema,
     shell,
@@ -65,6 +66,7 @@ app.command("quote")(quote.quote)
 app.command("rehearse")(rehearse.rehearse)
 app.command("compare")(compare.compare)
 app.command("run")(run.run)
+app.command("retry")(retry.retry)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)
 app.command("leases")(leases.leases)

@@ -72,6 +72,7 @@ OWN_COLUMNS = frozenset(
         "usd_marginal",
         "workflow_digest",
         "environment_digest",
+        "replaces",
         "row",
         "rows",
         "columns",

@@ -29,6 +29,7 @@ HERE = [page for page in SHOWN if page not in {MODAL_PAGE, PREFECT_PAGE, VAST_PA
 SLOW = {
     "docs/how-to/compare.md",
     "docs/how-to/rehearse.md",
+    "docs/how-to/retry.md",
     "docs/reference/stories.md",
     "docs/tutorial/first-night.md",
 }
