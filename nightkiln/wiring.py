@@ -6,7 +6,6 @@ The same function serves the command line and the Prefect flows.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import time
@@ -17,16 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import duckdb
-
 from nightkiln.accounts import Accounts
 from nightkiln.before_renting import ready_to_rent
-from nightkiln.catalog import Catalog, catalog_digest, load_catalog, scratch
-from nightkiln.catalog.checks import check
-from nightkiln.catalog.definitions import SAVED_FILE, definitions_for
+from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import BatchId
-from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.deadline import seconds_until
@@ -41,6 +35,7 @@ from nightkiln.places import MODAL, VAST, providers
 from nightkiln.planner import Again, Plan, Reseeded
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.preflight import preflight
 from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
 from nightkiln.store.scores import Remembered, read_scores
@@ -116,40 +111,31 @@ def _local(settings: Settings, now_s: float) -> datetime:
 
 
 def chosen_catalog(
-    folder: Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None
+    folder: Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    select: str | None = None,
+    settings: Settings | None = None,
 ) -> Catalog:
     """The catalog in ``folder``, some inputs held constant, only its first ``limit`` rows.
+
+    ``select``: a query for its rows. It may ask the store of ``settings``, like one of its own.
 
     Raises:
         BadInput: it cannot be read; what its rows hold is preflight's to see.
     """
-    catalog = load_catalog(folder)
+    catalog = replace(load_catalog(folder), select=select)
+    catalog = catalog if settings is None else with_past(catalog, settings)
     return catalog.with_overrides(overrides if overrides is not None else {}).with_limit(limit)
 
 
-def preflight(
-    con: duckdb.DuckDBPyConnection, catalog: Catalog, settings: Settings, saved: Path | None
-) -> None:
-    """Check a catalog against what its workers can do; its rows stay loaded in ``con``.
-
-    Against the saved definitions if there are any, else the first worker that answers, else
-    the stock ones.
-
-    Raises:
-        BadInput: with every problem found.
-    """
-    problems = check(catalog, _definitions(catalog, settings, saved), con)
-    if problems:
-        raise BadInput(problems)
-
-
-def _definitions(catalog: Catalog, settings: Settings, saved: Path | None) -> Definitions:
-    if saved is None and not (catalog.folder / SAVED_FILE).is_file():
-        for url in settings.worker_urls:
-            # A worker that is still starting is no reason to stop: the stock nodes will do.
-            with contextlib.suppress(BadInput):
-                return definitions_for(catalog, worker_url=url)
-    return definitions_for(catalog, saved=saved)
+def with_past(catalog: Catalog, settings: Settings) -> Catalog:
+    """The same catalog, which may ask the store if there is one."""
+    if not is_store(settings.store):
+        return catalog
+    store = open_store(settings)
+    return replace(catalog, past=Past(store.attach, store.blobs, store.root))
 
 
 def _as_usual(opening: Opening) -> Opening:

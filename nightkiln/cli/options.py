@@ -116,6 +116,16 @@ AtCapOption = Annotated[
         show_default=False,
     ),
 ]
+SelectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="SQL",
+        help="Rows by a query instead of the catalog's own, which it calls prompts; it may also "
+        "ask the views of the store.",
+        show_default=False,
+    ),
+]
 NameOption = Annotated[
     str | None,
     typer.Option(

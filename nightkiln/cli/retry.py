@@ -28,6 +28,7 @@ from nightkiln.cli.options import (
     NameOption,
     ObjectInfoOption,
     ProviderOption,
+    SelectOption,
     SetOption,
     StoreOption,
     WorkerUrlOption,
@@ -91,6 +92,7 @@ def retry(
     at_cap: AtCapOption = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
+    select: SelectOption = None,
     object_info: ObjectInfoOption = None,
     market: MarketOption = None,
     yes: YesOption = False,
@@ -98,10 +100,10 @@ def retry(
 ) -> None:
     """Render jobs of a batch again: those that failed, that you name, or with other seeds.
 
-    It is another run of the same batch: give the catalog and the --name, --limit and --set of the
-    run that it belongs to. What failed counts as not settled; what else the batch has not done yet
-    is left for `nightkiln run`. A result that is there stays until a better one is: if it fails
-    again, or the run is stopped, nothing is lost. Quote, budget and consent are those of
+    It is another run of the same batch: give the catalog and the --name, --limit, --select and
+    --set of the run that it belongs to. What failed counts as not settled; what else the batch has
+    not done yet is left for `nightkiln run`. A result that is there stays until a newer one is: if
+    it fails again, or the run is stopped, nothing is lost. Quote, budget and consent are those of
     `nightkiln run`.
 
     Example: nightkiln retry catalogs/demo --where "fault = 'MACHINE'" --worker-url
@@ -128,7 +130,13 @@ def retry(
         market=market,
     )
     wanted = Wanted(where, _listed(jobs) if jobs is not None else None)
-    chosen_rows = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
+    chosen_rows = chosen_catalog(
+        catalog,
+        overrides=parsed_overrides(overrides),
+        limit=limit,
+        select=select,
+        settings=settings,
+    )
     request = Request(chosen_rows, object_info=object_info, name=name)
     batch = batch_name(request, settings, now_s=time.time())
     opened = open_store(settings)

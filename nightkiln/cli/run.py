@@ -27,6 +27,7 @@ from nightkiln.cli.options import (
     NameOption,
     ObjectInfoOption,
     ProviderOption,
+    SelectOption,
     SetOption,
     StoreOption,
     WorkerUrlOption,
@@ -59,6 +60,7 @@ def run(
     at_cap: AtCapOption = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
+    select: SelectOption = None,
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Render anew also what other batches of the store have done."),
@@ -96,6 +98,10 @@ def run(
 
     Example: nightkiln run catalogs/demo --providers vast,modal --fallback auto --budget 3 --by 7:00
 
+    Only some rows, or rows out of what the store has already (docs/how-to/select.md):
+
+    Example: nightkiln run catalogs/demo --select "FROM prompts WHERE light = 'dusk'"
+
     A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
 
     Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,
@@ -114,7 +120,13 @@ def run(
         at_cap=at_cap,
         market=market,
     )
-    chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
+    chosen = chosen_catalog(
+        catalog,
+        overrides=parsed_overrides(overrides),
+        limit=limit,
+        select=select,
+        settings=settings,
+    )
     request = Request(chosen, object_info=object_info, name=name, is_fresh=fresh)
     outcome = asyncio.run(watch(request, settings, as_json=as_json, may_spend=yes))
     say_outcome(outcome, as_json=as_json)

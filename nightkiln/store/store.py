@@ -159,6 +159,16 @@ class Store:
         con.execute(self._views_sql(str(self.root), self._catalogs(con), only=views))
         return con
 
+    def attach(self, con: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Give another connection all views, as a database called ``name``."""
+        ((before,),) = con.execute("select current_database()").fetchall()
+        con.execute(f"attach ':memory:' as {name}")
+        con.execute(f"use {name}")
+        try:
+            con.execute(self._views_sql(str(self.root), self.catalogs()))
+        finally:
+            con.execute(f"use {before}")
+
     def result_bytes(self, workflow_digest: str, *, jobs_max: int) -> tuple[int, int]:
         """How many jobs of a workflow, at most ``jobs_max``, are looked at, and their bytes."""
         sql = sql_file("result_bytes", results=self.glob("results"))

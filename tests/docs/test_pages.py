@@ -30,6 +30,7 @@ SLOW = {
     "docs/how-to/compare.md",
     "docs/how-to/rehearse.md",
     "docs/how-to/retry.md",
+    "docs/how-to/select.md",
     "docs/reference/stories.md",
     "docs/tutorial/first-night.md",
 }
