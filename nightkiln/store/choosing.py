@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.store.sql_files import literal
 from nightkiln.store.store import Store
-from nightkiln.store.views import literal
 
 if TYPE_CHECKING:
     import duckdb

@@ -7,9 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from nightkiln.core.model import Job, Output, OutputFacts, Settled
-from nightkiln.store.sql_files import sql_file
+from nightkiln.store.sql_files import literal, sql_file
 from nightkiln.store.store import Store
-from nightkiln.store.views import literal
 
 if TYPE_CHECKING:
     import duckdb

@@ -18,8 +18,8 @@ from nightkiln.store.quotes import QUOTES
 from nightkiln.store.records import BATCHES, LEASES
 from nightkiln.store.rows import RESULTS, SCHEMA_VERSION, parquet_bytes
 from nightkiln.store.scores import MARKET, market_json
-from nightkiln.store.sql_files import sql_file
-from nightkiln.store.views import CatalogColumns, Has, glob_root, merged, views_sql
+from nightkiln.store.sql_files import glob_root, sql_file
+from nightkiln.store.views import CatalogColumns, Has, merged, views_sql
 from nightkiln.temporary import temporary_folder
 
 if TYPE_CHECKING:

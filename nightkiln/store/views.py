@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightkiln.store.answers import ANSWERS, answers_sql
-from nightkiln.store.sql_files import sql_file
+from nightkiln.store.sql_files import glob_root, literal, sql_file
 
 UNFOLDED_MAX = 500  # columns that views show; the JSON holds all
 NAME_CHARS_MAX = 200
@@ -88,6 +88,7 @@ _TYPE = re.compile(
     r"|FLOAT|DOUBLE|DECIMAL\([0-9]{1,2},[0-9]{1,2}\)|DATE|TIME|TIMESTAMP|VARCHAR)(\[\])?"
 )
 _TEXT = "VARCHAR"
+_LIST = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +109,22 @@ class _Field:
     type: str
 
     @property
-    def expression(self) -> str:
+    def text(self) -> str:
+        return f"s.{self.source} ->> {self._pointer}"
+
+    @property
+    def json(self) -> str:
+        return f"s.{self.source} -> {self._pointer}"
+
+    @property
+    def _pointer(self) -> str:
         # A JSON pointer: a plain name that starts with "$" or "/" would be taken for a path.
-        pointer = "/" + self.name.replace("~", "~0").replace("/", "~1")
-        return f"s.{self.source} ->> {literal(pointer)}"
-
-
-def literal(value: str) -> str:
-    """A SQL string."""
-    return "'" + value.replace("'", "''") + "'"
+        return literal("/" + self.name.replace("~", "~0").replace("/", "~1"))
 
 
 def identifier(name: str) -> str:
     """A SQL name, whatever it is."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def glob_root(root: str) -> str:
-    """A folder as the beginning of a glob inside a SQL string; "" is the current one."""
-    if not root:
-        return ""
-    escaped = re.sub(r"([*?\[])", r"[\1]", root.rstrip("/")) + "/"
-    return escaped.replace("'", "''")
 
 
 def merged(records: Iterable[tuple[str, str]]) -> list[CatalogColumns]:
@@ -239,12 +234,19 @@ def _free_name(name: str, prefix: str, taken: set[str]) -> str:
 
 
 def _expression(group: Sequence[_Field]) -> str:
-    spellings = list(dict.fromkeys(field.expression for field in group))
-    text = spellings[0] if len(spellings) == 1 else f"coalesce({', '.join(spellings)})"
     types = {field.type if _TYPE.fullmatch(field.type) else _TEXT for field in group}
-    if len(types) == 1 and types != {_TEXT}:
-        return f"try_cast({text} as {types.pop()})"
-    return text
+    [kind] = types if len(types) == 1 else [_TEXT]
+    if kind.endswith(_LIST):
+        # Casting the text of a list would take JSON's escapes for letters.
+        return f"json_transform({_first(field.json for field in group)}, '[\"{kind[:-2]}\"]')"
+    text = _first(field.text for field in group)
+    return text if kind == _TEXT else f"try_cast({text} as {kind})"
+
+
+def _first(expressions: Iterable[str]) -> str:
+    """The value under whichever spelling of a name it is there."""
+    spellings = list(dict.fromkeys(expressions))
+    return spellings[0] if len(spellings) == 1 else f"coalesce({', '.join(spellings)})"
 
 
 def _is_showable(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.samples import text_to_image, write_catalog
 
 CATALOGS = Path(__file__).parents[2] / "catalogs"
-PICKED = "FROM prompts WHERE from_job IN (SELECT job_id FROM '{marks}')"
+PICKED = "FROM prompts WHERE from_job IN (FROM read_csv('{marks}', header = false))"
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +157,9 @@ def test_the_best_seeds_only_by_marks(
 ) -> None:
     run(catalog, store, worker, "--name", "night")
     [(best,)] = ask(store, "select job_id from jobs where id = 2")
-    with (tmp_path / "marks.csv").open("w") as file:
-        csv.writer(file).writerows([["job_id", "mark"], [best, "best"]])
+    (tmp_path / "marks.txt").write_text(f"{best}\n")
 
-    made = small(store, worker, "--select", PICKED.format(marks=tmp_path / "marks.csv"))
+    made = small(store, worker, "--select", PICKED.format(marks=tmp_path / "marks.txt"))
     whole = small(store, worker)
 
     assert (made["total"], made["done"]) == (1, 1)
