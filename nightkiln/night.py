@@ -117,9 +117,8 @@ class Night:
                 await asyncio.to_thread(self.store.refresh_views)
                 is_whole = True
             finally:
-                outcome = self._outcome(
-                    tally, decisions.scheduler, landing, self.clock() - started_s
-                )
+                elapsed_s = self.clock() - started_s
+                outcome = self._outcome(tally, decisions.scheduler, landing, elapsed_s)
                 outcome = outcome.leaving_out(counts.left_out)
                 outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
                 closing = asyncio.to_thread(

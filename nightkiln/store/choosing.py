@@ -41,7 +41,7 @@ def choose(store: Store, batch: str, wanted: Wanted) -> Chosen:
     Raises:
         BadInput: there is no such batch, or DuckDB refuses the condition.
     """
-    with store.connect() as con:
+    with store.connect("jobs", "runs", "batches") as con:
         _check_batch(con, batch)
         try:
             found = con.execute(_query(con, batch, wanted)).fetchall()
@@ -61,7 +61,7 @@ def choose(store: Store, batch: str, wanted: Wanted) -> Chosen:
 
 def earlier(store: Store, job_ids: Collection[str]) -> frozenset[str]:
     """Every job that these were rendered instead of, directly or not."""
-    with store.connect() as con:
+    with store.connect("jobs") as con:
         links = dict(
             con.execute("select job_id, replaces from jobs where replaces is not null").fetchall()
         )
