@@ -8,29 +8,32 @@ with made as (
         coalesce(sum(output_count) filter (status = 'done'), 0) as images,
         coalesce(sum(output_count) filter (status = 'done' and usd is null), 0) as images_unpriced,
         coalesce(sum(gpu_seconds) filter (status = 'done'), 0) as gpu_seconds,
-        coalesce(sum(usd), 0) as usd_jobs
+        coalesce(sum(usd), 0) as usd_jobs,
+        coalesce(sum(usd - usd_marginal), 0) as carried
     from jobs
     where status <> 'reused'
     group by all
 ),
 -- A lease that made something is of the GPU that its worker named: an offer may not know it.
 known as (
-    select lease_id, arg_max(gpu, jobs) as gpu, arg_max(workflow_digest, jobs) as workflow_digest
+    select
+        lease_id, arg_max(gpu, jobs) as gpu, arg_max(workflow_digest, jobs) as workflow_digest,
+        sum(carried) as carried
     from made
     where lease_id is not null
     group by lease_id
 ),
 wasted as (
     select
-        w.provider, coalesce(k.gpu, w.gpu) as gpu,
+        l.provider, coalesce(k.gpu, l.gpu) as gpu,
         coalesce(k.workflow_digest, r.workflow_digest) as workflow_digest,
-        r.catalog, w.usd as usd_waste
-    from waste w
+        r.catalog, l.usd - coalesce(k.carried, 0) as usd_waste
+    from leases l
     left join known k using (lease_id)
-    left join runs r on r.batch = w.batch and r.epoch = w.epoch
+    left join runs r on r.batch = l.batch and r.epoch = l.epoch
 ),
 told as (
-    select * exclude (lease_id), 0 as usd_waste from made
+    select * exclude (lease_id, carried), 0 as usd_waste from made
     union all by name
     select
         *, 0 as jobs, 0 as images, 0 as images_unpriced, 0 as gpu_seconds, 0 as usd_jobs

@@ -5,7 +5,7 @@ with tries as (
     select
         lease_id, batch, job_id, status, started_at, finished_at,
         max(finished_at) over (
-            partition by lease_id order by started_at, attempt_id
+            partition by lease_id order by started_at, finished_at
             rows between unbounded preceding and 1 preceding
         ) as busy_until
     from attempts
