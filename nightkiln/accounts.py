@@ -67,9 +67,7 @@ class Accounts:
         """
         if self.book is None or not past:
             return
-        run = Booking(
-            self.book, self.batch.batch, self.batch.epoch, str(self.store.root), self.deadman_s
-        )
+        run = Booking(self.book, self.batch.batch, self.batch.epoch, self.store.uri, self.deadman_s)
         entries, _ = await run.entries()
         for name, provider in past.items():
             mine = [each for each in entries if each.provider == name]

@@ -106,10 +106,10 @@ class Night:
             counts = await self._bring_in(committer)
             await self._pass_gate(start, counts)
             tally = Tally(self.batch.batch, counts.total, counts.done, counts.reused, counts.failed)
-            decisions = await self._decisions(jobs=counts.total - counts.settled)
+            decisions = await self._decisions(jobs=counts.to_do)
             landing, is_whole = self._landing(), False
             try:
-                if counts.total > counts.settled or await self._holds_leases():
+                if counts.to_do or await self._holds_leases():
                     await self._render(decisions, tally, landing, committer)
                 await committer.flush()
                 # Everything in the journals is committed now.
@@ -117,9 +117,9 @@ class Night:
                 await asyncio.to_thread(self.store.refresh_views)
                 is_whole = True
             finally:
-                outcome = self._outcome(
-                    tally, decisions.scheduler, landing, self.clock() - started_s
-                )
+                elapsed_s = self.clock() - started_s
+                outcome = self._outcome(tally, decisions.scheduler, landing, elapsed_s)
+                outcome = outcome.leaving_out(counts.left_out)
                 outcome = outcome if is_whole else replace(outcome, exit_code=STOPPED_EARLY)
                 closing = asyncio.to_thread(
                     close_run, self.store, start, outcome, self.clock(), is_whole=is_whole
@@ -148,14 +148,14 @@ class Night:
             "adopted": self.adopted,
             "reused": self.reused,
             "recalled": recalled,
-            "left": after.total - after.settled,
+            "left": after.to_do,
         }
         await tell(self.observer, "planned", fields)
         return after
 
     async def _pass_gate(self, start: BatchStart, counts: Counts) -> None:
         """See that what costs money is quoted first, and that it may be spent."""
-        left = counts.total - counts.settled
+        left = counts.to_do
         names = frozenset(name for name, one in self.providers.items() if one.bills)
         if not left or not names:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from nightkiln.core.model import Usd
@@ -36,3 +36,10 @@ class Outcome:
     usd_open: Usd = Decimal(0)  # what leases that are not released may come to, on top of it
     usd_billed: Usd | None = None  # by the providers until now, for all leases of the batch whose
     # bills were read just now; None: nobody says
+    left_out: int = 0  # of ``left``, what this run was not asked for
+
+    def leaving_out(self, jobs: int) -> Outcome:
+        """The outcome of a run that was not there for so many of the jobs that are left."""
+        is_whole = self.left == jobs and not self.not_released
+        code = SOME_FAILED if self.failed else ALL_DONE
+        return replace(self, left_out=jobs, exit_code=code if is_whole else self.exit_code)

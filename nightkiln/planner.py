@@ -12,7 +12,14 @@ from itertools import islice
 
 import duckdb
 
-from nightkiln.catalog import Catalog, CatalogInput, load_rows, plan_jobs, stream_jobs
+from nightkiln.catalog import (
+    Catalog,
+    CatalogInput,
+    load_rows,
+    plan_jobs,
+    reseed_jobs,
+    stream_jobs,
+)
 from nightkiln.core.model import Job, JobId, Output, Settled
 from nightkiln.core.plan import SeedRule
 from nightkiln.store.adopt import AdoptionReport, adoptable
@@ -31,11 +38,33 @@ class Counts:
     done: int
     failed: int
     reused: int
+    left_out: int = 0  # neither settled nor asked for
+
+    @property
+    def to_do(self) -> int:
+        """Jobs that this run is there for."""
+        return self.total - self.settled - self.left_out
 
     @property
     def settled(self) -> int:
         """Jobs that no run has to look at again."""
         return self.done + self.failed + self.reused
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Settled jobs of this batch that are rendered again, and nothing else of it."""
+
+    job_ids: frozenset[str]
+    is_forced: bool = False  # also those that are done; else only what has failed
+
+
+@dataclass(frozen=True, slots=True)
+class Reseeded:
+    """Jobs of any batch that are rendered anew with other seeds: all that this batch has."""
+
+    job_ids: frozenset[str]
+    earlier: frozenset[str]  # what those replaced, and so on
 
 
 @dataclass(slots=True)
@@ -48,6 +77,7 @@ class Plan:
     batch: str
     date: str  # under which the batch is filed
     reuses: bool  # results of other batches count
+    again: Again | Reseeded | None = None  # instead of all that is not settled
     total: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog -> DuckDB type
     _jobs: Iterator[Job] | None = field(default=None, init=False)
@@ -61,14 +91,41 @@ class Plan:
         fetched = self.store.staging / "inputs"
         fetched.mkdir(parents=True, exist_ok=True)
         planned = plan_jobs(self.con, self.catalog, batch=self.batch, fetched=fetched)
+        if isinstance(self.again, Reseeded):
+            chosen, earlier = self.again.job_ids, self.again.earlier
+            planned = reseed_jobs(
+                self.con, self.catalog, batch=self.batch, chosen=chosen, earlier=earlier
+            )
         self.total = planned.jobs
         self.columns = load_rows(self.con, self.catalog)
         attach(self.con, self.store, batch=self.batch, date=self.date)
+        self._ask_again()
         self.refresh()
+
+    def _ask_again(self) -> None:
+        """Fill ``asked``: the planned jobs that this run is there for, settled or not."""
+        if not isinstance(self.again, Again):
+            self.con.execute("CREATE OR REPLACE TEMP VIEW asked AS SELECT job_id FROM planned")
+            self.con.execute("CREATE OR REPLACE TEMP TABLE again (job_id VARCHAR)")
+            return
+        self.con.execute(
+            "CREATE OR REPLACE TEMP TABLE again AS SELECT DISTINCT job_id FROM planned "
+            "SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS job_id) USING (job_id)",
+            [sorted(self.again.job_ids)],
+        )
+        self.con.execute("CREATE OR REPLACE TEMP VIEW asked AS FROM again")
+
+    @property
+    def is_forced(self) -> bool:
+        return isinstance(self.again, Again) and self.again.is_forced
 
     def refresh(self) -> None:
         """Look again at what this batch has settled."""
-        self.con.execute("CREATE OR REPLACE TEMP TABLE settled AS FROM settled_here")
+        self.con.execute(
+            "CREATE OR REPLACE TEMP TABLE settled AS FROM settled_here "
+            "WHERE NOT (job_id IN (SELECT job_id FROM again) AND (status = 'failed' OR ?))",
+            [self.is_forced],
+        )
 
     def counts(self) -> Counts:
         """Where the batch stands, of the jobs that the catalog asks for today."""
@@ -81,20 +138,46 @@ class Plan:
             done=by_status.get("done", 0),
             failed=by_status.get("failed", 0),
             reused=by_status.get("reused", 0),
+            left_out=self._left_out() if isinstance(self.again, Again) else 0,
         )
 
+    def _left_out(self) -> int:
+        query = (
+            "SELECT count(DISTINCT job_id) FROM planned ANTI JOIN settled USING (job_id) "
+            "ANTI JOIN asked USING (job_id)"
+        )
+        ((count,),) = self.con.execute(query).fetchall()
+        return int(count)
+
+    def forgotten(self) -> int:
+        """How many of the jobs to be rendered again the catalog does not ask for any more."""
+        if self.again is None:
+            return 0
+        there = "again" if isinstance(self.again, Again) else "planned"
+        column = "job_id" if isinstance(self.again, Again) else "replaces"
+        query = f"SELECT count(DISTINCT {column}) FROM {there}"  # noqa: S608 - names of ours
+        ((count,),) = self.con.execute(query).fetchall()
+        return len(self.again.job_ids) - int(count)
+
     def wanted(self, job_ids: Sequence[JobId]) -> set[JobId]:
-        """Those of ``job_ids`` that the catalog asks for and the batch has not settled."""
+        """Those of ``job_ids`` that the catalog asks for and of which the batch has no result.
+
+        One that failed has none: what a retry made of it before it was killed is better.
+        """
         found = self.con.execute(
             "SELECT DISTINCT job_id FROM planned SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS job_id) "
-            "USING (job_id) ANTI JOIN settled USING (job_id)",
+            "USING (job_id) ANTI JOIN (FROM settled WHERE status <> 'failed') USING (job_id)",
             [list(job_ids)],
         ).fetchall()
         return {JobId(job_id) for (job_id,) in found}
 
     def committed(self) -> set[str]:
-        """Every job that this batch has settled in the store."""
-        return {job_id for (job_id,) in self.con.execute("SELECT job_id FROM settled").fetchall()}
+        """Every job of which this batch has a result in the store."""
+        return self._settled("status <> 'failed'")
+
+    def _settled(self, condition: str) -> set[str]:
+        query = f"SELECT job_id FROM settled WHERE {condition}"  # noqa: S608 - a constant
+        return {job_id for (job_id,) in self.con.execute(query).fetchall()}
 
     def proven(self, *, before_epoch: int) -> Iterator[Settled]:
         """Results that the journals of earlier runs prove, as far as they are still asked for."""
@@ -105,9 +188,13 @@ class Plan:
             committed=self.committed(),
             report=AdoptionReport(),
         )
+        failed = self._settled("status = 'failed'")
         while chunk := list(islice(found, ADOPT_CHUNK)):
             wanted = self.wanted([settled.job.id for settled in chunk])
-            yield from (settled for settled in chunk if settled.job.id in wanted)
+            for settled in chunk:
+                is_known = settled.status == "failed" and settled.job.id in failed
+                if settled.job.id in wanted and not is_known:
+                    yield settled
 
     def reused(self, *, now_s: float) -> Iterator[Settled]:
         """Jobs that another batch of the store has done, as results of this one, at no cost."""
@@ -115,7 +202,7 @@ class Plan:
             return
         self.con.execute(
             "CREATE OR REPLACE TEMP TABLE reusable AS SELECT done_elsewhere.* FROM done_elsewhere "
-            "SEMI JOIN planned USING (job_id) ANTI JOIN settled USING (job_id)"
+            "SEMI JOIN asked USING (job_id) ANTI JOIN settled USING (job_id)"
         )
         jobs = stream_jobs(self.con, self.catalog, "reusable")
         while chunk := list(islice(jobs, REUSED_CHUNK)):
@@ -136,7 +223,7 @@ class Plan:
         if self._jobs is None:
             self.con.execute(
                 "CREATE OR REPLACE TEMP TABLE pending AS "
-                "SELECT DISTINCT job_id FROM planned ANTI JOIN settled USING (job_id)"
+                "SELECT DISTINCT job_id FROM asked ANTI JOIN settled USING (job_id)"
             )
             self._jobs = stream_jobs(self.con, self.catalog, "pending")
         taken = list(islice(self._jobs, count_max))

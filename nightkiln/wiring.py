@@ -6,7 +6,6 @@ The same function serves the command line and the Prefect flows.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import time
@@ -17,16 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import duckdb
-
 from nightkiln.accounts import Accounts
 from nightkiln.before_renting import look_ahead
-from nightkiln.catalog import Catalog, catalog_digest, load_catalog, scratch
-from nightkiln.catalog.checks import check
-from nightkiln.catalog.definitions import SAVED_FILE, definitions_for
+from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import BatchId
-from nightkiln.core.specs import Definitions
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.deadline import seconds_until
@@ -38,9 +32,10 @@ from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.places import MODAL, VAST, providers
-from nightkiln.planner import Plan
+from nightkiln.planner import Again, Plan, Reseeded
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
+from nightkiln.preflight import preflight
 from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
 from nightkiln.store.home import store_uri
@@ -62,6 +57,7 @@ class Request:
     is_nightly: bool = False  # the default name carries the date instead of a digest
     is_fresh: bool = False  # render also what other batches of the store have done
     leases_max: int = LEASES_MAX  # machines at once
+    again: Again | Reseeded | None = None  # instead of what the batch has not settled
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -132,40 +128,32 @@ def _local(settings: Settings, now_s: float) -> datetime:
 
 
 def chosen_catalog(
-    folder: Path, *, overrides: Mapping[str, str] | None = None, limit: int | None = None
+    folder: Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    select: str | None = None,
+    settings: Settings | None = None,
 ) -> Catalog:
     """The catalog in ``folder``, some inputs held constant, only its first ``limit`` rows.
+
+    ``select``: a query for its rows. It may ask the store of ``settings``, like one of its own.
 
     Raises:
         BadInput: it cannot be read; what its rows hold is preflight's to see.
     """
-    catalog = load_catalog(folder)
+    catalog = replace(load_catalog(folder), select=select)
+    catalog = catalog if settings is None else with_past(catalog, settings)
     return catalog.with_overrides(overrides if overrides is not None else {}).with_limit(limit)
 
 
-def preflight(
-    con: duckdb.DuckDBPyConnection, catalog: Catalog, settings: Settings, saved: Path | None
-) -> None:
-    """Check a catalog against what its workers can do; its rows stay loaded in ``con``.
-
-    Against the saved definitions if there are any, else the first worker that answers, else
-    the stock ones.
-
-    Raises:
-        BadInput: with every problem found.
-    """
-    problems = check(catalog, _definitions(catalog, settings, saved), con)
-    if problems:
-        raise BadInput(problems)
-
-
-def _definitions(catalog: Catalog, settings: Settings, saved: Path | None) -> Definitions:
-    if saved is None and not (catalog.folder / SAVED_FILE).is_file():
-        for url in settings.worker_urls:
-            # A worker that is still starting is no reason to stop: the stock nodes will do.
-            with contextlib.suppress(BadInput):
-                return definitions_for(catalog, worker_url=url)
-    return definitions_for(catalog, saved=saved)
+def with_past(catalog: Catalog, settings: Settings) -> Catalog:
+    """The same catalog, which may ask the store if there is one."""
+    if not has_store(settings):
+        return catalog
+    store = open_store(settings)
+    folder = None if store.is_remote else store.root
+    return replace(catalog, past=Past(store.attach, store.blobs, folder))
 
 
 def _as_usual(opening: Opening) -> Opening:
@@ -269,8 +257,11 @@ async def run_batch(
             environment_digest=catalog.environment.digest,
         )
         reuses = catalog.reuse == "store" and not request.is_fresh
-        plan = Plan(con, catalog, store, name, batch.date, reuses)
+        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again)
         await asyncio.to_thread(plan.prepare)
+        if forgotten := await asyncio.to_thread(plan.forgotten):
+            said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
+            await tell(observer, "warning", {"message": said})
         night = Night(
             catalog=catalog,
             plan=plan,

@@ -199,7 +199,11 @@ async def render(
     settings = params.settings()
     limit = params.limit if params.limit > 0 else None
     chosen = await asyncio.to_thread(
-        chosen_catalog, params.catalog, overrides=params.overrides, limit=limit
+        chosen_catalog,
+        params.catalog,
+        overrides=params.overrides,
+        limit=limit,
+        settings=settings,
     )
     gate = QuoteGate(as_set(settings, chosen), freely)
     name = params.name or None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nightkiln.catalog.catalog import Catalog, CatalogInput, Environment, ModelFile, Prompts
+from nightkiln.catalog.again import reseed_jobs
+from nightkiln.catalog.catalog import Catalog, CatalogInput, Environment, ModelFile, Past, Prompts
 from nightkiln.catalog.checks import check
 from nightkiln.catalog.columns import Planned, plan_jobs
 from nightkiln.catalog.definitions import definitions_for, fetch_definitions
@@ -17,6 +18,7 @@ __all__ = [
     "CatalogInput",
     "Environment",
     "ModelFile",
+    "Past",
     "Planned",
     "Prompts",
     "catalog_digest",
@@ -28,6 +30,7 @@ __all__ = [
     "load_rows",
     "plan_jobs",
     "read_catalog",
+    "reseed_jobs",
     "scratch",
     "spread",
     "stream_jobs",

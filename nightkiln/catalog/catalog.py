@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import Graph, Need, Value
 from nightkiln.core.plan import SeedRule
 from nightkiln.core.workflow import Template
+from nightkiln.ports.blobs import Blobs
+
+if TYPE_CHECKING:
+    import duckdb
 
 CATALOG_FILE = "catalog.yaml"
 SEED_INPUTS = frozenset({"seed", "noise_seed"})  # what stock samplers call it
@@ -71,6 +76,15 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """A store as a catalog may use it: its views in queries, its pictures as input files."""
+
+    attach: Callable[[duckdb.DuckDBPyConnection, str], None]  # the views, under that name
+    blobs: Blobs
+    folder: Path | None  # where the blobs lie, if that is a local folder
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """A folder with prompts, a workflow, and what joins them."""
 
@@ -90,6 +104,8 @@ class Catalog:
     decode: str = "all"  # all | sample
     limit: int | None = None  # only the first rows
     rows: tuple[int, ...] | None = None  # of those only these, by number; each is there
+    select: str | None = None  # a query that gives the rows instead; it may ask ``prompts``
+    past: Past | None = field(default=None, compare=False, repr=False)
 
     @property
     def seed(self) -> CatalogInput | None:

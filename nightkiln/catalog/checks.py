@@ -221,7 +221,7 @@ def _files(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Iterator[Problem
         for batch in named_files(reader, catalog):
             for value, problem in zip(
                 batch,
-                pool.map(lambda value: file_problem(catalog.folder, value), batch),
+                pool.map(lambda value: file_problem(catalog, value), batch),
                 strict=True,
             ):
                 if problem is not None and told < FILES_TOLD_MAX:

@@ -17,6 +17,7 @@ from nightkiln.catalog.rows import ROW, ROWS, gist, load_rows
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.plan import (
     EXACT_BELOW,
+    RESEED_VERSION,
     SEED_HEX_DIGITS,
     Input,
     Recipe,
@@ -47,8 +48,9 @@ def plan_jobs(
 ) -> Planned:
     """Fill ``planned`` and ``repeats`` with the ids of all jobs of the catalog.
 
-    ``planned`` (job_id VARCHAR, row BIGINT, variant INTEGER, seed HUGEINT) has a line per row and
-    variant: ``row`` is 0-based in the order of the catalog, ``seed`` null where none is bound.
+    ``planned`` (job_id VARCHAR, row BIGINT, variant INTEGER, seed HUGEINT, replaces VARCHAR) has a
+    line per row and variant: ``row`` is 0-based in the order of the catalog, ``seed`` null where
+    none is bound, ``replaces`` null (``catalog.again`` fills it).
     ``repeats`` (job_id, row, variant) are those lines whose job an earlier line means already.
     ``fetched`` is where input files behind URIs are copied to. Preflight comes first: here a bad
     value ends the plan at the first.
@@ -65,6 +67,11 @@ def plan_jobs(
     except duckdb.Error as error:
         fix = "nightkiln check shows every row that is wrong"
         raise BadInput([Problem(str(catalog.folder), gist(error), fix)]) from error
+    return count_planned(con)
+
+
+def count_planned(con: duckdb.DuckDBPyConnection) -> Planned:
+    """Fill ``repeats`` by what is in ``planned``, and count both."""
     con.execute(_REPEATS)
     ((rows, lines, repeats),) = con.execute(
         "SELECT (SELECT count(*) FROM catalog_rows), (SELECT count(*) FROM planned), "
@@ -165,22 +172,15 @@ def _tagged(tag: str, text: str) -> str:
 def _planned(recipe: Recipe, columns: Mapping[str, str]) -> tuple[str, dict[str, object]]:
     """The query of ``planned``: a text per input, then the seed, then the id over all."""
     kinds = {name.lower(): (name, kind) for name, kind in columns.items()}
-    terms = [_term(item, at, kinds) for at, item in enumerate(recipe.inputs)]
-    parameters: dict[str, object] = {"id_prefix": id_prefix(recipe)}
-    for term in terms:
-        parameters |= term.parameters
-    seed_at = next((at for at, item in enumerate(recipe.inputs) if item.name == recipe.seed), None)
-    given, seed, seed_text = "NULL", "NULL", ""
-    if seed_at is not None:
-        given = _given_seed(recipe.inputs[seed_at], kinds, parameters)
-        seed = _seed(recipe, parameters)
-        parameters["seed_name"] = name_encoded(recipe.inputs[seed_at].name)
-        seed_text = f"COALESCE($seed_name || {_tagged('n', 'CAST(seed AS VARCHAR)')}, '')"
-    texts = [seed_text if at == seed_at else f"t{at}" for at in range(len(terms))]
-    selected = [f"{term.expression} AS t{at}" for at, term in enumerate(terms) if at != seed_at]
-    joins = " ".join(term.join for at, term in enumerate(terms) if at != seed_at)
+    texts, selected, joins, parameters = _texts(recipe, kinds)
+    given, seed = "NULL", "NULL"
+    for item in recipe.inputs:
+        if item.name == recipe.seed:
+            given = _given_seed(item, kinds, parameters)
+            seed = _seed(recipe, parameters)
     query = f"""
-        SELECT sha256(concat($id_prefix, {", ".join(texts)})) AS job_id, row, variant, seed
+        SELECT sha256(concat($id_prefix, {", ".join(texts)})) AS job_id, row, variant, seed,
+          CAST(NULL AS VARCHAR) AS replaces
         FROM (
           SELECT *, CAST({seed} AS HUGEINT) AS seed
           FROM (
@@ -191,6 +191,44 @@ def _planned(recipe: Recipe, columns: Mapping[str, str]) -> tuple[str, dict[str,
         )"""  # noqa: S608 - columns are quoted, values are parameters
     used = {name: value for name, value in parameters.items() if f"${name}" in query}
     return query, used
+
+
+def reseeded_query(
+    recipe: Recipe, columns: Mapping[str, str], lines: str
+) -> tuple[str, dict[str, object]]:
+    """``planned`` for the lines of a table like it: each with the seed of ``plan.reseeded``."""
+    kinds = {name.lower(): (name, kind) for name, kind in columns.items()}
+    texts, selected, joins, parameters = _texts(recipe, kinds)
+    text = f"sha256('{RESEED_VERSION}\n' || job_id)"
+    seed = f"CAST('0x' || left({text}, {SEED_HEX_DIGITS}) AS BIGINT)"
+    query = f"""
+        SELECT sha256(concat($id_prefix, {", ".join(texts)})) AS job_id,
+          row, variant, seed, replaces
+        FROM (
+          SELECT l.row, l.variant, l.job_id AS replaces, CAST({seed} AS HUGEINT) AS seed, c.*
+          FROM {lines} l JOIN (
+            SELECT {", ".join([f"{ROW} AS at", *selected])} FROM {ROWS} {joins}
+          ) c ON c.at = l.row
+        )"""  # noqa: S608 - columns are quoted, values are parameters
+    return query, {name: value for name, value in parameters.items() if f"${name}" in query}
+
+
+def _texts(
+    recipe: Recipe, kinds: Mapping[str, tuple[str, str]]
+) -> tuple[list[str], list[str], str, dict[str, object]]:
+    """Of which texts an id is made (``t0, t1, ...``, and ``seed``), and where they come from."""
+    terms = [_term(item, at, kinds) for at, item in enumerate(recipe.inputs)]
+    parameters: dict[str, object] = {"id_prefix": id_prefix(recipe)}
+    for term in terms:
+        parameters |= term.parameters
+    seed_at = next((at for at, item in enumerate(recipe.inputs) if item.name == recipe.seed), None)
+    if recipe.seed is not None:
+        parameters["seed_name"] = name_encoded(recipe.seed)
+    seed_text = f"COALESCE($seed_name || {_tagged('n', 'CAST(seed AS VARCHAR)')}, '')"
+    texts = [seed_text if at == seed_at else f"t{at}" for at in range(len(terms))]
+    selected = [f"{term.expression} AS t{at}" for at, term in enumerate(terms) if at != seed_at]
+    joins = " ".join(term.join for at, term in enumerate(terms) if at != seed_at)
+    return texts, selected, joins, parameters
 
 
 @dataclass(frozen=True, slots=True)

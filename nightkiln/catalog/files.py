@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import duckdb
 import pyarrow as pa
 
-from nightkiln.catalog.catalog import Catalog
-from nightkiln.catalog.rows import ROW, ROWS, filesystem, gist, remote_errors
-from nightkiln.core.errors import BadInput, Problem
+from nightkiln.catalog.catalog import Catalog, Past
+from nightkiln.catalog.rows import ROW, ROWS, STORE_SCHEME, filesystem, gist, remote_errors
+from nightkiln.core.errors import BadInput, Problem, StoreUnusable
 from nightkiln.core.model import InputFile
 
 FILES = "input_files"
@@ -36,6 +36,7 @@ _SCHEMA = pa.schema(
         ("suffix", pa.string()),
     ]
 )
+RESULTS = "images/"  # where a store keeps what was rendered
 _LOCAL_SCHEMES = frozenset({"file", "local"})
 
 
@@ -57,7 +58,7 @@ def hash_files(con: duckdb.DuckDBPyConnection, catalog: Catalog, *, fetched: Pat
             found: list[dict[str, Any]] = []
             for value, file in zip(
                 batch,
-                pool.map(lambda value: _input_file(catalog.folder, value, fetched), batch),
+                pool.map(lambda value: _input_file(catalog, value, fetched), batch),
                 strict=True,
             ):
                 if isinstance(file, Problem):
@@ -110,36 +111,52 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def file_problem(folder: Path, value: str) -> Problem | None:
+def file_problem(catalog: Catalog, value: str) -> Problem | None:
     """Why a text cannot be an input file; None if it can. Reads nothing but the size."""
-    found = _located(folder, value)
+    found = _located(catalog, value)
     return found if isinstance(found, Problem) else None
 
 
-def _located(folder: Path, value: str) -> Path | str | Problem:
+def _located(catalog: Catalog, value: str) -> Path | str | Problem:
     """A local path, or a URI, that exists and is not too large."""
-    scheme, separator, _ = value.partition("://")
+    scheme, separator, key = value.partition("://")
     try:
-        if separator and scheme not in _LOCAL_SCHEMES:
-            size = filesystem(scheme).info(value)["size"]
-            found: Path | str = value
+        if separator and scheme == STORE_SCHEME:
+            size, found = _size_in_store(catalog.past, key), value
+        elif separator and scheme not in _LOCAL_SCHEMES:
+            size, found = filesystem(scheme).info(value)["size"], value
         else:
-            if separator or _leaves(value):
-                fix = "copy or link it into the catalog's folder"
-                return Problem(f"file {value}", "lies outside the catalog's folder", fix)
-            found = folder / value
-            if not found.is_file():
-                fix = f"paths are relative to {folder}"
-                return Problem(f"file {value}", "does not exist", fix)
-            size = found.stat().st_size
-    except BadInput as error:
-        return error.problems[0]
+            return _beside(catalog.folder, value, is_uri=bool(separator))
+    except (BadInput, StoreUnusable) as error:
+        return error.problems[0] if isinstance(error, BadInput) else _unread(value, error)
     except remote_errors() as error:
-        return Problem(f"file {value}", f"cannot be read: {gist(error)}")
-    if isinstance(size, int) and size > FILE_BYTES_MAX:
-        what = f"is larger than {FILE_BYTES_MAX // 2**20} MiB, the most that ComfyUI takes"
-        return Problem(f"file {value}", what, "make it smaller")
-    return found
+        return _unread(value, error)
+    if size is None and scheme == STORE_SCHEME:
+        fix = "an image of the store that this run uses: 'store://' || uri"
+        return Problem(f"file {value}", "is not in the store", fix)
+    return _too_large(value, size) or found
+
+
+def _beside(folder: Path, value: str, *, is_uri: bool) -> Path | Problem:
+    """A file in the catalog's folder."""
+    if is_uri or _leaves(value):
+        fix = "copy or link it into the catalog's folder"
+        return Problem(f"file {value}", "lies outside the catalog's folder", fix)
+    found = folder / value
+    if not found.is_file():
+        return Problem(f"file {value}", "does not exist", f"paths are relative to {folder}")
+    return _too_large(value, found.stat().st_size) or found
+
+
+def _too_large(value: str, size: object) -> Problem | None:
+    if not isinstance(size, int) or size <= FILE_BYTES_MAX:
+        return None
+    what = f"is larger than {FILE_BYTES_MAX // 2**20} MiB, the most that ComfyUI takes"
+    return Problem(f"file {value}", what, "make it smaller")
+
+
+def _unread(value: str, error: Exception) -> Problem:
+    return Problem(f"file {value}", f"cannot be read: {gist(error)}")
 
 
 def _leaves(value: str) -> bool:
@@ -157,23 +174,51 @@ def _leaves(value: str) -> bool:
     )
 
 
-def _input_file(folder: Path, value: str, fetched: Path | None) -> InputFile | Problem:
-    found = _located(folder, value)
+def _size_in_store(past: Past | None, key: str) -> int | None:
+    """None: there is no such image. Nothing else of a store is an input file."""
+    if past is None or not key.startswith(RESULTS) or ".." in key:
+        return None
+    return past.blobs.size(key)
+
+
+def _input_file(catalog: Catalog, value: str, fetched: Path | None) -> InputFile | Problem:
+    found = _located(catalog, value)
     if isinstance(found, Problem):
         return found
     try:
-        path = found if isinstance(found, Path) else _fetch(found, fetched)
+        if isinstance(found, Path):
+            path = found
+        elif found.startswith(f"{STORE_SCHEME}://"):
+            path = _from_store(catalog.past, found.partition("://")[2], fetched)
+        else:
+            path = _fetch(found, fetched)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return InputFile(str(path), digest, path.stat().st_size, _suffix(value))
     except remote_errors() as error:
-        return Problem(f"file {value}", f"cannot be read: {gist(error)}")
+        return _unread(value, error)
 
 
 def _suffix(value: str) -> str:
     suffix = PurePosixPath(value.partition("?")[0]).suffix.lower()
     fits = len(suffix) <= SUFFIX_LENGTH_MAX and suffix[1:].isalnum() and suffix.isascii()
     return suffix if fits else ""
+
+
+def _from_store(past: Past | None, key: str, fetched: Path | None) -> Path:
+    """An image of the store as a local file; what is under a key never changes."""
+    assert past is not None, "its size was told"
+    if past.folder is not None:
+        return past.folder / key
+    if fetched is None:
+        raise ValueError("no folder was given to fetch it into")
+    path = fetched / f"{hashlib.sha256(key.encode()).hexdigest()}{_suffix(key)}"
+    if not path.exists():
+        fetched.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(past.blobs.get(key))
+        partial.replace(path)
+    return path
 
 
 def _fetch(uri: str, fetched: Path | None) -> Path:

@@ -28,6 +28,7 @@ def catalog_digest(catalog: Catalog) -> str:
         BadInput: the prompts cannot be read.
     """
     rows = {} if catalog.rows is None else {"rows": list(catalog.rows)}
+    selected = {} if catalog.select is None else {"select": _asked(catalog, catalog.select)}
     return digest_of(
         {
             "name": catalog.name,
@@ -41,6 +42,7 @@ def catalog_digest(catalog: Catalog) -> str:
             "limit": catalog.limit,
             "prompts": _prompts(catalog),
             **rows,
+            **selected,
         }
     )
 
@@ -49,7 +51,7 @@ def _prompts(catalog: Catalog) -> list[Any]:
     sql, path = catalog.prompts.sql, catalog.prompts.path
     try:
         if sql is not None:
-            return [sql, [_content(file) for file in local_files_in(catalog.folder, sql)]]
+            return _asked(catalog, sql)
         assert path is not None, "prompts are a path or a query"
         if (remote := URI.match(path)) is not None:
             return _remote(remote[1], path)
@@ -57,6 +59,11 @@ def _prompts(catalog: Catalog) -> list[Any]:
     except remote_errors() as error:
         where = prompts_label(catalog)
         raise BadInput([Problem(where, f"cannot be read: {gist(error)}")]) from error
+
+
+def _asked(catalog: Catalog, sql: str) -> list[Any]:
+    """A query and the files beside the catalog that it names; what a store answers may change."""
+    return [sql, [_content(file) for file in local_files_in(catalog.folder, sql)]]
 
 
 def _content(path: Path) -> str:

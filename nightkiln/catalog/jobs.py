@@ -16,6 +16,7 @@ from nightkiln.catalog.rows import ROW, ROWS, load_rows
 from nightkiln.core.model import CatalogRow, InputFile, Job, JobId, Value
 from nightkiln.core.plan import canonical
 
+REPLACES = "nightkiln_replaces"  # beside a row's own columns: the job rendered anew as this one
 JOBS_AT_ONCE = 2048  # held in memory; each with its prompt and all other columns
 EXACT_DECIMAL_DIGITS = 15  # a double holds them all
 
@@ -23,7 +24,7 @@ _WANTED = """
 CREATE OR REPLACE TABLE {wanted} AS
 SELECT row_number() OVER () - 1 AS position, *
 FROM (
-  SELECT p.job_id, p.row, p.seed
+  SELECT p.job_id, p.row, p.seed, p.replaces
   FROM planned p
   SEMI JOIN {pending} ids ON ids.job_id = p.job_id
   ANTI JOIN repeats r ON r.row = p.row AND r.variant = p.variant
@@ -110,7 +111,7 @@ class _Reader:
         joins = " ".join(f"LEFT JOIN {FILES} f{at} ON f{at}.value = c.v{at}" for at in files)
         rows = self._catalog(self._values)
         return f"""
-            SELECT w.position, w.job_id, w.seed, c.* {selected}
+            SELECT w.position, w.job_id, w.seed, w.replaces, c.* {selected}
             FROM (SELECT * FROM {self.wanted} WHERE {span}) w
             JOIN ({rows} WHERE {ROW} BETWEEN {first:d} AND {last:d}) c ON c.row = w.row {joins}
             ORDER BY w.position"""  # noqa: S608 - columns are quoted, the rest are numbers
@@ -131,6 +132,8 @@ class _Reader:
             if is_json and value is not None:
                 value = json.loads(value, parse_constant=_nothing)
             columns[name] = value
+        if line.get("replaces") is not None:
+            columns[REPLACES] = line["replaces"]
         return CatalogRow(line["row"], columns)
 
     def _bound(self, line: dict[str, Any]) -> tuple[dict[str, Value], dict[str, InputFile]]:

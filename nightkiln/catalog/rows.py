@@ -22,6 +22,9 @@ from nightkiln.temporary import temporary_folder
 
 ROWS = "catalog_rows"
 ROW = "nightkiln_row"
+PROMPTS = "prompts"  # what ``--select`` calls the catalog's own rows
+PAST = "store"  # what queries may call the store, whose views also go without it
+STORE_SCHEME = "store"  # of files that are results: store://images/...
 FILES_MAX = 100_000  # files behind one glob
 MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 SMALLEST_PARQUET = 12  # bytes: magic, footer length, magic
@@ -68,7 +71,7 @@ def load_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Mapping[str, 
     Raises:
         BadInput: the prompts cannot be read, or there are none.
     """
-    key = repr((catalog.folder, catalog.prompts, catalog.limit, catalog.rows))
+    key = repr((catalog.folder, catalog.prompts, catalog.limit, catalog.rows, catalog.select))
     if not _is_loaded(con, key):
         _load(con, catalog)
         con.execute("CREATE OR REPLACE TABLE catalog_source AS SELECT ? AS key", [key])
@@ -84,15 +87,10 @@ def count_rows(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> int:
     """
     if catalog.rows is not None:
         return len(catalog.rows)
-    try:
-        con.execute("SET file_search_path = ?", [str(catalog.folder)])
-        source, parameters = _source(con, catalog)
+    with _asking(con, catalog):
+        source = _source(con, catalog)
         count = f"SELECT count(*) FROM {source}"  # noqa: S608 - the user's own query
-        ((rows,),) = con.execute(count, parameters).fetchall()
-    except remote_errors() as error:
-        raise _unreadable(catalog, error) from error
-    finally:
-        con.execute("RESET file_search_path")
+        ((rows,),) = con.execute(count).fetchall()
     if rows == 0:
         raise _empty(catalog)
     return int(rows if catalog.limit is None else min(rows, catalog.limit))
@@ -119,51 +117,91 @@ def _is_loaded(con: duckdb.DuckDBPyConnection, key: str) -> bool:
 
 def _load(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
     limit = "" if catalog.limit is None else f" LIMIT {catalog.limit:d}"
-    try:
-        con.execute("SET file_search_path = ?", [str(catalog.folder)])
+    with _asking(con, catalog):
         con.execute("SET TimeZone = 'UTC'")
-        source, parameters = _source(con, catalog)
+        source = _source(con, catalog)
         con.execute(
             f"CREATE OR REPLACE TABLE {ROWS} AS "  # noqa: S608 - the user's own query
             f"FROM (SELECT row_number() OVER () - 1 AS {ROW}, * FROM {source}{limit})"
             + ("" if catalog.rows is None else f" WHERE {ROW} IN (SELECT unnest(?::BIGINT[]))"),
-            [*parameters, *([] if catalog.rows is None else [list(catalog.rows)])],
+            [] if catalog.rows is None else [list(catalog.rows)],
         )
         ((rows,),) = con.execute(f"SELECT count(*) FROM {ROWS}").fetchall()  # noqa: S608
-    except remote_errors() as error:
-        raise _unreadable(catalog, error) from error
-    finally:
-        con.execute("RESET file_search_path")
     if rows == 0:
         raise _empty(catalog)
 
 
 def prompts_label(catalog: Catalog) -> str:
     """The prompts as messages name them."""
+    if catalog.select is not None:
+        return "--select"
     path = catalog.prompts.path
     return path if path is not None else f"{CATALOG_FILE}: prompts.sql"
 
 
-def _source(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> tuple[str, list[Any]]:
-    """What to select the rows from, and its parameters."""
+@contextmanager
+def _asking(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Iterator[None]:
+    """Files are looked for where the catalog is, and the store's views go by their names.
+
+    Raises:
+        BadInput: something in it cannot be read.
+    """
+    folders = [catalog.folder] if catalog.select is None else [catalog.folder, Path.cwd()]
+    ((ours,),) = con.execute("SELECT current_database()").fetchall()
+    try:
+        con.execute("SET file_search_path = ?", [",".join(map(str, folders))])
+        if _asks_past(catalog) and catalog.past is not None:
+            attached = con.execute("SELECT database_name FROM duckdb_databases()").fetchall()
+            if (PAST,) not in attached:
+                catalog.past.attach(con, PAST)
+            con.execute("SET search_path = ?", [f"{ours},{PAST}"])
+        yield
+    except remote_errors() as error:
+        raise _unreadable(catalog, error) from error
+    finally:
+        con.execute("RESET file_search_path")
+        con.execute("RESET search_path")
+
+
+def _asks_past(catalog: Catalog) -> bool:
+    return catalog.select is not None or catalog.prompts.sql is not None
+
+
+def _source(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> str:
+    """What to select the rows from."""
+    if catalog.select is None:
+        return _prompts(con, catalog)
+    if PROMPTS in catalog.select.lower():
+        prompts = _prompts(con, catalog)
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {PROMPTS} AS FROM {prompts}")
+    return _query(con, catalog.select, "catalog_selection", where="--select")
+
+
+def _prompts(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> str:
     sql, path = catalog.prompts.sql, catalog.prompts.path
     if sql is not None:
-        for scheme in set(URI.findall(sql)):
-            _register(con, scheme)
-        _refuse_all_but_select(con, sql)
-        # As a view the query may end as it likes: in a semicolon, a comment.
-        con.execute(f"CREATE OR REPLACE TEMP VIEW catalog_query AS {sql}")
-        return "catalog_query", []
+        return _query(con, sql, "catalog_query", where=f"{CATALOG_FILE}: prompts.sql")
     assert path is not None, "prompts are a path or a query"
-    source = "read_parquet(?, union_by_name = true, hive_partitioning = false)"
     if (remote := URI.match(path)) is not None:
         _register(con, remote[1])
-        return source, [path]
-    return source, [[str(file) for file in parquet_files(catalog.folder, path)]]
+        files = [path]
+    else:
+        files = [str(file) for file in parquet_files(catalog.folder, path)]
+    # A view takes no parameters.
+    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
 
 
-def _refuse_all_but_select(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    where = f"{CATALOG_FILE}: prompts.sql"
+def _query(con: duckdb.DuckDBPyConnection, sql: str, name: str, *, where: str) -> str:
+    """A query of the user's, as a view: so it may end as it likes, in a semicolon, a comment."""
+    for scheme in set(URI.findall(sql)) - {STORE_SCHEME}:
+        _register(con, scheme)
+    _refuse_all_but_select(con, sql, where)
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql}")
+    return name
+
+
+def _refuse_all_but_select(con: duckdb.DuckDBPyConnection, sql: str, where: str) -> None:
     try:
         statements = con.extract_statements(sql)
     except duckdb.Error as error:

@@ -27,8 +27,10 @@ from nightkiln.cli import (
     reap,
     rehearse,
     replay,
+    retry,
     run,
     schema,
+    shell,
     status,
     stop,
     store,
@@ -65,11 +67,14 @@ app.command("quote")(quote.quote)
 app.command("rehearse")(rehearse.rehearse)
 app.command("compare")(compare.compare)
 app.command("run")(run.run)
+app.command("retry")(retry.retry)
 app.command("status")(status.status)
 app.command("stop")(stop.stop)
 app.command("leases")(leases.leases)
 app.command("reap")(reap.reap)
 app.command("query")(query.query)
+# What is typed behind it is a question for `query`, which it says.
+app.command("sql", context_settings={"allow_extra_args": True})(shell.sql)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Timer
 from typing import Annotated, Any
@@ -22,11 +22,15 @@ from nightkiln.cli.options import (
     CatalogArgument,
     JsonOption,
     LimitOption,
+    SelectOption,
     SetOption,
+    StoreOption,
     parsed_overrides,
 )
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.plan import SeedRule
+from nightkiln.settings import Settings, load_settings
+from nightkiln.wiring import with_past
 
 BAD_INPUT = 2
 QUIET_S = 2.0  # a check that takes longer says what it is doing
@@ -59,6 +63,8 @@ def check(
     ] = None,
     overrides: SetOption = None,
     limit: LimitOption = None,
+    select: SelectOption = None,
+    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a catalog: its workflow against node definitions, then every row. Renders nothing.
@@ -77,6 +83,8 @@ def check(
         saved=object_info,
         overrides=parsed_overrides(overrides),
         limit=limit,
+        select=select,
+        settings=load_settings(store=store),
     )
     if as_json:
         typer.echo(json.dumps(as_object(report)))
@@ -92,12 +100,15 @@ def examine(
     saved: Path | None = None,
     overrides: Mapping[str, str] | None = None,
     limit: int | None = None,
+    select: str | None = None,
+    settings: Settings | None = None,
 ) -> Report:
     """Everything that can be found out about a catalog without rendering it."""
     catalog, problems = catalogs.read_catalog(folder)
     if catalog is None:
         return Report(None, tuple(problems))
-    catalog = catalog.with_limit(limit)
+    catalog = replace(catalog, limit=limit, select=select)
+    catalog = catalog if settings is None else with_past(catalog, settings)
     try:
         catalog = catalog.with_overrides(overrides if overrides is not None else {})
         definitions = catalogs.definitions_for(catalog, worker_url=worker_url, saved=saved)

@@ -101,7 +101,9 @@ def compare(
     """
     check_chart(chart_file)
     settings = load_settings(store=store, worker_urls=worker_url, providers=provider, by=by)
-    chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
+    chosen = chosen_catalog(
+        catalog, overrides=parsed_overrides(overrides), limit=limit, settings=settings
+    )
     power = _checked("--kwh", kwh, KWH_USD_MAX) * _checked("--watts", watts, WATTS_MAX) / W_PER_KW
     visit = Visit(
         catalog=chosen,

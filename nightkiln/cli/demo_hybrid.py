@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nightkiln.cli.query import plain
+from nightkiln.cli.printing import plain
 from nightkiln.cli.run import say_outcome, watching
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.demo import batch_name

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nightkiln.cli.query import plain
+from nightkiln.cli.printing import plain
 from nightkiln.cli.run import say_outcome, watching
 from nightkiln.market_night import INTRODUCTION, TIMES, Watched, play, quote
 from nightkiln.market_receipt import WASTE, Receipt, receipt_of

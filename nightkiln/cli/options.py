@@ -9,6 +9,7 @@ import typer
 
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.terms import AtCap, Fallback, Late
+from nightkiln.testing.market import SHIPPED
 
 CatalogArgument = Annotated[
     Path,
@@ -114,6 +115,54 @@ AtCapOption = Annotated[
         metavar="finish|cancel",
         help="When the budget is spent: finish what is being rendered (the default), or cancel it.",
         show_default=False,
+    ),
+]
+SelectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="SQL",
+        help="Rows by a query instead of the catalog's own, which it calls prompts; it may also "
+        "ask the views of the store.",
+        show_default=False,
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Name of the batch; the same name resumes it. Default: made from catalog, "
+        "selection and store, so that the same command resumes.",
+        show_default=False,
+    ),
+]
+ObjectInfoOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--object-info",
+        metavar="FILE",
+        help="Node definitions to check against, from `object-info save`.",
+        show_default=False,
+    ),
+]
+MarketOption = Annotated[
+    str | None,
+    typer.Option(
+        "--market",
+        metavar="NAME|FILE",
+        help=f"Market that the quote is played in: {', '.join(SHIPPED)}, or a market file. "
+        "Default: NIGHTKILN_MARKET, else ordinary.",
+        show_default=False,
+    ),
+]
+YesOption = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Do not ask before money is spent; for scripts. A quote above the "
+        "budget is refused all the same.",
     ),
 ]
 SetOption = Annotated[

@@ -79,7 +79,9 @@ def quote(
         store=store, providers=provider, by=by, budget=budget, fallback=fallback
     )
     _check_goals(settings)
-    chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
+    chosen = chosen_catalog(
+        catalog, overrides=parsed_overrides(overrides), limit=limit, settings=settings
+    )
     names = _names(settings)
     account, names, app = asyncio.run(_seen(names, chosen, settings))
     goals = {"by": settings.by, "budget": str(settings.budget)}

@@ -97,8 +97,10 @@ def rehearse(
     Exit codes: 0 played, whatever came of it; 2 bad input, nothing was played.
     """
     check_chart(chart_file)
-    chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
     settings = load_settings(store=store)
+    chosen = chosen_catalog(
+        catalog, overrides=parsed_overrides(overrides), limit=limit, settings=settings
+    )
     script, jobs = script_of(chosen, settings, by=by, budget=budget, market=market)
     size = _lump(lump, lump_for(script.market, script.deadline_s))
     script = replace(script, lump=min(size, jobs.count), fallback=fallback, late=late)

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,10 +23,15 @@ from nightkiln.cli.options import (
     JsonOption,
     LateOption,
     LimitOption,
+    MarketOption,
+    NameOption,
+    ObjectInfoOption,
     ProviderOption,
+    SelectOption,
     SetOption,
     StoreOption,
     WorkerUrlOption,
+    YesOption,
     parsed_overrides,
 )
 from nightkiln.gate import unquoted
@@ -39,7 +43,6 @@ from nightkiln.ports.provider import Provider
 from nightkiln.rehearse.gate import QuoteGate, as_set
 from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
-from nightkiln.testing.market import SHIPPED
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 
 
@@ -49,14 +52,7 @@ def run(
     store: StoreOption = None,
     worker_url: WorkerUrlOption = None,
     provider: ProviderOption = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Name of the batch; the same name resumes it. Default: made from catalog, "
-            "selection and store, so that the same command resumes.",
-        ),
-    ] = None,
+    name: NameOption = None,
     by: ByOption = None,
     budget: BudgetOption = None,
     fallback: FallbackOption = None,
@@ -64,34 +60,14 @@ def run(
     at_cap: AtCapOption = None,
     limit: LimitOption = None,
     overrides: SetOption = None,
+    select: SelectOption = None,
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Render anew also what other batches of the store have done."),
     ] = False,
-    object_info: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Node definitions to check against, from `object-info save`."
-        ),
-    ] = None,
-    market: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help=f"Market that the quote is played in: {', '.join(SHIPPED)}, or a market file. "
-            "Default: NIGHTKILN_MARKET, else ordinary.",
-            show_default=False,
-        ),
-    ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes",
-            "-y",
-            help="Do not ask before money is spent; for scripts. A quote above the "
-            "budget is refused all the same.",
-        ),
-    ] = False,
+    object_info: ObjectInfoOption = None,
+    market: MarketOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Render a catalog on ComfyUI workers; the same command again resumes where it ended.
@@ -122,6 +98,10 @@ def run(
 
     Example: nightkiln run catalogs/demo --providers vast,modal --fallback auto --budget 3 --by 7:00
 
+    Only some rows, or rows out of what the store has already (docs/how-to/select.md):
+
+    Example: nightkiln run catalogs/demo --select "FROM prompts WHERE light = 'dusk'"
+
     A sample first: --limit 4. Another checkpoint: --set checkpoint=mine.safetensors
 
     Exit codes: 0 every job has its image, 1 some jobs failed (`nightkiln query "select error,
@@ -140,7 +120,13 @@ def run(
         at_cap=at_cap,
         market=market,
     )
-    chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
+    chosen = chosen_catalog(
+        catalog,
+        overrides=parsed_overrides(overrides),
+        limit=limit,
+        select=select,
+        settings=settings,
+    )
     request = Request(chosen, object_info=object_info, name=name, is_fresh=fresh)
     outcome = asyncio.run(watch(request, settings, as_json=as_json, may_spend=yes))
     say_outcome(outcome, as_json=as_json)

@@ -104,7 +104,9 @@ def try_rows(
     settings = load_settings(store=store, worker_urls=worker_url, providers=provider, budget=budget)
     settings = settings.model_copy(update={"by": ""})  # a night's deadline is none of a trial's
     provider_names(settings)  # before rows are read, which may take a while
-    chosen = chosen_catalog(catalog, overrides=parsed_overrides(overrides), limit=limit)
+    chosen = chosen_catalog(
+        catalog, overrides=parsed_overrides(overrides), limit=limit, settings=settings
+    )
     picked, rows_of = _picked(chosen, rows)
     jobs = jobs_of(chosen)
     request = Request(picked, object_info=object_info, is_fresh=fresh, leases_max=1)

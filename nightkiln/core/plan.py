@@ -20,6 +20,7 @@ from nightkiln.core.model import JobId, Value
 
 JOB_VERSION = "nightkiln-job-1"
 SEED_VERSION = "nightkiln-seed-1"
+RESEED_VERSION = "nightkiln-reseed-1"
 EXACT_BELOW = 2**53  # doubles below this hold every integer
 SEED_HEX_DIGITS = 12  # 48 bits: a browser keeps the seed of a picture that is dragged into it
 VARIANTS_MAX = 10_000  # jobs per row
@@ -133,6 +134,12 @@ def derived_seed(recipe: Recipe, values: Mapping[str, Value], *, variant: int) -
         if item.is_column and item.name != recipe.seed and item.name in values:
             text += name_encoded(item.name) + encoded(values[item.name], is_file=item.is_file)
     digest = hashlib.sha256(f"{text}{variant}".encode()).hexdigest()
+    return int(digest[:SEED_HEX_DIGITS], 16)
+
+
+def reseeded(job: JobId) -> int:
+    """The seed of the job that is rendered instead of ``job``: another one, always the same."""
+    digest = hashlib.sha256(f"{RESEED_VERSION}\n{job}".encode()).hexdigest()
     return int(digest[:SEED_HEX_DIGITS], 16)
 
 

@@ -96,8 +96,10 @@ def outcome_facts(outcome: Outcome) -> list[str]:
 def outcome_lines(outcome: Outcome) -> list[str]:
     """What came of a run, and what to do next."""
     lines = outcome_facts(outcome)
-    if outcome.left:
+    if outcome.left > outcome.left_out:
         lines.append("the same command again does what is left")
+    if outcome.left_out:
+        lines.append(f"{outcome.left_out} were not asked for; `nightkiln run` does them")
     if outcome.failed:
         lines.append(
             _ask(outcome, "select error, count(*) from jobs where status = 'failed' group by 1")

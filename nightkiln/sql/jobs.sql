@@ -15,6 +15,7 @@ select
         else l.usd * s.gpu_seconds / l.busy_s
     end as decimal(18, 9)) as usd,
     s.usd_marginal, s.workflow_digest, s.environment_digest,
+    s.columns ->> '/nightkiln_replaces' as replaces,
     s.row, s.rows, s.columns, s.params, s.commit_key, s.schema_version{{unfolded}}
 from _settled s
 -- Grouped, so that DuckDB knows that there is one row per lease, and leaves the join out of every

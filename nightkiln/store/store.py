@@ -220,6 +220,16 @@ class Store:
             raise StoreUnusable(f"{self.uri}: {why_unread(error)}") from error
         return con
 
+    def attach(self, con: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Give another connection all views, as a database called ``name``."""
+        self.register(con)
+        ((before,),) = con.execute("select current_database()").fetchall()
+        con.execute(f"attach ':memory:' as {name}; use {name}")
+        try:
+            con.execute(views_sql(self.uri, self.catalogs(), facts_of(self.blobs)))
+        finally:
+            con.execute(f"use {before}")
+
     def result_bytes(self, workflow_digest: str, *, jobs_max: int) -> tuple[int, int]:
         """How many jobs of a workflow, at most ``jobs_max``, are looked at, and their bytes."""
         with self._connection() as con:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nightkiln.store.answers import ANSWERS, answers_sql
 from nightkiln.store.manifest import Manifest
 from nightkiln.store.settled_sql import settled_sql
 from nightkiln.store.sql_files import glob_root, literal, sql_file
@@ -27,13 +28,13 @@ VIEWS = (
     "catalog_rows",
     "leases",
     "charges",
-    "waste",
     "runs",
     "batches",
     "quotes",
     "calibration",
     "scorecard",
     "blocklist",
+    *ANSWERS,
 )
 
 # What every other view of rows stands on.
@@ -73,6 +74,7 @@ OWN_COLUMNS = frozenset(
         "usd_marginal",
         "workflow_digest",
         "environment_digest",
+        "replaces",
         "row",
         "rows",
         "columns",
@@ -88,6 +90,7 @@ _TYPE = re.compile(
     r"|FLOAT|DOUBLE|DECIMAL\([0-9]{1,2},[0-9]{1,2}\)|DATE|TIME|TIMESTAMP|VARCHAR)(\[\])?"
 )
 _TEXT = "VARCHAR"
+_LIST = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,17 @@ class _Field:
     type: str
 
     @property
-    def expression(self) -> str:
+    def text(self) -> str:
+        return f"s.{self.source} ->> {self._pointer}"
+
+    @property
+    def json(self) -> str:
+        return f"s.{self.source} -> {self._pointer}"
+
+    @property
+    def _pointer(self) -> str:
         # A JSON pointer: a plain name that starts with "$" or "/" would be taken for a path.
-        pointer = "/" + self.name.replace("~", "~0").replace("/", "~1")
-        return f"s.{self.source} ->> {literal(pointer)}"
+        return literal("/" + self.name.replace("~", "~0").replace("/", "~1"))
 
 
 def identifier(name: str) -> str:
@@ -170,7 +180,6 @@ def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[
     yield "batches", sql_file("batches")
     yield "jobs", sql_file("jobs", view="jobs", unfolded=shared, where="")
     yield from _jobs_of_each(catalogs)
-    yield "waste", sql_file("waste")
     if has.quotes:
         yield "quotes", sql_file("quotes", root=root)
         yield "calibration", sql_file("calibration")
@@ -180,6 +189,7 @@ def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[
     yield "outputs", sql_file("outputs")
     yield "attempts", sql_file("attempts")
     yield "catalog_rows", sql_file("catalog_rows", unfolded=shared)
+    yield "answers", answers_sql()  # with all others only
 
 
 def _jobs_of_each(catalogs: Sequence[CatalogColumns]) -> Iterator[tuple[str, str]]:
@@ -227,12 +237,19 @@ def _free_name(name: str, prefix: str, taken: set[str]) -> str:
 
 
 def _expression(group: Sequence[_Field]) -> str:
-    spellings = list(dict.fromkeys(field.expression for field in group))
-    text = spellings[0] if len(spellings) == 1 else f"coalesce({', '.join(spellings)})"
     types = {field.type if _TYPE.fullmatch(field.type) else _TEXT for field in group}
-    if len(types) == 1 and types != {_TEXT}:
-        return f"try_cast({text} as {types.pop()})"
-    return text
+    [kind] = types if len(types) == 1 else [_TEXT]
+    if kind.endswith(_LIST):
+        # Casting the text of a list would take JSON's escapes for letters.
+        return f"json_transform({_first(field.json for field in group)}, '[\"{kind[:-2]}\"]')"
+    text = _first(field.text for field in group)
+    return text if kind == _TEXT else f"try_cast({text} as {kind})"
+
+
+def _first(expressions: Iterable[str]) -> str:
+    """The value under whichever spelling of a name it is there."""
+    spellings = list(dict.fromkeys(expressions))
+    return spellings[0] if len(spellings) == 1 else f"coalesce({', '.join(spellings)})"
 
 
 def _is_showable(name: str) -> bool:

@@ -44,6 +44,16 @@ SUMS = """
         (select coalesce(sum(usd - usd_marginal), 0) from jobs),
         (select coalesce(sum(usd), 0) from waste)
 """
+# The same money, told by other views; what jobs cost beside their lease is in two of them.
+TOLD = """
+    select
+        (select coalesce(sum(usd_startup + usd_rendering + usd_failed + usd_hedged + usd_idle), 0)
+            from waste),
+        (select coalesce(sum(usd), 0) from machines),
+        (select coalesce(sum(usd), 0) from cost_per_1000),
+        (select coalesce(sum(usd), 0) from spend_by_day),
+        (select coalesce(sum(usd_marginal), 0) from jobs)
+"""
 T_S = 1_770_000_000.0  # when the night was
 FIRST = LeaseId("night-1-lease-000")
 OFFER = Offer("vast", "4711", "RTX 4090", Decimal("0.36"), kind=Kind.ON_DEMAND)
@@ -362,11 +372,16 @@ def test_jobs_and_booked_waste_add_up_to_the_leases_to_the_cent(night: Night) ->
 
         with store.connect() as con:
             [(leases, jobs, waste)] = con.execute(SUMS).fetchall()
+            [told] = con.execute(TOLD).fetchall()
             shown = con.execute("select lease_id, gpu_seconds from jobs").fetchall()
             by_lease = dict(con.execute("select lease_id, usd from waste").fetchall())
             counted = dict(con.execute("select lease_id, usd from leases").fetchall())
 
     assert jobs + waste == leases
+    by_clock, machines, per_1000, by_day, marginal = told
+    assert by_clock == machines == leases
+    assert abs(per_1000 - by_day) < CENT / 100
+    assert by_day == leases + marginal
     assert counted == {each: true_usd(night, each) for each in night.usd}
     for lease_id, usd in counted.items():
         paid_s = sum(seconds for one, seconds in shown if one == lease_id)

@@ -30,6 +30,8 @@ HERE = [page for page in SHOWN if page not in {MODAL_PAGE, PREFECT_PAGE, S3_PAGE
 SLOW = {
     "docs/how-to/compare.md",
     "docs/how-to/rehearse.md",
+    "docs/how-to/retry.md",
+    "docs/how-to/select.md",
     "docs/reference/stories.md",
     "docs/tutorial/first-night.md",
 }

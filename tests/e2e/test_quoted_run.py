@@ -25,6 +25,7 @@ from nightkiln.goals import Goals
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import PlainLines
 from nightkiln.observers.sentences import outcome_facts
+from nightkiln.planner import Again
 from nightkiln.rehearse import Quote, Rehearsed, play, summary_of
 from nightkiln.rehearse.gate import Consent, QuoteGate, freely, script_ahead
 from nightkiln.rehearse.telling import in_short, objection
@@ -58,12 +59,21 @@ class Trial:
     worker: StandIn
     said: io.StringIO = field(default_factory=io.StringIO)
 
-    async def run(self, budget: str, consent: Consent = freely, *, limit: int = JOBS) -> Outcome:
+    async def run(
+        self,
+        budget: str,
+        consent: Consent = freely,
+        *,
+        limit: int = JOBS,
+        again: Again | None = None,
+    ) -> Outcome:
         settings = load_settings(
             store=str(self.folder / "store"), worker_urls=[self.worker.url], budget=budget, by="2h"
         )
         return await run_batch(
-            Request(chosen_catalog(self.folder / "catalog", limit=limit), name="night"),
+            Request(
+                chosen_catalog(self.folder / "catalog", limit=limit), name="night", again=again
+            ),
             settings,
             PlainLines(self.said),
             rents_from={"cloud": PricedWorkers([self.worker.url])},
@@ -127,6 +137,32 @@ async def test_a_budget_that_is_said_to_fit_does(tmp_path: Path) -> None:
         await night.run(fits)
 
     assert night.ask("select verdict from quotes order by epoch") == [("refused",), ("taken",)]
+
+
+async def test_a_retry_is_quoted_for_what_it_renders_again_and_refused_like_a_run(
+    tmp_path: Path,
+) -> None:
+    async with trial(tmp_path) as night:
+        await night.run(MUCH)
+        before = night.ask("select job_id, epoch, usd from jobs order by 1")
+        again = Again(frozenset(job_id for job_id, *_ in before[:3]), is_forced=True)
+        with pytest.raises(BadInput):
+            await night.run(LITTLE, again=again)
+        untouched = night.ask("select job_id, epoch, usd from jobs order by 1")
+        outcome = await night.run(MUCH, again=again)
+
+    assert night.ask("select verdict, jobs from quotes order by epoch") == [
+        ("taken", JOBS),
+        ("refused", 3),
+        ("taken", 3),
+    ]
+    assert untouched == before
+    assert (outcome.exit_code, outcome.done, outcome.outputs) == (0, JOBS, 3)
+    [(leases, jobs, waste)] = night.ask(
+        "select (select sum(usd) from leases), (select sum(usd - usd_marginal) from jobs), "
+        "(select sum(usd) from waste)"
+    )
+    assert jobs + waste == leases  # what the results of before cost is waste now
 
 
 async def test_a_run_that_goes_on_is_quoted_for_what_is_left(tmp_path: Path) -> None:
