@@ -87,13 +87,12 @@ def _found_whole(
 ) -> Exported:
     """Nothing is left to do, if the store still gives the same answer."""
     if before["request"] != request.digest:
-        place.close_work()
         raise _taken(place, f"holds another export ({before['format']}, {before['where']!r})")
     now = read_plan(write_plan(store, request, place)).sha256
-    place.discard()
-    place.close_work()
     if now != before["plan_sha256"]:
         raise _taken(place, "holds this export of an earlier state of the store")
+    place.discard()
+    place.close_work()
     totals = Totals(before["samples"], before["bytes"], before["files"], problems=0)
     return Exported(totals, was_there=True)
 

@@ -63,14 +63,14 @@ class Stream(io.RawIOBase):
         return self.size
 
     def write(self, data: Any) -> int:
-        with memoryview(data) as view:
+        with memoryview(data) as given, given.cast("B") as view:
             self._digest.update(view)
-            self._buffer += view
+            for begin in range(0, view.nbytes, BUFFER_BYTES):  # a whole file is not held twice
+                self._buffer += view[begin : begin + BUFFER_BYTES]
+                if len(self._buffer) >= BUFFER_BYTES:
+                    self._empty()
             self.size += view.nbytes
-            written = view.nbytes
-        if len(self._buffer) >= BUFFER_BYTES:
-            self._empty()
-        return written
+            return view.nbytes
 
     def settle(self) -> None:
         """Make everything written durable."""
@@ -233,9 +233,9 @@ def _check(folder: Path) -> None:
 
 def _leave_no_trace(place: Place, *, was_there: bool) -> None:
     """What could not be begun leaves neither a folder nor anything in it."""
-    begun = any(path.name != LOCK for path in place.work.iterdir())
-    if not begun:
+    if not any(path.name != LOCK for path in place.work.iterdir()):
         place.close_work()
+
         if not was_there:
             with contextlib.suppress(OSError):
                 place.folder.rmdir()

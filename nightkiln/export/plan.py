@@ -151,7 +151,9 @@ class _Tally:
     def add(self, size: int, media: str) -> None:
         """Count one output; it begins a part where the one before it is full."""
         is_full = self._rows_open >= self.request.rows_max
-        is_full |= self._bytes_open + size > self.request.shard_bytes
+        if self.request.format is not Format.CSV:  # which holds no files
+            is_full |= self._bytes_open + size > self.request.shard_bytes
+
         if not self.begins or (is_full and self._rows_open):
             self.begins.append(self.rows)
             self._rows_open = self._bytes_open = 0

@@ -18,7 +18,7 @@ from nightkiln.export.plan import Plan, Row
 
 # Readers fetch whole row groups: few images in each make looking at one of them cheap.
 GROUP_ROWS_MAX = 100
-GROUP_BYTES_MAX = 32_000_000
+GROUP_BYTES_MAX = 16_000_000
 FILE = "file"
 SHARD_DIGITS = 5  # as Hugging Face counts
 
@@ -140,11 +140,17 @@ class _Table:
 
 @contextmanager
 def _table(place: Place, path: str, schema: pa.Schema, file_column: str) -> Iterator[_Table]:
-    # Dictionaries and statistics over whole files would only hold them in memory once more.
+    # Dictionaries and statistics over whole files would only hold them in memory once more, and
+    # images are packed already.
+
     small = [name for name in schema.names if name != file_column]
     with place.stream(path) as stream:
         writer = pq.ParquetWriter(
-            stream, schema, compression="zstd", use_dictionary=small, write_statistics=small
+            stream,
+            schema,
+            compression=dict.fromkeys(small, "zstd"),
+            use_dictionary=small,
+            write_statistics=small,
         )
         with writer:
             table = _Table(writer, schema)

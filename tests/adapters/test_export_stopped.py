@@ -1,0 +1,122 @@
+"""An export is stopped before every durable step; the same call ends as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nightkiln.core.errors import StoreUnusable
+from nightkiln.disk import Disk, OsDisk
+from nightkiln.export.exporting import export
+from nightkiln.export.request import Format, Request
+from nightkiln.store.store import Store
+from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
+from tests.adapters.export_world import a_store, broken_sums, on_disk, tree
+
+STEPS_MAX = 200
+STEPS_LEAST = 30  # of an export of two parts
+SAMPLE_EVERY = 17  # steps between two stops, where time is short
+KILLED_AT = (7, 19, 31)  # in the plan, in the first part, in the last
+
+
+class Stopped(OSError):
+    """Every effect fails from here on: nobody is left to make one."""
+
+
+def cut(
+    store: Store, request: Request, step: int, make_disk: Callable[[VolatileDisk], Disk]
+) -> bool:
+    """Export until the power goes before ``step``; False when the end came first."""
+    # The machine itself stays on, so the disk beneath need not really sync.
+    volatile = VolatileDisk(NoFsyncDisk(OsDisk()))
+
+    def before(number: int, _name: str) -> None:
+        if number >= step:
+            raise Stopped
+
+    try:
+        export(on_disk(store, SteppedDisk(make_disk(volatile), before)), request)
+    except StoreUnusable:
+        volatile.lose_power()
+        return True
+    return False
+
+
+def sweep(
+    folder: Path,
+    form: Format,
+    *,
+    first: int = 1,
+    every: int = 1,
+    make_disk: Callable[[VolatileDisk], Disk] = lambda disk: disk,
+) -> dict[int, str]:
+    """What was broken, by the step before which the power went."""
+    store = a_store(folder / "store")
+    request = Request(folder / "whole", form, shard_rows=2)
+    export(store, request)
+    whole = tree(request.folder)
+    broken: dict[int, str] = {}
+    for step in range(first, STEPS_MAX, every):
+        request = replace(request, folder=folder / str(step))
+        if not cut(store, request, step, make_disk):
+            assert step > STEPS_LEAST
+            return broken
+        if gone := broken_sums(request.folder):
+            broken[step] = f"there is a manifest, and these are not what it says: {gone}"
+            continue
+        export(store, request)
+        if tree(request.folder) != whole:
+            broken[step] = "the next call made something else"
+    raise AssertionError("the export never came to its end")
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_stopped_export_ends_with_the_same_bytes(tmp_path: Path, form: Format) -> None:
+    first = 2 + 3 * list(Format).index(form)  # each form is stopped at steps of its own
+
+    assert sweep(tmp_path, form, first=first, every=SAMPLE_EVERY) == {}
+
+
+@pytest.mark.nights
+@pytest.mark.parametrize("form", Format)
+def test_so_it_does_wherever_it_is_stopped(tmp_path: Path, form: Format) -> None:
+    assert sweep(tmp_path, form) == {}
+
+
+@pytest.mark.nights
+def test_a_disk_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
+    assert sweep(tmp_path, Format.FILES, make_disk=NoFsyncDisk) != {}
+
+
+@pytest.mark.nights
+@pytest.mark.parametrize("form", Format)
+def test_a_killed_process_is_continued_by_the_same_command(tmp_path: Path, form: Format) -> None:
+    store = a_store(tmp_path / "store")
+    export(store, Request(tmp_path / "whole", form, shard_rows=2))
+
+    ends = [command(tmp_path, form, f"kill={step}") for step in KILLED_AT]
+    last = command(tmp_path, form, "")
+
+    assert (ends, last) == ([-signal.SIGKILL] * len(KILLED_AT), 0)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def command(folder: Path, form: Format, disk: str) -> int:
+    """The real command in a process of its own, with a disk as ``disk_from_spec`` reads it."""
+    arguments = ["--format", form, "--to", str(folder / "out"), "--shard-rows", "2"]
+    environment = {name: value for name, value in os.environ.items() if "NIGHTKILN" not in name}
+    ended = subprocess.run(
+        [sys.executable, "-m", "nightkiln", "export", "--store", str(folder / "store"), *arguments],
+        env={**environment, "NIGHTKILN_DISK": disk},
+        cwd=folder,
+        check=False,
+        capture_output=True,
+    )
+    return ended.returncode
