@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from tests.adapters.export_world import a_store, broken_sums, on_disk, tree
 STEPS_MAX = 200
 STEPS_LEAST = 30  # of an export of two parts
 SAMPLE_EVERY = 17  # steps between two stops, where time is short
-KILLED_AT = (7, 19, 31)  # in the plan, in the first part, in the last
+KILLS = 4
 
 
 class Stopped(OSError):
@@ -101,10 +102,13 @@ def test_a_killed_process_is_continued_by_the_same_command(tmp_path: Path, form:
     store = a_store(tmp_path / "store")
     export(store, Request(tmp_path / "whole", form, shard_rows=2))
 
-    ends = [command(tmp_path, form, f"kill={step}") for step in KILLED_AT]
+    steps = random.Random(form).sample(range(2, STEPS_LEAST), KILLS)  # noqa: S311 - by its name
+    ends = [command(tmp_path, form, f"kill={step}") for step in steps]
     last = command(tmp_path, form, "")
 
-    assert (ends, last) == ([-signal.SIGKILL] * len(KILLED_AT), 0)
+    assert ends[0] == -signal.SIGKILL
+    assert {*ends, last} <= {-signal.SIGKILL, 0}, "a later one may have less left to do"
+    assert last == 0
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
