@@ -12,6 +12,7 @@ import pyarrow as pa
 from nightkiln.core.errors import BadInput, Problem, StoreUnusable
 from nightkiln.export.naming import Template, listed, template
 from nightkiln.export.request import Request
+from nightkiln.export.slicing import BUCKET_ROWS, Count, slices
 from nightkiln.store.views import identifier, sql_file
 
 if TYPE_CHECKING:
@@ -23,21 +24,12 @@ BATCH_ROWS = 4096
 ORDER = "batch, row nulls last, job_id, index"
 
 FILE_COLUMNS = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height")
-# Bookkeeping that means nothing outside of the store, machines' names, and what finished outputs
-# do not have; ``--columns`` can name them all the same.
-UNUSUAL = frozenset(
-    [
-        "epoch",
-        "fault",
-        "error",
-        "rows",
-        "columns",
-        "commit_key",
-        "schema_version",
-        "host",
-        "lease_id",
-    ]
+# Bookkeeping that means nothing outside of the store, and what finished outputs do not have;
+# ``--columns`` can name them all the same.
+BOOKKEEPING = frozenset(
+    ["epoch", "fault", "error", "rows", "columns", "commit_key", "schema_version"]
 )
+MACHINES = frozenset(["host", "lease_id"])  # a data set that is given away tells of pictures
 
 
 class Question:
@@ -51,7 +43,7 @@ class Question:
         there = _exportable(con)
         self.name: Template = template(request.name, there)
         self.caption = _found(request.caption, there, "--caption")
-        usual = [name for name in there if name not in UNUSUAL]
+        usual = [name for name in there if name not in BOOKKEEPING | MACHINES]
         asked = [_found(name, there, "--columns") for name in request.columns]
         self.columns = tuple(dict.fromkeys(asked)) if asked else tuple(usual)
         self._there = there
@@ -71,15 +63,32 @@ class Question:
         wanted = {*self.columns, *self.needed}
         names = ", ".join(identifier(name) for name in self._there if name in wanted)
         with _translated(self._there):
-            found = self._con.view("exportable")
-            if self._where.strip():
-                found = found.filter(self._where)
-            # Not execute(): that would hold the whole answer in memory.
-            yield from found.order(ORDER).project(names).to_arrow_reader(BATCH_ROWS)
+            found = self._matching("exportable")
+            for part in slices(self._counts()):
+                answer = found.filter(part).order(ORDER).project(names)
+                # Not execute(): that would hold the whole answer in memory.
+                yield from answer.to_arrow_reader(BATCH_ROWS)
+
+    def _matching(self, view: str) -> duckdb.DuckDBPyRelation:
+        found = self._con.view(view)
+        return found.filter(self._where) if self._where.strip() else found
+
+    def _counts(self) -> list[Count]:
+        """How many outputs there are where; more than match if the condition is about files."""
+        import duckdb
+
+        what = f"batch, row // {BUCKET_ROWS} as bucket, sum(output_count) as outputs"
+        group, order = f"batch, row // {BUCKET_ROWS}", "batch, bucket nulls last"
+        try:
+            jobs = self._matching("exportable_jobs").aggregate(what, group).order(order).fetchall()
+        except duckdb.BinderException:
+            every = self._con.view("exportable_jobs")
+            jobs = every.aggregate(what, group).order(order).fetchall()
+        return [Count(batch, bucket, int(outputs)) for batch, bucket, outputs in jobs]
 
 
 def _exportable(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """Make the view and say which columns it has; a file's own win over a catalog's."""
+    """Make the views and say which columns there are; a file's own win over a catalog's."""
     taken = set(FILE_COLUMNS)
     columns: list[str] = []
     for name, *_ in con.execute("describe jobs").fetchall():
@@ -90,7 +99,8 @@ def _exportable(con: duckdb.DuckDBPyConnection) -> list[str]:
             shown = f"catalog_{shown}"
         taken.add(shown.lower())
         columns.append(f"j.{identifier(name)} as {identifier(shown)}")
-    con.execute(sql_file("exportable", columns=",\n    ".join(columns)))
+    for view in ("exportable", "exportable_jobs"):
+        con.execute(sql_file(view, columns=",\n    ".join(columns)))
     return [str(name) for name, *_ in con.execute("describe exportable").fetchall()]
 
 
