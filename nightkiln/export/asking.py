@@ -32,6 +32,11 @@ BOOKKEEPING = frozenset(
 MACHINES = frozenset(["host", "lease_id"])  # a data set that is given away tells of pictures
 
 
+def views_of(request: Request) -> tuple[str, ...]:
+    """The views that a connection needs; none: all, as a condition may ask others of them."""
+    return () if "select" in request.where.lower() else ("jobs", "outputs")
+
+
 class Question:
     """The outputs that a request means, asked over one connection."""
 

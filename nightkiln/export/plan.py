@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightkiln.core.errors import BadInput, Problem
-from nightkiln.export.asking import BATCH_ROWS, Question
+from nightkiln.export.asking import BATCH_ROWS, Question, views_of
 from nightkiln.export.naming import OPTION as NAME_OPTION
 from nightkiln.export.place import WORK, Place
 from nightkiln.export.request import Format, Request
@@ -127,7 +127,7 @@ def write_plan(store: Store, request: Request, place: Place) -> Path:
     Raises:
         BadInput: the request does not fit the store, or two outputs would have one name.
     """
-    with temporary_folder() as scratch, store.connect() as con:
+    with temporary_folder() as scratch, store.connect(*views_of(request)) as con:
         question = Question(con, request, scratch)
         tally = _Tally(request)
         with place.stream(f"{WORK}/{PLAN}") as stream:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from nightkiln.core.model import CatalogRow, Settled
-from nightkiln.disk import Disk
+from nightkiln.disk import Disk, OsDisk
 from nightkiln.export.records import MANIFEST, SUMS
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.processes import Process
 from nightkiln.store.records import BatchStart, write_batch_start
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
+from nightkiln.testing.mutants import NoFsyncDisk
 from nightkiln.testing.settled import BATCH, done, failed
 
 COLUMNS = {"category": "VARCHAR", "challenge": "BIGINT"}
@@ -27,7 +28,7 @@ def a_store(
 ) -> Store:
     """A store that holds these jobs and their files, else three pictures and a failure."""
     rows = settled or [*(done(number) for number in range(PICTURES)), failed(9)]
-    store = Store.open(str(folder), create=True)
+    store = Store.open(str(folder), disk=quick(), create=True)
     start = BatchStart(
         batch=BATCH,
         catalog_digest="c" * 64,
@@ -41,6 +42,11 @@ def a_store(
     write_batch_start(store.blobs, start)
     commit(store, rows)
     return store
+
+
+def quick() -> Disk:
+    """A disk for tests during which the power stays on: it need not really sync."""
+    return NoFsyncDisk(OsDisk())
 
 
 def commit(store: Store, rows: Sequence[Settled], number: int = 0) -> None:

@@ -25,7 +25,7 @@ from nightkiln.export.request import Format, Request
 from nightkiln.store.store import Store
 from nightkiln.testing.disk import SteppedDisk
 from nightkiln.testing.settled import done, picture
-from tests.adapters.export_world import PICTURES, a_store, broken_sums, commit, on_disk, tree
+from tests.adapters.export_world import PICTURES, a_store, broken_sums, commit, on_disk, quick, tree
 
 STEP_FULL = 22  # within the second part of each format: see the sweep in test_export_stopped.py
 
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(made: Path, tmp_path: Path) -> Store:
     """One of its own for every test: some damage it."""
     shutil.copytree(made, tmp_path / "store")
-    return Store.open(str(tmp_path / "store"))
+    return Store.open(str(tmp_path / "store"), disk=quick())
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_same_store_gives_the_same_bytes(store: Store, tmp_path: Path, form:
     request = Request(tmp_path / "out", form, shard_rows=2)
 
     export(store, request)
-    export(Store.open(str(store.root)), Request(tmp_path / "again", form, shard_rows=2))
+    export(on_disk(store, quick()), Request(tmp_path / "again", form, shard_rows=2))
 
     assert tree(request.folder) == tree(tmp_path / "again")
     assert broken_sums(request.folder) == []
@@ -120,6 +120,12 @@ def test_a_condition_chooses_over_jobs_outputs_and_the_catalogs_columns(
     totals = export(store, Request(tmp_path / "out", Format.FILES, where=where)).totals
 
     assert totals.samples == 2
+
+
+def test_a_condition_may_ask_other_views(store: Store, tmp_path: Path) -> None:
+    where = "job_id in (select job_id from attempts where gpu_seconds > 1) and seed = 1"
+
+    assert export(store, Request(tmp_path / "out", Format.CSV, where=where)).totals.samples == 1
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_a_full_disk_is_told_and_its_room_given_back_and_the_same_call_goes_on(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(StoreUnusable, match=r"No space left.*free some space.*same command"):
-        export(on_disk(store, SteppedDisk(OsDisk(), full)), loose)
+        export(on_disk(store, SteppedDisk(quick(), full)), loose)
 
     export(store, loose)
     export(store, Request(loose.folder.with_name("fresh"), loose.format, shard_rows=2))

@@ -6,13 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nightkiln.export.exporting import export
 from nightkiln.export.request import Format, Request
 from nightkiln.export.slicing import BUCKET_ROWS, Count, slices
 from tests.adapters.export_world import a_store
+from tests.examples import few
 
 # Rows of a few batches, some of them without a row of the catalog, and how much a slice may hold.
 ROWS = st.lists(
@@ -24,7 +25,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None)
+@few(30, of=1000)
 @given(rows=ROWS, outputs_max=st.integers(1, 12))
 @example(rows=[("a", 0), ("b", 0), ("b", 2000), ("z", 0)], outputs_max=1)
 @example(rows=[("a", 0), ("b", 0), ("b", 2000), ("z", 0), ("a", None)], outputs_max=2)

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from nightkiln.core.errors import NightkilnError, StoreUnusable
-from nightkiln.disk import Disk, OsDisk
+from nightkiln.disk import Disk
 from nightkiln.export.exporting import export
 from nightkiln.export.request import Format, Request
 from nightkiln.store.store import Store
 from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
 from nightkiln.testing.mutants import SYNCS
-from tests.adapters.export_world import a_store, broken_sums, on_disk, tree
+from tests.adapters.export_world import a_store, broken_sums, on_disk, quick, tree
 
 STEPS_MAX = 200
 STEPS_LEAST = 30  # of an export of two parts
@@ -37,8 +37,7 @@ def cut(
     store: Store, request: Request, step: int, make_disk: Callable[[VolatileDisk], Disk]
 ) -> bool:
     """Export until the power goes before ``step``, or after the end; False when that came first."""
-    # The machine itself stays on, so the disk beneath need not really sync.
-    volatile = VolatileDisk(NoFsyncDisk(OsDisk()))
+    volatile = VolatileDisk(quick())
 
     def before(number: int, _name: str) -> None:
         if number >= step:
