@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ OPTION = "--to"
 ASIDE = ".tmp"  # how the names of files end that have not landed
 BUFFER_BYTES = 1 << 20
 SYNC_THREADS = 8  # a disk makes several files durable at once: 0.3 ms each instead of 4, measured
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")  # of a path: it has lost the second slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,8 @@ def opened(folder: Path, disk: Disk) -> Iterator[Place]:
         BadInput: it holds something else, lies in a store, or another export is at it.
         StoreUnusable: it cannot be written.
     """
+    if _ADDRESS.match(str(folder)):
+        raise BadInput([Problem(OPTION, f"{folder} is no local folder", "name a new folder")])
     folder = folder.expanduser().absolute()
     _check(folder)
     place = Place(folder, disk)
@@ -223,8 +228,8 @@ def opened(folder: Path, disk: Disk) -> Iterator[Place]:
 
 
 def _check(folder: Path) -> None:
-    if "://" in str(folder) or folder.is_file():
-        raise BadInput([Problem(OPTION, f"{folder} is no local folder", "name a new folder")])
+    if folder.is_file():
+        raise BadInput([Problem(OPTION, f"{folder} is a file", "name a new folder")])
     for above in (folder, *folder.parents):
         if (above / MARKER).is_file():
             what = f"{folder} lies in the store {above}, which looks after its own files"

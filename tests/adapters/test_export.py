@@ -179,6 +179,14 @@ def test_a_folder_in_a_store_is_refused_for_the_store_would_sweep_it(store: Stor
         export(store, Request(store.root / "images" / "mine", Format.FILES))
 
 
+def test_a_file_and_an_address_are_no_folders(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for to, said in ((tmp_path / "file", "is a file"), (Path("s3://bucket/x"), "no local folder")):
+        with pytest.raises(BadInput, match=said):
+            export(store, Request(to, Format.CSV))
+
+
 def test_no_other_export_goes_on_with_what_was_begun(store: Store, tmp_path: Path) -> None:
     export(store, Request(tmp_path / "out", Format.CSV))
 
