@@ -17,6 +17,7 @@ from nightkiln.cli import (
     compare,
     demo,
     doctor,
+    export,
     init,
     leases,
     market,
@@ -75,6 +76,7 @@ app.command("reap")(reap.reap)
 app.command("query")(query.query)
 # What is typed behind it is a question for `query`, which it says.
 app.command("sql", context_settings={"allow_extra_args": True})(shell.sql)
+app.command("export")(export.export_outputs)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)

@@ -57,6 +57,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "nightkiln run catalogs/smoke --provider vast --by 1h --budget 0.50": "it asks; the page "
         "runs the same with --yes",
     },
+    "docs/how-to/export.md": {
+        "pip install 'nightkiln[webdataset]'": "this environment has it",
+    },
     MODAL_PAGE: {
         "pip install 'nightkiln[modal]'": "this environment has it",
         "modal token new": "it opens a browser",
