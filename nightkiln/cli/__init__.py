@@ -17,6 +17,7 @@ from nightkiln.cli import (
     compare,
     demo,
     doctor,
+    gallery,
     init,
     leases,
     market,
@@ -69,6 +70,7 @@ app.command("stop")(stop.stop)
 app.command("leases")(leases.leases)
 app.command("reap")(reap.reap)
 app.command("query")(query.query)
+app.command("gallery")(gallery.gallery)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)

@@ -9,7 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from tests.benchmarks import agreement, busy, images, jobs, nights, over_ssh, planning, speed
+from tests.benchmarks import (
+    agreement,
+    busy,
+    images,
+    jobs,
+    looking,
+    nights,
+    over_ssh,
+    planning,
+    speed,
+)
 from tests.benchmarks.document import NIGHTS_BEGIN, NIGHTS_END, today, with_figures
 from tests.benchmarks.figure import Figure
 
@@ -26,6 +36,7 @@ GROUPS: Mapping[str, Group] = {
     "busy": busy.figures,
     "ssh": over_ssh.figures,
     "plan": planning.figures,
+    "gallery": looking.figures,
     "nights": nights.figures,
     "quote": agreement.figures,
     "speed": speed.figures,
