@@ -107,29 +107,34 @@ def test_a_place_that_cannot_be_written_is_named(store: Path, tmp_path: Path) ->
     assert "file" in str(result.exception)
 
 
-def test_the_command_on_the_page_renders_the_very_same_job_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_command_on_the_page_renders_the_very_same_job_again(
+    tmp_path: Path, seeds: int
+) -> None:
     rows = [
-        {"id": n, "prompt": f'it\'s "{n}"\n$HOME `{n}` \\ \u202e', "seed": 2**63 - 1 - n}
+        {"id": n, "prompt": f'it\'s "{n}"\n$HOME `{n}` \\ \u202e', "seed": 2**62 - 1 - 10 * n}
         for n in range(3)
     ]
-    catalog = write_catalog(tmp_path / "catalog", rows)
+    catalog = write_catalog(tmp_path / "catalog", rows, variants={"seeds": seeds})
     place = ("--store", str(tmp_path / "store"))
     with stand_in_process() as worker:
         there = ("--worker-url", worker.url)
         ran = called("run", str(catalog), *place, *there, "--name", "night")
         assert ran.exit_code == 0, ran.output
         index = Path(told("gallery", "night", *place, "--catalog", str(catalog))["index"])
-        shown = details(index)[1]
-        command = _as_bash_reads(shown["again"])
+        shown = dict(details(index)[1]["params"])
+        command = _as_bash_reads(details(index)[1]["again"])
 
         again = called(*command[1:], *there, "--name", "again")
 
     assert again.exit_code == 0, again.output
     with Store.open(str(tmp_path / "store")).connect() as con:
-        jobs = "select batch, job_id, sha256 from jobs where batch = 'again' or prompt = ?"
-        [first, second] = con.execute(jobs, [dict(shown["params"])["prompt"]]).fetchall()
-    assert {first[0], second[0]} == {"night", "again"}
+        jobs = "select batch, job_id from jobs where prompt = ? and seed = ? order by batch"
+        [second, first] = con.execute(jobs, [shown["prompt"], int(shown["seed"])]).fetchall()
+        [rendered] = con.execute("select count(*) from jobs where batch = 'again'").fetchall()
+    assert (first[0], second[0]) == ("night", "again")
     assert first[1] == second[1]
+    assert rendered == (seeds,)
 
 
 def _as_bash_reads(command: str) -> list[str]:

@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -61,11 +64,11 @@ NAMELESS = """() => {
 }"""
 
 
-def built(store: Store, folder: Path, read: Callable[[str], bytes] | None = None) -> Path:
+def built(store: Store, folder: Path, **other: Callable[[str], Any]) -> Path:
+    usual = {"read": store.blobs.get, "link": relative_link(store.blobs.root, folder), **other}
     with store.connect() as con:
         sources = Sources(
-            read=read if read is not None else store.blobs.get,
-            link=relative_link(store.blobs.root, folder),
+            **usual,
             again=partial(render_again, catalog="catalogs/demo", store="results"),
             progress=lambda _: None,
         )
@@ -117,7 +120,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
     contexts: list[Any] = []
     all_opened: list[Opened] = []
 
-    def opens(index: Path, **options: Any) -> Opened:
+    def opens(index: Path | str, **options: Any) -> Opened:
         context = browser.new_context(viewport={"width": 1000, "height": 700}, **options)
         contexts.append(context)
         opened = Opened(context.new_page())
@@ -127,7 +130,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
         opened.page.on("console", lambda said: opened.troubles.append(said.text))
         opened.page.on("dialog", lambda dialog: opened.troubles.append(dialog.message))
         opened.page.on("request", lambda request: opened.asked.append(request.url))
-        opened.page.goto(index.as_uri())
+        opened.page.goto(index if isinstance(index, str) else index.as_uri())
         opened.page.wait_for_function(LOADED)
         return opened
 
@@ -316,7 +319,7 @@ def test_the_viewer_goes_on_by_keyboard_and_gives_the_focus_back(opened: Opened)
 
     page.keyboard.press("Escape")
 
-    assert page.evaluate("document.activeElement.dataset.place") == "1"
+    page.wait_for_function("() => document.activeElement.dataset.place === '1'")
     assert page.get_attribute('[data-place="1"]', "aria-selected") == "true"
 
 
@@ -332,8 +335,10 @@ def test_the_seeds_of_a_prompt_stand_side_by_side(opened: Opened) -> None:
     page.wait_for_function("(first) => byId('seeds-title').textContent !== first", arg=first)
     page.wait_for_selector("#side-by-side .is-failed")
     page.click("#side-by-side figure >> nth=3 >> button")
+    page.keyboard.press("2")
+    assert page.locator("#side-by-side .is-marked").count() == 2
     page.keyboard.press("Escape")
-    assert opened.text("#marks") == "1"
+    assert opened.text("#marks") == "2"
 
 
 def test_failures_are_shown_with_their_reasons_and_found_by_them(opened: Opened) -> None:
@@ -412,6 +417,56 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(opened: Opened) -> No
     assert nameless == []
     assert re.search(r"lang=.en", opened.page.content()[:200])
     assert opened.page.locator('.tile[tabindex="0"]').count() == 1
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """A web server over what there is in a folder; its address."""
+    handler = partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
+        """Nobody reads it."""
+
+
+def test_images_come_from_where_their_links_lead_and_from_no_other_place(
+    visit: Callable[..., Opened], tmp_path: Path, served: str
+) -> None:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    write_pictured(store, Pictured(2))
+    index = built(store, tmp_path / "page", link=lambda key: f"{served}/store/{key}?signed=1")
+
+    opened = visit(index)
+    opened.page.click(".tile")
+    opened.page.wait_for_selector("#full img")
+
+    [picture] = opened.page.locator("#full img").all()
+    assert picture.evaluate("(one) => one.decode().then(() => one.naturalWidth)") == 256
+    elsewhere = f"{served.replace('127.0.0.1', 'localhost')}/store/nightkiln-store.json"
+    loads = "(one, to) => new Promise((done) => { one.onerror = done; one.src = to; })"
+    picture.evaluate(loads, elsewhere)
+    assert "violates" in "".join(opened.troubles)
+    opened.troubles.clear()
+
+
+def test_a_web_server_can_hand_out_the_same_page(
+    visit: Callable[..., Opened], tmp_path: Path, served: str
+) -> None:
+    index = pictured(tmp_path / "store", Pictured(2))
+    address = f"{served}/{index.relative_to(tmp_path)}"
+
+    opened = visit(address)
+
+    assert opened.shown() == "2 shown"
+    assert {urlsplit(one).netloc for one in opened.asked} == {urlsplit(served).netloc}
+    opened.troubles = [one for one in opened.troubles if "404" not in one]  # a favicon
 
 
 @pytest.mark.parametrize("width", [360, 1000])

@@ -95,6 +95,7 @@ class Seeds {
     this.dialog.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") this.go(-1);
       else if (event.key === "ArrowRight") this.go(1);
+      else if (/^[1-9]$/.test(event.key)) byId("side-by-side").children[Number(event.key) - 1]?.querySelector("button").click();
     });
     onMarks.push(() => this.remark());
   }
@@ -109,7 +110,7 @@ class Seeds {
     if (!this.dialog.open) this.dialog.showModal();
     const more = found.length > some.length ? `, the first ${some.length} of them` : "";
     byId("seeds-title").textContent = `${tile.prompt ?? "No prompt"} (${counted(found.length, "seed")}${more})`;
-    const figures = await Promise.all(some.map(async (one) => figureOf(one, await detailsOf(one))));
+    const figures = await Promise.all(some.map(async (one, place) => figureOf(one, await detailsOf(one), place + 1)));
     if (this.grid.current === tile) byId("side-by-side").replaceChildren(...figures);
     this.remark();
   }
@@ -141,11 +142,12 @@ class Seeds {
 /**
  * @param {Tile} tile
  * @param {Details} details
+ * @param {number} number the key that marks it
  */
-function figureOf(tile, details) {
+function figureOf(tile, details, number) {
   const mark = el("button", { type: "button" }, "☆ Mark");
   mark.addEventListener("click", () => toggleMark(tile));
-  const caption = el("figcaption", {}, el("span", {}, `seed ${tile.seed ?? "not known"}`), el("span", {}, usd(tile.usd)), mark);
+  const caption = el("figcaption", {}, el("span", {}, `${number}. seed ${tile.seed ?? "not known"}`), el("span", {}, usd(tile.usd)), mark);
   return el("figure", { "data-job": tile.job }, el("div", { class: tile.status === "failed" ? "box is-failed" : "box" }, fullOf(tile, details)), caption);
 }
 
