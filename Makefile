@@ -1,7 +1,7 @@
 # Every target works from a fresh clone on a machine that has Python 3.11, make and the registries.
 BIN := .venv/bin
 
-.PHONY: setup demo test test-comfyui test-nights test-long test-ui bench lock clean
+.PHONY: setup demo test test-comfyui test-nights test-long bench lock clean
 
 setup: .venv/ready
 
@@ -14,16 +14,17 @@ demo: setup
 test: setup
 	scripts/check
 
+# Needs a Chromium: the one that NIGHTKILN_CHROMIUM names, else the one on the path.
+.PHONY: test-ui
+test-ui: setup
+	$(BIN)/pytest -m ui tests/ui
+
 test-comfyui: setup
 	$(BIN)/python scripts/real-comfyui
 	$(BIN)/pytest -m "real and not long" tests
 
 test-nights: setup
 	$(BIN)/pytest -n 4 --dist loadgroup -m "nights and not real and not long" tests
-
-# Needs a Chromium: the one that NIGHTKILN_CHROMIUM names, else the one on the path.
-test-ui: setup
-	$(BIN)/pytest -m ui tests/ui
 
 test-long: setup
 	$(BIN)/python scripts/real-comfyui

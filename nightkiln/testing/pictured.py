@@ -125,23 +125,36 @@ def _job(number: int, stranger: str) -> Job:
 
 def _done(store: Store, painter: Painter, number: int, job: Job, wanted: Pictured) -> Settled:
     usual = done(number)
-    drawn = number if wanted.drawn is None else number % wanted.drawn
     width, height = SIZES[number // SEEDS % len(SIZES)]
-    original = store.staging / f"{drawn}-{width}x{height}.png"
-    if not original.is_file():
-        store.prepare(now_s=_BEGAN_S)
-        original.write_bytes(b"".join(painter.png(f"picture {drawn}", (width, height))))
-    data = original.read_bytes() if wanted.drawn is None else f"picture {number}".encode()
-    sha256 = hashlib.sha256(data).hexdigest()
-    key = f"images/{BATCH.batch}/{job.id[:2]}/{job.id}-0-{sha256[:8]}.png"
-    path = store.blobs.path(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.hardlink_to(original)
-    size = path.stat().st_size
+    if wanted.drawn is None:
+        data = b"".join(painter.png(f"picture {number}", (width, height)))
+        sha256, size = hashlib.sha256(data).hexdigest(), len(data)
+        key = _key(job, sha256)
+        store.blobs.put(key, data)
+    else:
+        sha256 = hashlib.sha256(f"picture {number}".encode()).hexdigest()
+        key = _key(job, sha256)
+        size = _named_again(store, painter, key, f"{number % wanted.drawn}-{width}x{height}.png")
     facts = OutputFacts(sha256, size, "image/png", "png", width, height)
     output = replace(usual.outputs[0], uri=key, facts=facts)
     tries = (_attempt(number, usual.attempts[0], wanted.stranger),)
     return replace(usual, job=job, outputs=(output,), attempts=tries, finished_s=_BEGAN_S + number)
+
+
+def _key(job: Job, sha256: str) -> str:
+    return f"images/{BATCH.batch}/{job.id[:2]}/{job.id}-0-{sha256[:8]}.png"
+
+
+def _named_again(store: Store, painter: Painter, key: str, name: str) -> int:
+    """Give the picture ``name`` a further name; its bytes."""
+    original = store.staging / name
+    if not original.is_file():
+        store.prepare(now_s=_BEGAN_S)
+        original.write_bytes(b"".join(painter.png(name, SIZES[0])))
+    path = store.root / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.hardlink_to(original)
+    return original.stat().st_size
 
 
 def _failed(number: int, job: Job, stranger: str) -> Settled:
