@@ -91,7 +91,7 @@ def gallery(
     began_s = time.monotonic()
     opened = open_store(load_settings(store=store))
     name = named_batch(opened, batch)
-    folder = to if to is not None else opened.blobs.root / FOLDER / name
+    folder = to if to is not None else opened.root / FOLDER / name
     facts, built = _built(opened, name, folder, where=where, catalog=catalog)
     if as_json:
         fields = {**asdict(built), "index": str(built.index), "left_out": facts.tiles - built.tiles}
@@ -106,7 +106,7 @@ def _built(
     store: Store, batch: str, folder: Path, *, where: str, catalog: Path | None
 ) -> tuple[Facts, Built]:
     shown = str(catalog.absolute()) if catalog is not None else "CATALOG"
-    again = partial(render_again, catalog=shown, store=str(store.blobs.root))
+    again = partial(render_again, catalog=shown, store=str(store.root))
     if catalog is not None and not catalog.is_dir():
         raise BadInput([Problem("--catalog", f"{catalog}: there is no such folder", "see --help")])
     with store.connect() as con:
@@ -116,7 +116,7 @@ def _built(
         with Console(stderr=True).status("thumbnails ...") as status:
             sources = Sources(
                 read=store.blobs.get,
-                link=relative_link(store.blobs.root, folder),
+                link=relative_link(store.root, folder),
                 again=again,
                 progress=_progress(status.update, min(facts.tiles, TILES_MAX)),
             )

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -48,7 +48,7 @@ def nothing(_tile: Tile) -> None:
 def built(
     store: Store, folder: Path, *, where: str = "true", tiles_max: int = 50_000, **sources: Any
 ) -> Built:
-    usual = {"read": store.blobs.get, "link": relative_link(store.blobs.root, folder)}
+    usual = {"read": store.blobs.get, "link": relative_link(store.root, folder)}
     with store.connect() as con:
         facts = read_facts(con, "night", where=where)
         tiles = read_tiles(con, "night", where=where, tiles_max=tiles_max)
@@ -271,6 +271,7 @@ def test_everything_that_others_wrote_is_a_value_of_an_array_never_a_key(
     assert json.dumps(HARM, ensure_ascii=False)[1:-1] in told
 
 
+@settings(max_examples=30)
 @given(words=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"))))
 def test_a_shell_reads_a_command_as_it_was_meant_and_it_shows_no_hidden_letter(
     words: Sequence[str],

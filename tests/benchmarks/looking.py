@@ -64,7 +64,7 @@ def build(folder: str) -> dict[str, float]:
         facts = read_facts(con, "night", where="true")
         sources = Sources(
             read=store.blobs.get,
-            link=relative_link(store.blobs.root, page),
+            link=relative_link(store.root, page),
             again=partial(render_again, catalog="CATALOG", store=folder),
             progress=lambda _: None,
         )

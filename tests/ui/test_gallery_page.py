@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -64,17 +67,19 @@ NAMELESS = """() => {
 }"""
 
 
-def built(store: Store, folder: Path, **other: Callable[[str], Any]) -> Path:
-    usual = {"read": store.blobs.get, "link": relative_link(store.blobs.root, folder), **other}
+def built(
+    store: Store, folder: Path, *, where: str = "true", **other: Callable[[str], Any]
+) -> Path:
+    usual = {"read": store.blobs.get, "link": relative_link(store.root, folder), **other}
     with store.connect() as con:
         sources = Sources(
             **usual,
             again=partial(render_again, catalog="catalogs/demo", store="results"),
             progress=lambda _: None,
         )
-        facts = read_facts(con, "night", where="true")
+        facts = read_facts(con, "night", where=where)
         return build_gallery(
-            "night", facts, read_tiles(con, "night", where="true"), folder, sources
+            "night", facts, read_tiles(con, "night", where=where), folder, sources
         ).index
 
 
@@ -143,6 +148,17 @@ def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
 @pytest.fixture
 def opened(visit: Callable[..., Opened], index: Path) -> Opened:
     return visit(index)
+
+
+def test_the_pages_scripts_pass_the_linter() -> None:
+    linter = f"{sys.prefix}/bin/oxlint"
+    folder = resources.files("nightkiln") / "data" / "gallery"
+    # Each of the scripts uses what another one declares.
+    command = [linter, "--deny-warnings", "-A", "no-unused-vars", str(folder)]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_page_opened_as_a_file_shows_everything_and_asks_nobody_else(opened: Opened) -> None:
@@ -287,6 +303,24 @@ def test_marks_are_set_by_keyboard_kept_and_exported_one_job_a_line(opened: Open
     assert Path(saved.value.path()).read_text() == "".join(f"{one}\n" for one in marked)
     page.click("#marked-only")
     opened.shows(2)
+
+
+def test_marks_of_jobs_that_a_smaller_page_lacks_are_kept(
+    visit: Callable[..., Opened], tmp_path: Path
+) -> None:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    write_pictured(store, Pictured(2 * SEEDS))
+    page = visit(built(store, tmp_path / "page")).page
+    for key in ("ArrowRight", "m", "End", "m"):
+        page.keyboard.press(key)
+
+    for where, marks in (("challenge = 0", "1"), ("true", "2")):
+        built(store, tmp_path / "page", where=where)
+        page.reload()
+        page.wait_for_function(LOADED)
+        assert page.text_content("#marks") == marks
+        for key in ("ArrowRight", "ArrowRight", "m", "m"):
+            page.keyboard.press(key)
 
 
 def test_a_picture_is_shown_in_full_with_its_parameters_and_its_command(opened: Opened) -> None:

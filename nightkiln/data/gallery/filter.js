@@ -127,7 +127,7 @@ function filtered(all, filter, facets) {
       (filter.marked === null || filter.marked(tile)) &&
       (filter.reason === null || reasonOf(tile) === filter.reason) &&
       asked.every((one) => isWished(one.value(tile), filter.wishes.get(one.id) ?? {})) &&
-      (words.length === 0 || words.every((word) => haystackOf(tile).includes(word))),
+      words.every((word) => haystackOf(tile).includes(word)),
   );
 }
 

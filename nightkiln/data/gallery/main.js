@@ -63,15 +63,23 @@ function tellReasons() {
   byId("reasons").querySelector("summary").textContent = `${total.toLocaleString("en")} failed, for ${counted(counts.size, "reason")}`;
   byId("reasons").querySelector("ul").replaceChildren(
     ...often.map(([reason, count]) => {
-      const button = el("button", { type: "button" }, `${count.toLocaleString("en")} × ${reason}`);
+      const button = el("button", { type: "button", "data-reason": reason }, `${count.toLocaleString("en")} × ${reason}`);
       button.addEventListener("click", () => {
         filter.reason = filter.reason === reason ? null : reason;
+        tellReason();
         refresh();
       });
       return el("li", {}, button);
     }),
   );
   byId("reasons").hidden = false;
+}
+
+/** Which reason is filtered by. */
+function tellReason() {
+  for (const button of byId("reasons").querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.reason === filter.reason));
+  }
 }
 
 /** Controls that depend on what there is. */
@@ -156,6 +164,7 @@ function clearAll() {
   filter.reason = filter.marked = null;
   byId("filters").reset();
   byId("marked-only").setAttribute("aria-pressed", "false");
+  tellReason();
   refresh();
 }
 

@@ -4,6 +4,9 @@
 
 /** @type {Set<string>} */
 const marks = new Set();
+/** Marked, and not on this page: it was built of some jobs only.
+ * @type {string[]} */
+let others = [];
 /** @type {(() => void)[]} */
 const onMarks = [];
 
@@ -14,7 +17,8 @@ function recallMarks() {
   try {
     const known = new Set(tiles.map((tile) => tile.job));
     const kept = JSON.parse(localStorage.getItem(marksKey()) ?? "[]");
-    for (const job of Array.isArray(kept) ? kept : []) if (known.has(job)) marks.add(job);
+    for (const job of kept) if (known.has(job)) marks.add(job);
+    others = kept.filter((/** @type {unknown} */ job) => typeof job === "string" && !known.has(job));
   } catch {
     marks.clear();
   }
@@ -32,7 +36,7 @@ function isMarked(tile) {
 function toggleMark(tile) {
   if (!marks.delete(tile.job)) marks.add(tile.job);
   try {
-    localStorage.setItem(marksKey(), JSON.stringify([...marks]));
+    localStorage.setItem(marksKey(), JSON.stringify([...others, ...marks]));
   } catch {
     toast("This browser does not keep marks: export them before you close the page.");
   }
