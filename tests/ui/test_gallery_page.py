@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -16,9 +17,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 
+from nightkiln.core.model import Output
 from nightkiln.gallery import Sources, build_gallery, read_facts, read_tiles, relative_link
 from nightkiln.gallery.again import render_again
+from nightkiln.store.commit import create_or_same, shard_key
+from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
 from nightkiln.testing.pictured import (
     ERRORS,
@@ -28,7 +33,7 @@ from nightkiln.testing.pictured import (
     Pictured,
     write_pictured,
 )
-from nightkiln.testing.settled import job
+from nightkiln.testing.settled import BATCH, done, job
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -373,6 +378,46 @@ def test_the_seeds_of_a_prompt_stand_side_by_side(opened: Opened) -> None:
     assert page.locator("#side-by-side .is-marked").count() == 2
     page.keyboard.press("Escape")
     assert opened.text("#marks") == "2"
+
+
+def test_every_file_of_a_job_has_a_tile_and_a_mark_is_the_jobs(
+    visit: Callable[..., Opened], tmp_path: Path
+) -> None:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    write_pictured(store, Pictured(1))
+    both = replace(done(9), outputs=(image_of(store, 9), video_of(store, 9)))
+    key = shard_key(BATCH, 1)
+    create_or_same(store.blobs, key, parquet_bytes(rows_table([both], BATCH, key)))
+    opened = visit(built(store, tmp_path / "page"))
+    page = opened.page
+
+    opened.shows(3)
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    assert opened.text('[data-place="2"] .instead') == "video/mp4"
+    page.keyboard.press("m")
+    assert page.locator('.tile[aria-selected="true"]').count() == 2
+    assert opened.text("#marks") == "1"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#full video[controls]")
+    assert str(page.get_attribute("#full video", "src")).endswith(".mp4")
+
+
+def image_of(store: Store, number: int) -> Output:
+    output = done(number).outputs[0]
+    sink = io.BytesIO()
+    Image.new("RGB", (64, 48), "teal").save(sink, "PNG")
+    store.blobs.put(output.uri, sink.getvalue())
+    return output
+
+
+def video_of(store: Store, number: int) -> Output:
+    [output] = done(number).outputs
+    facts = replace(output.facts, media="video/mp4", ext="mp4", width=None, height=None)
+    uri = output.uri.replace(".png", ".mp4")
+    store.blobs.put(uri, b"a film")
+    return replace(output, index=1, uri=uri, facts=facts)
 
 
 def test_failures_are_shown_with_their_reasons_and_found_by_them(opened: Opened) -> None:
