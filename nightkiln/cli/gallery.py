@@ -109,7 +109,7 @@ def _built(
     again = partial(render_again, catalog=shown, store=str(store.root))
     if catalog is not None and not catalog.is_dir():
         raise BadInput([Problem("--catalog", f"{catalog}: there is no such folder", "see --help")])
-    with store.connect() as con:
+    with store.connect("jobs", "outputs", "attempts") as con:
         facts = read_facts(con, batch, where=where)
         if facts.tiles == 0:
             raise BadInput([Problem("--where", "chooses no job", "leave it out for all of them")])
