@@ -1,7 +1,7 @@
 # Every target works from a fresh clone on a machine that has Python 3.11, make and the registries.
 BIN := .venv/bin
 
-.PHONY: setup demo test test-comfyui test-nights test-s3 test-long bench lock clean
+.PHONY: setup demo test test-comfyui test-nights test-s3 test-ui test-long bench lock clean
 
 setup: .venv/ready
 
@@ -23,6 +23,10 @@ test-nights: setup
 
 test-s3: setup
 	$(BIN)/pytest -m "s3 and not long" tests
+
+# Needs a Chromium: the one that NIGHTKILN_CHROMIUM names, else the one on the path.
+test-ui: setup
+	$(BIN)/pytest -m ui tests/ui
 
 test-long: setup
 	$(BIN)/python scripts/real-comfyui

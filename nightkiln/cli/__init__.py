@@ -18,6 +18,7 @@ from nightkiln.cli import (
     demo,
     doctor,
     export,
+    gallery,
     init,
     leases,
     market,
@@ -77,6 +78,7 @@ app.command("query")(query.query)
 # What is typed behind it is a question for `query`, which it says.
 app.command("sql", context_settings={"allow_extra_args": True})(shell.sql)
 app.command("export")(export.export_outputs)
+app.command("gallery")(gallery.gallery)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("demo")(demo.demo)

@@ -11,16 +11,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 
 from nightkiln.chronicle import Chronicle, JobTale, LeaseTale
+from nightkiln.cli.batches import NAMED_MAX, named_batch
 from nightkiln.cli.options import JsonOption, StoreOption
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.settings import Settings, load_settings
-from nightkiln.store.claims import claimed_batches
 from nightkiln.store.store import Store
 from nightkiln.story import read_story
 from nightkiln.why import Teller, facts, line, matching_jobs, matching_leases
 from nightkiln.wiring import open_store
-
-NAMED_MAX = 8  # candidates named in an error
 
 
 def why(
@@ -55,7 +53,7 @@ def why(
     settings = load_settings(store=store)
     opened = open_store(settings)
     about = about.strip() if about is not None else None  # a line of CSV ends in two characters
-    runs = _runs(opened, _batch(opened, batch), about if about is not None else "")
+    runs = _runs(opened, named_batch(opened, batch), about if about is not None else "")
     subjects = [(run, _subjects(run, about)) for run in runs]
     if about is not None:
         _check_found(about, batch, [one for _, found in subjects for one in found])
@@ -65,17 +63,6 @@ def why(
             continue
         for said in _as_json(run, found) if as_json else _as_text(run, found, zone, about):
             typer.echo(said)
-
-
-def _batch(store: Store, asked: str) -> str:
-    """The batch that is meant."""
-    known = claimed_batches(store.blobs)
-    found = [asked] if asked in known else [each for each in known if each.startswith(asked)]
-    if len(found) == 1:
-        return found[0]
-    what = f"{len(found)} batches begin like this" if found else "the store has no such batch"
-    named = ", ".join((found or known)[:NAMED_MAX])
-    raise BadInput([Problem(line(asked), what, f"one of: {named}" if named else "none has run")])
 
 
 def _runs(store: Store, batch: str, asked: str) -> list[Chronicle]:

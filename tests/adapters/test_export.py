@@ -82,7 +82,7 @@ def test_a_damaged_file_is_named_and_left_out_until_it_is_whole_again(
     store: Store, tmp_path: Path, form: Format
 ) -> None:
     request = Request(tmp_path / "out", form, shard_rows=2)
-    flipped, missing = (store.blobs.path(done(number).outputs[0].uri) for number in (0, 2))
+    flipped, missing = (store.root / done(number).outputs[0].uri for number in (0, 2))
     flipped.write_bytes(picture(0)[:-1] + b"!")
     missing.unlink()
 

@@ -58,7 +58,7 @@ def test_damage_is_named_and_the_exit_code_says_so(
     store: Store, tmp_path: Path, *, as_json: bool
 ) -> None:
     uri = done(1).outputs[0].uri
-    store.blobs.path(uri).write_bytes(b"damaged")
+    (store.root / uri).write_bytes(b"damaged")
     more = ["--json"] if as_json else []
 
     result = called(store, tmp_path / "out", "--format", "webdataset", *more)

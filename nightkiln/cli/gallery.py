@@ -1,0 +1,144 @@
+"""``nightkiln gallery``: a page to look through a batch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nightkiln.cli.batches import named_batch
+from nightkiln.cli.options import JsonOption, StoreOption
+from nightkiln.core.errors import BadInput, Problem
+from nightkiln.gallery import (
+    TILES_MAX,
+    Built,
+    Facts,
+    Sources,
+    build_gallery,
+    read_facts,
+    read_tiles,
+    relative_link,
+)
+from nightkiln.gallery.again import render_again
+from nightkiln.settings import load_settings
+from nightkiln.store.store import Store
+from nightkiln.wiring import open_store
+
+FOLDER = "gallery"  # of the store, with one folder per batch
+EVERYTHING = "true"
+
+
+def gallery(
+    batch: Annotated[
+        str,
+        typer.Argument(metavar="BATCH", help="Its name, or an unambiguous beginning of it."),
+    ],
+    *,
+    store: StoreOption = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="DIR",
+            help="Where to put the page. Default: gallery/BATCH in the store.",
+            show_default=False,
+        ),
+    ] = None,
+    where: Annotated[
+        str,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only these jobs: a condition in SQL over the view jobs, such as "
+            "\"status = 'failed'\".",
+            show_default=False,
+        ),
+    ] = EVERYTHING,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The batch's catalog, for the commands that render a picture again; without it "
+            "they say CATALOG there.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a page to look through a batch: thumbnails, filters, seeds side by side, failures.
+
+    A folder with an index.html that a browser opens as a file: no server, and no address but that
+    of the images. Search and filter by prompt, catalog columns, seed, machine, cost, status; mark
+    with a key, and export the marks as a list of job ids. Press ? on the page for its keys.
+
+    Thumbnails are made once per image, so building it anew after the next run, or after a Ctrl-C,
+    is quick. Of more than 50,000 pictures the first are shown; --where chooses others.
+
+    Example: nightkiln gallery parti-2026-11-21 --store results
+
+    Example: nightkiln gallery parti --store results --where "status = 'failed'" --to failures
+
+    Exit codes: 0 built, 2 the store knows no such batch or the condition is wrong, 3 there is no
+    such store, or the page cannot be written.
+    """
+    began_s = time.monotonic()
+    opened = open_store(load_settings(store=store))
+    name = named_batch(opened, batch)
+    folder = to if to is not None else opened.root / FOLDER / name
+    facts, built = _built(opened, name, folder, where=where, catalog=catalog)
+    if as_json:
+        fields = {**asdict(built), "index": str(built.index), "left_out": facts.tiles - built.tiles}
+        told = {"batch": name, **fields, "elapsed_s": round(time.monotonic() - began_s, 3)}
+        typer.echo(json.dumps(told))
+        return
+    for said in _sentences(facts, built):
+        typer.echo(said)
+
+
+def _built(
+    store: Store, batch: str, folder: Path, *, where: str, catalog: Path | None
+) -> tuple[Facts, Built]:
+    shown = str(catalog.absolute()) if catalog is not None else "CATALOG"
+    again = partial(render_again, catalog=shown, store=str(store.root))
+    if catalog is not None and not catalog.is_dir():
+        raise BadInput([Problem("--catalog", f"{catalog}: there is no such folder", "see --help")])
+    with store.connect("jobs", "outputs", "attempts") as con:
+        facts = read_facts(con, batch, where=where)
+        if facts.tiles == 0:
+            raise BadInput([Problem("--where", "chooses no job", "leave it out for all of them")])
+        with Console(stderr=True).status("thumbnails ...") as status:
+            sources = Sources(
+                read=store.blobs.get,
+                link=relative_link(store.root, folder),
+                again=again,
+                progress=_progress(status.update, min(facts.tiles, TILES_MAX)),
+            )
+            tiles = read_tiles(con, batch, where=where)
+            return facts, build_gallery(batch, facts, tiles, folder.absolute(), sources)
+
+
+def _progress(say: Callable[[str], None], total: int) -> Callable[[int], None]:
+    def told(done: int) -> None:
+        if sys.stderr.isatty():
+            say(f"thumbnails {done:,} of {total:,}")
+
+    return told
+
+
+def _sentences(facts: Facts, built: Built) -> list[str]:
+    failed = f", {facts.failed:,} failed jobs" if facts.failed else ""
+    made = f"{built.thumbnails_made:,} thumbnails made, {built.thumbnails_kept:,} were there"
+    said = [f"{built.tiles:,} shown{failed}; {made}"]
+    if built.without_thumbnail:
+        why = "no images, missing, or too large"
+        said.append(f"{built.without_thumbnail:,} files have none: {why}")
+    if facts.tiles > built.tiles:
+        said.append(f"{facts.tiles - built.tiles:,} more are left out; --where chooses others")
+    return [*said, f"open {built.index.as_uri()}"]

@@ -1,0 +1,147 @@
+"""``nightkiln gallery``: what it builds, and that the commands on the page do what they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from nightkiln import cli
+from nightkiln.core.errors import BadInput, StoreUnusable
+from nightkiln.store.store import Store
+from nightkiln.testing.comfyui.process import stand_in_process
+from nightkiln.testing.pictured import Pictured, write_pictured
+from nightkiln.testing.samples import write_catalog
+
+JOBS = 12
+
+
+def called(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def told(*arguments: str) -> dict[str, Any]:
+    result = called(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    [line] = result.stdout.splitlines()
+    return dict(json.loads(line))
+
+
+def details(index: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for path in sorted(index.parent.glob("page-*/details-*.js")):
+        found += json.loads(path.read_text()[len('take("details",0,') : -len(");\n")])
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    folder = tmp_path / "store"
+    write_pictured(Store.open(str(folder), create=True), Pictured(JOBS))
+    return folder
+
+
+def test_a_gallery_lies_in_the_store_and_moves_with_it(store: Path) -> None:
+    result = called("gallery", "nig", "--store", str(store))
+
+    assert result.exit_code == 0, result.output
+    address = result.stdout.split()[-1]
+    index = Path(unquote(urlsplit(address).path))
+    assert index == store / "gallery" / "night" / "index.html"
+    moved = store.rename(store.parent / "elsewhere")
+    folder = moved / "gallery" / "night"
+    links = [one["link"] for one in details(folder / "index.html") if one["link"]]
+    assert links
+    assert all((folder / link).is_file() for link in links)
+
+
+def test_programs_are_told_what_was_built_and_a_second_time_is_little_work(
+    store: Path, tmp_path: Path
+) -> None:
+    arguments = ("gallery", "night", "--store", str(store), "--to", str(tmp_path / "page"))
+
+    first, second = told(*arguments), told(*arguments)
+
+    assert Path(first["index"]) == tmp_path / "page" / "index.html"
+    assert (first["tiles"], first["thumbnails_made"], first["left_out"]) == (JOBS, JOBS - 1, 0)
+    assert (second["thumbnails_made"], second["thumbnails_kept"]) == (0, JOBS - 1)
+
+
+def test_a_condition_chooses_what_is_shown(store: Path) -> None:
+    only = ("gallery", "night", "--store", str(store), "--where")
+
+    assert told(*only, "status = 'failed'")["tiles"] == 1
+    assert told(*only, "challenge = 1")["tiles"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("noon",), "one of: night"),
+        (("night", "--where", "no_such = 1"), "view jobs"),
+        (("night", "--where", "false"), "chooses no job"),
+        (("night", "--catalog", "/no/such/folder"), "no such folder"),
+    ],
+)
+def test_what_cannot_be_built_is_explained(
+    store: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    result = called("gallery", *arguments, "--store", str(store))
+
+    assert isinstance(result.exception, BadInput)
+    assert said in str(result.exception)
+    assert not (store / "gallery").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    result = called("gallery", "night", "--store", str(store), "--to", str(tmp_path / "file" / "x"))
+
+    assert isinstance(result.exception, StoreUnusable)
+    assert "file" in str(result.exception)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_command_on_the_page_renders_the_very_same_job_again(
+    tmp_path: Path, seeds: int
+) -> None:
+    rows = [
+        {"id": n, "prompt": f'it\'s "{n}"\n$HOME `{n}` \\ \u202e', "seed": 2**62 - 1 - 10 * n}
+        for n in range(3)
+    ]
+    catalog = write_catalog(tmp_path / "catalog", rows, variants={"seeds": seeds})
+    place = ("--store", str(tmp_path / "store"))
+    with stand_in_process() as worker:
+        there = ("--worker-url", worker.url)
+        ran = called("run", str(catalog), *place, *there, "--name", "night")
+        assert ran.exit_code == 0, ran.output
+        index = Path(told("gallery", "night", *place, "--catalog", str(catalog))["index"])
+        shown = dict(details(index)[1]["params"])
+        command = _as_bash_reads(details(index)[1]["again"])
+
+        again = called(*command[1:], *there, "--name", "again")
+
+    assert again.exit_code == 0, again.output
+    with Store.open(str(tmp_path / "store")).connect() as con:
+        jobs = "select batch, job_id from jobs where prompt = ? and seed = ? order by batch"
+        [second, first] = con.execute(jobs, [shown["prompt"], int(shown["seed"])]).fetchall()
+        [rendered] = con.execute("select count(*) from jobs where batch = 'again'").fetchall()
+    assert (first[0], second[0]) == ("night", "again")
+    assert first[1] == second[1]
+    assert rendered == (seeds,)
+
+
+def _as_bash_reads(command: str) -> list[str]:
+    """The words of a command, by asking bash."""
+    shown = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True, text=True
+    )
+    words = shown.stdout.split("\0")[:-1]
+    assert words[0] == "nightkiln"
+    return words

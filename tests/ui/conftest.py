@@ -1,0 +1,27 @@
+"""A Chromium for tests of pages: found on this machine, driven by Playwright."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.ui.chromium import VARIABLE, found_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless; the one that NIGHTKILN_CHROMIUM names, else the one on the path."""
+    from playwright.sync_api import sync_playwright
+
+    found = found_chromium()
+    if found is None:
+        pytest.fail(f"no Chromium: install one (Debian: chromium), or name it in {VARIABLE}")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found)
+        yield started
+        started.close()
