@@ -106,7 +106,7 @@ def _built(
     store: Store, batch: str, folder: Path, *, where: str, catalog: Path | None
 ) -> tuple[Facts, Built]:
     shown = str(catalog.absolute()) if catalog is not None else "CATALOG"
-    again = partial(render_again, catalog=shown, store=str(store.root))
+    again = partial(render_again, catalog=shown, store=str(store.root), batch=batch)
     if catalog is not None and not catalog.is_dir():
         raise BadInput([Problem("--catalog", f"{catalog}: there is no such folder", "see --help")])
     with store.connect("jobs", "outputs", "attempts") as con:

@@ -14,12 +14,21 @@ _FILE = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]{1,8})?")  # how a job names an i
 _RULES = frozenset(rule.value for rule in SeedRule)
 
 
-def render_again(tile: Tile, *, catalog: str, store: str) -> str | None:
+def render_again(tile: Tile, *, catalog: str, store: str, batch: str) -> str:
     """``nightkiln run`` with every input held at the value that the job had.
 
-    So it makes the same job whatever the catalog's rows say by then; None where a value cannot be
-    given on a command line: input files, and texts with a NUL.
+    So it makes the same job whatever the catalog's rows say by then. Where a value cannot be given
+    on a command line (input files, texts with a NUL), ``nightkiln retry``, which needs the row.
     """
+    told = _with_values(tile, catalog, store)
+    if told is not None:
+        return told
+    where = f"job_id = '{tile.job_id}'"
+    words = ["nightkiln", "retry", catalog, "--name", batch, "--store", store, "--force"]
+    return " ".join(quoted(word) for word in [*words, "--where", where])
+
+
+def _with_values(tile: Tile, catalog: str, store: str) -> str | None:
     words = ["nightkiln", "run", catalog, "--store", store, "--fresh", "--limit", "1"]
     for name, value in tile.params.items():
         spelled = _spelled(value)

@@ -48,7 +48,7 @@ class Sources:
 
     read: Callable[[str], bytes]  # the bytes under a key of the store, from any thread
     link: Link  # where the page finds them
-    again: Callable[[Tile], str | None]  # the command that renders a tile again
+    again: Callable[[Tile], str]  # the command that renders a tile again
     progress: Callable[[int], None]  # so many tiles are done
 
 

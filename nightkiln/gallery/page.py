@@ -88,7 +88,7 @@ def tile_row(tile: Tile, *, has_thumbnail: bool, columns: Names, alike: Names) -
     ]
 
 
-def detail(tile: Tile, *, link: Link, again: Callable[[Tile], str | None]) -> dict[str, Any]:
+def detail(tile: Tile, *, link: Link, again: Callable[[Tile], str]) -> dict[str, Any]:
     """What is shown of a tile beside its picture."""
     return {
         "link": link(tile.file.uri) if tile.file is not None else None,

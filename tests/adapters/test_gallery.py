@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -42,8 +43,8 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 VALUES = st.recursive(TEXTS | st.integers() | st.none(), st.lists, max_leaves=8)
 
 
-def nothing(_tile: Tile) -> None:
-    return None
+def nothing(_tile: Tile) -> str:
+    return ""
 
 
 def built(
@@ -254,7 +255,11 @@ def test_no_value_ends_a_script_or_a_line_and_all_arrive(value: Any) -> None:
 def test_everything_that_others_wrote_is_a_value_of_an_array_never_a_key(
     store: Store, tmp_path: Path
 ) -> None:
-    built(store, tmp_path, again=lambda tile: render_again(tile, catalog=HARM, store=HARM))
+    built(
+        store,
+        tmp_path,
+        again=lambda tile: render_again(tile, catalog=HARM, store=HARM, batch="night"),
+    )
 
     def keys(value: Any) -> Iterator[str]:
         if isinstance(value, dict):
@@ -284,13 +289,19 @@ def test_a_shell_reads_a_command_as_it_was_meant_and_it_shows_no_hidden_letter(
 
 
 @pytest.mark.parametrize("value", ["a\0b", "derived", "f" * 64, "f" * 64 + ".png", None, [1]])
-def test_no_command_is_given_that_would_render_something_else(store: Store, value: Any) -> None:
+def test_what_no_command_line_can_hold_is_rendered_again_by_its_job_id(
+    store: Store, value: Any
+) -> None:
     with store.connect() as con:
         tile = next(read_tiles(con, "night", where="true"))
 
-    assert render_again(tile, catalog="c", store="s") is not None
-    changed = replace(tile, params={"prompt": value})
-    assert render_again(changed, catalog="c", store="s") is None
+    command = render_again(
+        replace(tile, params={"prompt": value}), catalog="c", store="s", batch="b"
+    )
+
+    where = f"job_id = '{tile.job_id}'"
+    words = ["nightkiln", "retry", "c", "--name", "b", "--store", "s", "--force", "--where", where]
+    assert shlex.split(command) == words
 
 
 @pytest.mark.parametrize(

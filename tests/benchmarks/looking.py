@@ -65,7 +65,7 @@ def build(folder: str) -> dict[str, float]:
         sources = Sources(
             read=store.blobs.get,
             link=relative_link(store.root, page),
-            again=partial(render_again, catalog="CATALOG", store=folder),
+            again=partial(render_again, catalog="CATALOG", store=folder, batch="night"),
             progress=lambda _: None,
         )
         build_gallery("night", facts, read_tiles(con, "night", where="true"), page, sources)

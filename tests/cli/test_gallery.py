@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from nightkiln import cli
 from nightkiln.core.errors import BadInput, StoreUnusable
+from nightkiln.gallery import read_tiles
+from nightkiln.gallery.again import render_again
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.pictured import Pictured, write_pictured
@@ -135,6 +138,30 @@ def test_the_command_on_the_page_renders_the_very_same_job_again(
     assert (first[0], second[0]) == ("night", "again")
     assert first[1] == second[1]
     assert rendered == (seeds,)
+
+
+def test_exported_marks_and_the_job_id_of_a_tile_are_what_retry_takes(tmp_path: Path) -> None:
+    catalog = write_catalog(tmp_path / "catalog", 3)
+    place = ("--store", str(tmp_path / "store"))
+    with stand_in_process() as worker:
+        there = ("--worker-url", worker.url)
+        called("run", str(catalog), *place, *there, "--name", "night")
+        with Store.open(str(tmp_path / "store")).connect() as con:
+            tiles = list(read_tiles(con, "night", where="true"))
+        marks = tmp_path / "marks-night.txt"
+        marks.write_text("".join(f"{tile.job_id}\n" for tile in tiles[1:]))  # as the page does
+        again = called(
+            *("retry", str(catalog), *place, *there, "--name", "night", "--force"),
+            *("--jobs", str(marks)),
+        )
+        unsayable = replace(tiles[0], params={"image": "f" * 64})
+        command = render_again(unsayable, catalog=str(catalog), store=place[1], batch="night")
+        alone = called(*_as_bash_reads(command)[1:], *there)
+
+    assert (again.exit_code, alone.exit_code) == (0, 0), again.output + alone.output
+    with Store.open(str(tmp_path / "store")).connect() as con:
+        rendered = con.execute("select epoch, count(*) from jobs group by 1 order by 1").fetchall()
+    assert rendered == [(2, 2), (3, 1)]
 
 
 def _as_bash_reads(command: str) -> list[str]:

@@ -79,7 +79,7 @@ def built(
     with store.connect() as con:
         sources = Sources(
             **usual,
-            again=partial(render_again, catalog="catalogs/demo", store="results"),
+            again=partial(render_again, catalog="catalogs/demo", store="results", batch="night"),
             progress=lambda _: None,
         )
         facts = read_facts(con, "night", where=where)

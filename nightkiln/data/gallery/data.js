@@ -39,7 +39,7 @@
  * @property {number|null} bytes
  * @property {number} attempts
  * @property {string|null} error
- * @property {string|null} again the command that renders it again
+ * @property {string} again the command that renders it again
  * @property {[string, string][]} params
  * @property {[string, string][]} columns
  * @property {(string|null)[][]} tries status, fault, provider, host, error

@@ -215,9 +215,8 @@ function triesOf(tries) {
   }));
 }
 
-/** @param {string|null} command */
+/** @param {string} command */
 function againOf(command) {
-  if (command === null) return el("p", {}, "Its values cannot be given on a command line: mark it, export the marks, and retry those jobs.");
   const copy = el("button", { type: "button" }, "Copy");
   copy.addEventListener("click", () => copied(command));
   return el("div", {}, el("pre", { id: "again", tabindex: 0 }, command), copy);
