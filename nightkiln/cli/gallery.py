@@ -21,6 +21,7 @@ from nightkiln.gallery import (
     TILES_MAX,
     Built,
     Facts,
+    Link,
     Sources,
     build_gallery,
     read_facts,
@@ -33,6 +34,7 @@ from nightkiln.store.store import Store
 from nightkiln.wiring import open_store
 
 FOLDER = "gallery"  # of the store, with one folder per batch
+HOURS_MAX = 168  # what the signature of an address in S3 allows
 EVERYTHING = "true"
 
 
@@ -48,7 +50,8 @@ def gallery(
         typer.Option(
             "--to",
             metavar="DIR",
-            help="Where to put the page. Default: gallery/BATCH in the store.",
+            help="Where to put the page. Default: gallery/BATCH in the store; of one in S3 "
+            "./gallery-BATCH.",
             show_default=False,
         ),
     ] = None,
@@ -70,6 +73,16 @@ def gallery(
             show_default=False,
         ),
     ] = None,
+    hours: Annotated[
+        int,
+        typer.Option(
+            "--links-last",
+            metavar="HOURS",
+            min=1,
+            max=HOURS_MAX,
+            help="Of a store in S3: how long the page's addresses of full-size images work.",
+        ),
+    ] = HOURS_MAX,
     as_json: JsonOption = False,
 ) -> None:
     """Build a page to look through a batch: thumbnails, filters, seeds side by side, failures.
@@ -91,8 +104,9 @@ def gallery(
     began_s = time.monotonic()
     opened = open_store(load_settings(store=store))
     name = named_batch(opened, batch)
-    folder = to if to is not None else opened.root / FOLDER / name
-    facts, built = _built(opened, name, folder, where=where, catalog=catalog)
+    folder = to if to is not None else _usual_folder(opened, name)
+    link = _link(opened, folder, hours)
+    facts, built = _built(opened, name, folder, where=where, catalog=catalog, link=link)
     if as_json:
         fields = {**asdict(built), "index": str(built.index), "left_out": facts.tiles - built.tiles}
         told = {"batch": name, **fields, "elapsed_s": round(time.monotonic() - began_s, 3)}
@@ -100,13 +114,26 @@ def gallery(
         return
     for said in _sentences(facts, built):
         typer.echo(said)
+    if opened.is_remote:
+        typer.echo(f"whoever has the page can see its images for {hours} hours; then build it anew")
+
+
+def _usual_folder(store: Store, batch: str) -> Path:
+    return Path(f"{FOLDER}-{batch}") if store.is_remote else store.root / FOLDER / batch
+
+
+def _link(store: Store, folder: Path, hours: int) -> Link:
+    """Where the page finds full-size images: beside it, else at signed addresses that end."""
+    if store.is_remote:
+        return partial(store.blobs.link, expires_s=3600.0 * hours)
+    return relative_link(store.root, folder)
 
 
 def _built(
-    store: Store, batch: str, folder: Path, *, where: str, catalog: Path | None
+    store: Store, batch: str, folder: Path, *, where: str, catalog: Path | None, link: Link
 ) -> tuple[Facts, Built]:
     shown = str(catalog.absolute()) if catalog is not None else "CATALOG"
-    again = partial(render_again, catalog=shown, store=str(store.root), batch=batch)
+    again = partial(render_again, catalog=shown, store=store.uri, batch=batch)
     if catalog is not None and not catalog.is_dir():
         raise BadInput([Problem("--catalog", f"{catalog}: there is no such folder", "see --help")])
     with store.connect("jobs", "outputs", "attempts") as con:
@@ -116,7 +143,7 @@ def _built(
         with Console(stderr=True).status("thumbnails ...") as status:
             sources = Sources(
                 read=store.blobs.get,
-                link=relative_link(store.root, folder),
+                link=link,
                 again=again,
                 progress=_progress(status.update, min(facts.tiles, TILES_MAX)),
             )

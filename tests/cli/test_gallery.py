@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import subprocess
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import httpx
 import pytest
+from nightkiln.testing.s3_server import BUCKET, S3Server
 from typer.testing import CliRunner, Result
 
 from nightkiln import cli
@@ -18,6 +23,7 @@ from nightkiln.gallery import read_tiles
 from nightkiln.gallery.again import render_again
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui.process import stand_in_process
+from nightkiln.testing.environ import environ
 from nightkiln.testing.pictured import Pictured, write_pictured
 from nightkiln.testing.samples import write_catalog
 
@@ -162,6 +168,31 @@ def test_exported_marks_and_the_job_id_of_a_tile_are_what_retry_takes(tmp_path: 
     with Store.open(str(tmp_path / "store")).connect() as con:
         rendered = con.execute("select epoch, count(*) from jobs group by 1 order by 1").fetchall()
     assert rendered == [(2, 2), (3, 1)]
+
+
+@pytest.mark.s3
+def test_a_store_in_s3_has_a_page_here_with_addresses_that_are_signed_and_end(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    uri = f"s3://{BUCKET}/tests/{uuid.uuid4().hex}"
+    store = Store.open(uri, create=True, s3=s3.access, state=tmp_path / "state")
+    write_pictured(store, Pictured(JOBS))
+    with environ(s3.environment), contextlib.chdir(tmp_path):
+        built = told("gallery", "night", "--store", uri, "--links-last", "2")
+
+    assert Path(built["index"]) == tmp_path / "gallery-night" / "index.html"
+    assert built["thumbnails_made"] == JOBS - 1
+    links = [one["link"] for one in details(Path(built["index"])) if one["link"]]
+    assert len(links) == JOBS - 1
+    assert all("X-Amz-Expires=7200&" in link for link in links)
+    assert f"img-src &#x27;self&#x27; file: {s3.url};" in Path(built["index"]).read_text()
+    picture = httpx.get(links[0], trust_env=False)
+    digest = hashlib.sha256(picture.content).hexdigest()
+    with store.connect() as con:
+        known = con.execute("select sha256 from outputs where sha256 = ?", [digest]).fetchall()
+    assert known == [(digest,)]
+    other = links[0].replace(links[0].split("?")[0], links[1].split("?")[0])
+    assert httpx.get(other, trust_env=False).status_code == 403
 
 
 def _as_bash_reads(command: str) -> list[str]:
