@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
-from nightkiln.testing.s3_server import BUCKET, S3Server
 from typer.testing import CliRunner, Result
 
 from nightkiln import cli
@@ -25,6 +24,7 @@ from nightkiln.store.store import Store
 from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.environ import environ
 from nightkiln.testing.pictured import Pictured, write_pictured
+from nightkiln.testing.s3_server import BUCKET, S3Server
 from nightkiln.testing.samples import write_catalog
 
 JOBS = 12
