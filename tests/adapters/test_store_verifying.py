@@ -187,6 +187,15 @@ def test_gc_shows_first_and_then_removes_what_is_old_and_nobodys(store: Store) -
     assert found_by_gc(store).all == []
 
 
+def test_pages_and_pictures_that_lie_in_a_store_are_for_people_to_keep(store: Store) -> None:
+    page = left(store, f"gallery/{BATCH.batch}/index.html")
+    sheet = left(store, f"contact-sheet-{BATCH.batch}.png")
+
+    assert found_by_gc(store).all == []
+    assert verify(store, is_quick=False, tell=quiet).problems == 0
+    assert None not in {store.blobs.size(page), store.blobs.size(sheet)}
+
+
 @pytest.mark.parametrize("how", ["works", "was killed"])
 def test_what_a_run_may_still_commit_is_neither_a_problem_nor_removed(
     store: Store, how: str

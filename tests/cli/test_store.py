@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from nightkiln import cli
 from nightkiln.cli.progress import Counter
+from nightkiln.cli.retry import job_ids_in
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.manifest import newest_manifest
 from nightkiln.store.rows import parquet_bytes, rows_table
@@ -65,6 +66,7 @@ def test_verify_ends_with_0_when_all_is_well_and_with_1_and_the_repair_when_not(
     assert (ill.exit_code, ill.stdout.splitlines()[-1]) == (1, "problems: 1")
     assert "render their jobs again" in " ".join(ill.stdout.split())
     assert (tmp_path / "jobs.txt").read_text() == f"{job(1).id}\n"
+    assert list(job_ids_in((tmp_path / "jobs.txt").read_text())) == [job(1).id]  # retry takes it
     assert (told["problems"], told["files_read"]) == (1, 0)
     assert [repair["kind"] for repair in told["repairs"]] == ["missing"]
 
