@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from nightkiln.core.errors import NightkilnError
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.compacting import GRACE_S, Compacted, compact
-from nightkiln.store.store import is_store
-from nightkiln.wiring import open_store
+from nightkiln.wiring import has_store, open_store
+from tasks.secrets import s3_secrets
 
 
 class MaintainParams(BaseModel):
@@ -26,7 +26,8 @@ class MaintainParams(BaseModel):
     store: str = Field(
         "",
         title="Store",
-        description="Folder with results. Empty: NIGHTKILN_STORE, else nightkiln-store.",
+        description="Folder with results, or s3://bucket/prefix. Empty: NIGHTKILN_STORE, else "
+        "nightkiln-store.",
         json_schema_extra={"position": 0},
     )
     grace_hours: float = Field(
@@ -38,6 +39,13 @@ class MaintainParams(BaseModel):
         "written: queries that run, and whoever has older views open, still read them.",
         json_schema_extra={"position": 1},
     )
+    s3_block: str = Field(
+        "",
+        title="S3 credentials",
+        description="Name of a Secret block with the credentials of a store in S3. Empty: as every "
+        "AWS client finds them, where the flow runs.",
+        json_schema_extra={"position": 2},
+    )
 
     def settings(self) -> Settings:
         """Settings of the environment the flow runs in, with what is given here on top."""
@@ -47,10 +55,11 @@ class MaintainParams(BaseModel):
 async def maintained(params: MaintainParams) -> State[None]:
     """Compact the store; Failed, with what to do, when it cannot be read or written."""
     try:
-        settings = params.settings()
-        if not is_store(settings.store):
-            return Completed(message=f"nothing to do: {settings.store} is no store yet")
-        done = await compacted(settings, params.grace_hours * 3600)
+        async with s3_secrets(params.s3_block):
+            settings = params.settings()
+            if not await asyncio.to_thread(has_store, settings):
+                return Completed(message=f"nothing to do: {settings.store} is no store yet")
+            done = await compacted(settings, params.grace_hours * 3600)
     except NightkilnError as error:
         return Failed(message=str(error))
     return Completed(message=_said(done))

@@ -21,13 +21,13 @@ pytestmark = [
 ]
 
 
-async def maintained(folder: Path) -> Any:
+async def maintained(folder: Path, **params: Any) -> Any:
     """State of a flow run that looks after the store in ``folder``."""
     from flows.maintain import maintain
     from tasks.maintain import MaintainParams
 
     flow: Any = maintain
-    return await flow(MaintainParams(store=str(folder)), return_state=True)
+    return await flow(MaintainParams(store=str(folder), **params), return_state=True)
 
 
 async def test_a_store_is_compacted_and_the_state_says_so(tmp_path: Path) -> None:
@@ -51,6 +51,13 @@ async def test_a_store_that_is_damaged_fails_the_flow_with_what_to_do(tmp_path: 
 
     assert state.is_failed()
     assert "is damaged" in state.message
+
+
+async def test_credentials_that_are_not_there_fail_the_flow_with_what_to_do(tmp_path: Path) -> None:
+    state = await maintained(tmp_path / "store", s3_block="no-such-block")
+
+    assert state.is_failed()
+    assert "there is no such block" in state.message
 
 
 async def test_before_the_first_night_the_schedule_disturbs_nobody(tmp_path: Path) -> None:
