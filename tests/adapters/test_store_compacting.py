@@ -45,6 +45,7 @@ ASKED = (
     "select attempt_id, status, usd from attempts order by all",
     "select count(*) from catalog_rows",
     "select lease_id, busy_s from leases order by all",
+    *(f"from {answer} order by all" for answer in ("cost_per_1000", "failures", "duplicates")),
 )
 
 
