@@ -18,6 +18,7 @@ from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.environ import environ as environ_with
 from nightkiln.testing.modal import FakeModal, Rules
 from nightkiln.testing.samples import text_to_image
+from tests.modal_fake.yard import talking_to
 
 NEED = Need(vram_gb=16)
 HOUR_S = 3600.0
@@ -90,13 +91,11 @@ def a_modal(
 ) -> Iterator[FakeModal]:
     """A fake with a stand-in ComfyUI behind each container, in use; a story second takes 17 ms."""
     comfy = behind if behind is not None else Behind()
-    with FakeModal(speed=speed, faults=faults, rules=rules, comfy=comfy) as modal, in_use(modal):
+    with (
+        FakeModal(speed=speed, faults=faults, rules=rules, comfy=comfy) as modal,
+        talking_to(modal),
+    ):
         yield modal
-
-
-def in_use(modal: FakeModal) -> AbstractContextManager[None]:
-    """This process has its account at that fake, for the time being."""
-    return environ(modal.env())
 
 
 def deployed(

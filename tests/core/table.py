@@ -21,7 +21,7 @@ from nightkiln.core.events import (
     Submit,
     Tick,
 )
-from nightkiln.core.learning import Scores
+from nightkiln.core.learning import Outlook, Scores
 from nightkiln.core.model import Fault, JobId, Kind, Lease, LeaseId, Offer
 from nightkiln.core.priors import Priors
 from nightkiln.core.scheduler import Scheduler
@@ -35,6 +35,18 @@ FAR = Offer("local", "http://far", slots=2)
 LOCAL = ProviderFacts("local", bills=False)
 CLOUD = ProviderFacts("cloud", bills=True)
 FALLBACK = ProviderFacts("functions", bills=True)
+
+# A machine of which all is known, and which nothing goes wrong with.
+SURE = Outlook(
+    seconds_per_job=6.0,
+    seconds_sd=0.1,
+    startup_s=300.0,
+    startup_sd=0.5,
+    loading_s=200.0,
+    boot_fails=0.0,
+    lost_per_s=0.0,
+    feared_per_s=0.0,
+)
 
 
 def machine(

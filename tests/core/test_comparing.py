@@ -32,19 +32,10 @@ from nightkiln.core.model import Kind, Offer
 from nightkiln.core.pricing import Quoter
 from nightkiln.core.priors import Priors
 from nightkiln.core.terms import Load, Rules
+from tests.core.table import SURE
 
 H_S = 3600.0
 LOAD = Load(image_gb=10.0, models_gb=2.0, result_gb=0.01)
-SURE = Outlook(
-    seconds_per_job=6.0,
-    seconds_sd=0.1,
-    startup_s=300.0,
-    startup_sd=0.5,
-    loading_s=200.0,
-    boot_fails=0.0,
-    lost_per_s=0.0,
-    feared_per_s=0.0,
-)
 CENT_A_MINUTE = Offer("vast", "a", "RTX 4090", Decimal("0.60"), kind=Kind.ON_DEMAND)
 DEAR = replace(CENT_A_MINUTE, ref="dear", usd_per_hour=Decimal("6.00"))
 BATCH = Batch(jobs=1000, deadline_s=8 * H_S, load=LOAD, machines_max=16)

@@ -14,19 +14,9 @@ from nightkiln.core.learning import Outlook
 from nightkiln.core.model import Offer
 from nightkiln.core.pricing import Price, Quoter, expected_alive_s, startup_limit_s
 from nightkiln.core.terms import Load, Rules
-from tests.core.table import CHEAP
+from tests.core.table import CHEAP, SURE
 
 LOAD = Load(image_gb=5.0, models_gb=7.0, result_gb=0.01)
-SURE = Outlook(
-    seconds_per_job=6.0,
-    seconds_sd=0.1,
-    startup_s=300.0,
-    startup_sd=0.5,
-    loading_s=200.0,
-    boot_fails=0.0,
-    lost_per_s=0.0,
-    feared_per_s=0.0,
-)
 QUOTER = Quoter(LOAD, Rules())
 AN_HOUR = replace(CHEAP, usd_per_hour=Decimal("3.60"))  # 0.001 USD a second
 

@@ -19,6 +19,6 @@ def one_yard() -> Iterator[Yard]:
 @pytest.fixture
 def yard(one_yard: Yard) -> Iterator[Yard]:
     """Without what the test before has made to go wrong."""
-    with talking_to(one_yard):
+    with talking_to(one_yard.fake):
         yield one_yard
     one_yard.fake.lift_faults()

@@ -82,7 +82,7 @@ class Yard:
 @contextmanager
 def fake_modal(**options: Any) -> Iterator[Yard]:
     """A fake with a client, which this process talks to for as long."""
-    with a_yard(**options) as yard, talking_to(yard):
+    with a_yard(**options) as yard, talking_to(yard.fake):
         yield yard
 
 
@@ -92,7 +92,7 @@ def a_yard(**options: Any) -> Iterator[Yard]:
     import modal
 
     with FakeModal(**{"speed": SPEED, "rules": QUICK, **options}) as fake:
-        with environ(fake.env(), without="MODAL_"):
+        with talking_to(fake):
             client = modal.Client.from_credentials(*fake.token)
         try:
             yield Yard(fake, client)
@@ -100,9 +100,9 @@ def a_yard(**options: Any) -> Iterator[Yard]:
             client.close()
 
 
-def talking_to(yard: Yard) -> AbstractContextManager[None]:
-    """The SDK and the processes that it begins find the fake in the environment."""
-    return environ(yard.fake.env(), without="MODAL_")
+def talking_to(fake: FakeModal) -> AbstractContextManager[None]:
+    """The SDK and the processes that it begins find the fake in the environment, for as long."""
+    return environ(fake.env(), without="MODAL_")
 
 
 def until(happened: Callable[[], object]) -> None:

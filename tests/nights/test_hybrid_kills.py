@@ -36,6 +36,17 @@ def are_outstanding(scene: HybridScene, calls: int) -> bool:
     return rendering >= calls and tickets(scene.folder) >= calls
 
 
+async def kill_with(scene: HybridScene, calls: int) -> None:
+    """Start a controller, and kill it when so many calls are outstanding."""
+    process = scene.controller.start()
+    try:
+        await until(lambda: are_outstanding(scene, calls), within_s=START_S_MAX)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        status, said = await ended(process)
+    assert status == KILLED, said
+
+
 @pytest.mark.long
 @pytest.mark.timeout_s(300)
 async def test_hybrid_killed_with_twenty_calls_outstanding_nothing_is_rendered_twice(
@@ -51,13 +62,7 @@ async def test_hybrid_killed_with_twenty_calls_outstanding_nothing_is_rendered_t
         leases_max=CALLS,
         is_proven=True,
     ) as scene:
-        process = scene.controller.start()
-        try:
-            await until(lambda: are_outstanding(scene, CALLS), within_s=START_S_MAX)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            status, said = await ended(process)
-        assert status == KILLED, said
+        await kill_with(scene, CALLS)
 
         outcome = await scene.run()
 
@@ -89,13 +94,7 @@ async def test_hybrid_killed_and_then_never_on_modal_what_was_paid_for_is_fetche
         leases_max=FEW,
         is_proven=True,
     ) as scene:
-        process = scene.controller.start()
-        try:
-            await until(lambda: are_outstanding(scene, FEW), within_s=START_S_MAX)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            status, said = await ended(process)
-        assert status == KILLED, said
+        await kill_with(scene, FEW)
         await until(lambda: sum(len(one.renders) for one in scene.behind) == FEW)
         calls = len(list(scene.modal.calls))
         scene.fallback, scene.by, scene.job_s = Fallback.NEVER, "60s", JOB_S

@@ -8,7 +8,7 @@ per call; all calls of this module block.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -97,11 +97,6 @@ def _call(entry: Any, path: Path) -> Call | None:
         return from_json(Call, entry, where=path.name)
     except (ValueError, RecursionError):
         return None
-
-
-def of_lease(calls: list[Call], lease_id: LeaseId) -> Iterator[Call]:
-    """Those of one lease."""
-    return (call for call in calls if call.lease_id == lease_id)
 
 
 def _file(name: str) -> str:
