@@ -24,9 +24,10 @@ test-nights: setup
 test-s3: setup
 	$(BIN)/pytest -m "s3 and not long" tests
 
-# Needs a Chromium: the one that NIGHTKILN_CHROMIUM names, else the one on the path.
+# In the Chromium that NIGHTKILN_CHROMIUM names, else the one on the path, else Debian's, installed.
 test-ui: setup
-	$(BIN)/pytest -m ui tests/ui
+	NIGHTKILN_CHROMIUM="$$(scripts/chromium)" && export NIGHTKILN_CHROMIUM && \
+	  $(BIN)/pytest -m ui tests/ui
 
 test-long: setup
 	$(BIN)/python scripts/real-comfyui
