@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.catalog import load_catalog, load_rows, plan_jobs, scratch, stream_jobs
@@ -24,6 +24,7 @@ from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.settled import BATCH, done
+from tests.examples import few
 
 words = st.text("abc ,\"'[]{}\\\n:é", max_size=6)
 
@@ -104,7 +105,7 @@ def same(kind: str, shown_kind: str, shown: list[Any], values: list[Any]) -> boo
     return all((a is None) == (b is None) for a, b in zip(shown, values, strict=True))
 
 
-@settings(max_examples=10, deadline=None)
+@few(4, of=100)
 @given(
     first=kinds,
     second=kinds,

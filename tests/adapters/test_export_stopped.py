@@ -93,7 +93,7 @@ def sweep(
     raise AssertionError("the export never came to its end")
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", [Format.WEBDATASET, Format.FILES])
 def test_a_stopped_export_ends_with_the_same_bytes(tmp_path: Path, form: Format) -> None:
     first = 2 + 3 * list(Format).index(form)  # each form is stopped at steps of its own
 

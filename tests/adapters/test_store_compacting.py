@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nightkiln.core.errors import StoreUnusable
@@ -34,6 +34,7 @@ from nightkiln.store.settled_sql import numbers_below
 from nightkiln.store.store import Store
 from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
 from nightkiln.testing.settled import BATCH, done, failed, job
+from tests.examples import few
 
 TOMORROW = replace(BATCH, batch="tomorrow", date="2026-02-01")
 NOW_S = 2e9  # later than any file is old
@@ -280,9 +281,15 @@ def broken_by_dying_at(folder: Path, step: int, *, how: str, before: list[Any]) 
     return found if was_reached else [*found, "END"]
 
 
-@pytest.mark.parametrize("how", ["killed", "power cut", "disk full"])
 @pytest.mark.parametrize(
-    "every", [pytest.param(1, marks=pytest.mark.nights), 9], ids=["each step", "sample"]
+    ("how", "every"),
+    [
+        ("killed", 9),
+        *(
+            pytest.param(how, 1, marks=pytest.mark.nights)
+            for how in ("killed", "power cut", "disk full")
+        ),
+    ],
 )
 def test_one_that_dies_at_any_step_changes_no_answer_and_the_next_one_ends_its_work(
     store: Store, tmp_path: Path, *, how: str, every: int
@@ -327,7 +334,7 @@ def test_a_real_process_that_is_killed_leaves_as_much(store: Store, tmp_path: Pa
     assert step > 10, "it was never killed"
 
 
-@settings(max_examples=8, deadline=None)
+@few(4, of=80)
 @given(
     story=st.lists(
         st.one_of(

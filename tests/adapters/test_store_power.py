@@ -171,6 +171,7 @@ def test_a_disk_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
     assert any("commit" in one for found in broken.values() for one in found)
 
 
+@pytest.mark.nights
 def test_a_real_process_that_loses_power_loses_nothing_that_it_said(tmp_path: Path) -> None:
     assert sweep(tmp_path, cut_process, every=SAMPLE_EVERY) == {}
 

@@ -116,7 +116,7 @@ def test_a_place_that_cannot_be_written_is_named(store: Path, tmp_path: Path) ->
     assert "file" in str(result.exception)
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.nights), 3])
 def test_the_command_on_the_page_renders_the_very_same_job_again(
     tmp_path: Path, seeds: int
 ) -> None:

@@ -123,6 +123,7 @@ async def test_a_batch_keeps_its_date_though_its_first_run_died_before_rendering
     assert rows == [(JOBS,)]
 
 
+@pytest.mark.nights
 async def test_of_two_controllers_at_once_one_works_and_the_other_is_told(tmp_path: Path) -> None:
     async with Scene(tmp_path, JOBS, render_s=0.5) as scene:
         first, second = scene.start(), scene.start()

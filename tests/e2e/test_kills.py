@@ -157,6 +157,7 @@ async def test_25_kills_anywhere_in_a_night_lose_nothing(
         print(f"\n25 kill -9 anywhere: {dict(phases)}; last effect before:\n{histogram(hits)}")
 
 
+@pytest.mark.nights
 async def test_the_next_run_on_the_same_machine_takes_over_at_once(tmp_path: Path) -> None:
     async with Scene(tmp_path, 30, render_s=0.05) as scene:
         process = scene.start()

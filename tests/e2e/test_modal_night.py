@@ -295,6 +295,7 @@ async def abandoned(modal: FakeModal, state: Path, book: LeaseBook | None = None
         assert len(open_calls(modal)) <= SLOTS + 1
 
 
+@pytest.mark.nights
 async def test_twenty_calls_of_a_dead_run_on_an_image_that_cannot_start_cost_one_start_each(
     tmp_path: Path,
 ) -> None:
