@@ -32,7 +32,7 @@ from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.places import MODAL, VAST, providers
-from nightkiln.planner import Again, Plan, Reseeded
+from nightkiln.planner import Again, Plan, Reseeded, counts_from
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.preflight import preflight
@@ -257,7 +257,8 @@ async def run_batch(
             environment_digest=catalog.environment.digest,
         )
         reuses = catalog.reuse == "store" and not request.is_fresh
-        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again)
+        since = await asyncio.to_thread(counts_from, store, batch, request.again)
+        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since)
         await asyncio.to_thread(plan.prepare)
         if forgotten := await asyncio.to_thread(plan.forgotten):
             said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
