@@ -48,6 +48,14 @@ def loose(tmp_path: Path) -> Request:
     return Request(tmp_path / "out", Format.FILES, shard_rows=2)
 
 
+@pytest.mark.parametrize("where", ["status = 'DONE' -- all of them", "STATUS in ('Done')"])
+def test_a_condition_may_be_written_as_for_retry(store: Store, tmp_path: Path, where: str) -> None:
+    found = export(store, Request(tmp_path / "out", Format.CSV, where=where))
+    every = export(store, Request(tmp_path / "every", Format.CSV))
+
+    assert found.totals == every.totals
+
+
 @pytest.mark.parametrize("form", Format)
 def test_the_same_store_gives_the_same_bytes(store: Store, tmp_path: Path, form: Format) -> None:
     request = Request(tmp_path / "out", form, shard_rows=2)
