@@ -35,7 +35,7 @@ from nightkiln.places import MODAL, VAST, providers
 from nightkiln.planner import Again, Plan, Reseeded, counts_from
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.preflight import preflight
+from nightkiln.preflight import preflight, tell_what_leaves
 from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
 from nightkiln.store.home import store_uri
@@ -243,6 +243,7 @@ async def run_batch(
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())
         await asyncio.to_thread(preflight, con, catalog, settings, request.object_info)
+        await tell_what_leaves(con, catalog, found.values(), observer)
         store = await asyncio.to_thread(open_store, settings, create=True)
         spool_bytes = settings.spool_bytes
         await asyncio.to_thread(store.prepare, now_s=clock(), spool_bytes=spool_bytes)
