@@ -20,10 +20,11 @@ from nightkiln.catalog import (
     reseed_jobs,
     stream_jobs,
 )
-from nightkiln.core.model import Job, JobId, Output, Settled
+from nightkiln.core.model import BatchId, Job, JobId, Output, Settled
 from nightkiln.core.plan import SeedRule
 from nightkiln.store.adopt import AdoptionReport, adoptable
-from nightkiln.store.plan_joins import are_there, attach, reused, reused_outputs
+from nightkiln.store.forced import first_of_forced
+from nightkiln.store.plan_joins import are_there, attach, renewed_sql, reused, reused_outputs
 from nightkiln.store.store import Store
 
 ADOPT_CHUNK = 256  # proven jobs looked up at once
@@ -56,7 +57,9 @@ class Again:
     """Settled jobs of this batch that are rendered again, and nothing else of it."""
 
     job_ids: frozenset[str]
-    is_forced: bool = False  # also those that are done; else only what has failed
+    # Also those that are done, else only what has failed: which wish that is, so that the same
+    # one goes on where a run with it was cut short.
+    forced: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,13 @@ class Reseeded:
 
     job_ids: frozenset[str]
     earlier: frozenset[str]  # what those replaced, and so on
+
+
+def counts_from(store: Store, batch: BatchId, again: Again | Reseeded | None) -> int:
+    """The run from which on forced jobs are done: this one, or one that it goes on with."""
+    if not isinstance(again, Again) or again.forced is None:
+        return batch.epoch
+    return first_of_forced(store.blobs, batch, again.forced)
 
 
 @dataclass(slots=True)
@@ -78,6 +88,7 @@ class Plan:
     date: str  # under which the batch is filed
     reuses: bool  # results of other batches count
     again: Again | Reseeded | None = None  # instead of all that is not settled
+    since: int = 1  # the run from which on a forced job counts as done
     total: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog -> DuckDB type
     _jobs: Iterator[Job] | None = field(default=None, init=False)
@@ -117,14 +128,17 @@ class Plan:
 
     @property
     def is_forced(self) -> bool:
-        return isinstance(self.again, Again) and self.again.is_forced
+        return isinstance(self.again, Again) and self.again.forced is not None
 
     def refresh(self) -> None:
         """Look again at what this batch has settled."""
+        stale = "status = 'failed'"
+        if self.is_forced:
+            self.con.execute(renewed_sql(batch=self.batch, date=self.date, since=self.since))
+            stale += " OR job_id NOT IN (SELECT job_id FROM renewed)"
         self.con.execute(
-            "CREATE OR REPLACE TEMP TABLE settled AS FROM settled_here "
-            "WHERE NOT (job_id IN (SELECT job_id FROM again) AND (status = 'failed' OR ?))",
-            [self.is_forced],
+            "CREATE OR REPLACE TEMP TABLE settled AS FROM settled_here "  # noqa: S608 - ours
+            f"WHERE NOT (job_id IN (SELECT job_id FROM again) AND ({stale}))"
         )
 
     def counts(self) -> Counts:

@@ -6,7 +6,7 @@ from nightkiln import __version__
 from nightkiln.core.errors import NightkilnError
 from nightkiln.core.model import BatchId
 from nightkiln.outcome import Outcome
-from nightkiln.planner import Plan
+from nightkiln.planner import Again, Plan
 from nightkiln.store.processes import this_process
 from nightkiln.store.records import BatchEnd, BatchStart, write_batch_end, write_batch_start
 from nightkiln.store.store import Store
@@ -23,6 +23,7 @@ def run_start(batch: BatchId, plan: Plan, catalog_digest: str, started_s: float)
         version=__version__,
         columns=plan.other_columns(),
         params=plan.params(),
+        forced=plan.again.forced if isinstance(plan.again, Again) else None,
     )
 
 

@@ -32,10 +32,10 @@ from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.places import MODAL, VAST, providers
-from nightkiln.planner import Again, Plan, Reseeded
+from nightkiln.planner import Again, Plan, Reseeded, counts_from
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.preflight import preflight
+from nightkiln.preflight import preflight, tell_what_leaves
 from nightkiln.settings import Settings
 from nightkiln.store.claim import Claim
 from nightkiln.store.home import store_uri
@@ -243,6 +243,7 @@ async def run_batch(
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())
         await asyncio.to_thread(preflight, con, catalog, settings, request.object_info)
+        await tell_what_leaves(con, catalog, found.values(), observer)
         store = await asyncio.to_thread(open_store, settings, create=True)
         spool_bytes = settings.spool_bytes
         await asyncio.to_thread(store.prepare, now_s=clock(), spool_bytes=spool_bytes)
@@ -257,7 +258,8 @@ async def run_batch(
             environment_digest=catalog.environment.digest,
         )
         reuses = catalog.reuse == "store" and not request.is_fresh
-        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again)
+        since = await asyncio.to_thread(counts_from, store, batch, request.again)
+        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since)
         await asyncio.to_thread(plan.prepare)
         if forgotten := await asyncio.to_thread(plan.forgotten):
             said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"

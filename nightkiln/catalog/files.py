@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import duckdb
 import pyarrow as pa
 
 from nightkiln.catalog.catalog import Catalog, Past
+from nightkiln.catalog.queries import leaves
 from nightkiln.catalog.rows import ROW, ROWS, STORE_SCHEME, filesystem, gist, remote_errors
 from nightkiln.core.errors import BadInput, Problem, StoreUnusable
 from nightkiln.core.model import InputFile
@@ -86,24 +87,47 @@ def _insert(con: duckdb.DuckDBPyConnection, found: list[dict[str, Any]]) -> None
 
 def named_files(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> Iterator[list[str]]:
     """Every distinct text that stands for a file, in the rows' order, in batches."""
-    columns = {name.lower() for name, *_ in con.execute(f"DESCRIBE {ROWS}").fetchall()}
-    inputs = [item for item in catalog.inputs if item.is_file]
-    defaults = {str(item.default) for item in inputs if item.default is not None}
+    defaults = {
+        str(item.default) for item in catalog.inputs if item.is_file and item.default is not None
+    }
     if defaults:
         yield sorted(defaults)
-    read = [item.name for item in inputs if not item.is_constant and item.name.lower() in columns]
-    if not read:
+    every = _every_value(con, catalog)
+    if not every:
         return
-    every = " UNION ALL ".join(
-        f"SELECT {ROW}, CAST({quoted(name)} AS VARCHAR) AS value FROM {ROWS}"  # noqa: S608 - quoted
-        for name in read
-    )
     query = (
         f"SELECT value FROM ({every}) WHERE value IS NOT NULL "  # noqa: S608 - quoted
         f"GROUP BY value ORDER BY min({ROW})"
     )
     for batch in con.sql(query).to_arrow_reader(PATHS_PER_BATCH):
         yield [value for value in batch.column(0).to_pylist() if value not in defaults]
+
+
+def count_of_store(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> int:
+    """How many pictures of the store the rows name as input files."""
+    every = _every_value(con, catalog)
+    if not every:
+        return 0  # constants are the user's, or one picture
+    query = (
+        f"SELECT count(DISTINCT value) FROM ({every}) "  # noqa: S608 - quoted
+        f"WHERE starts_with(value, '{STORE_SCHEME}://')"
+    )
+    ((count,),) = con.execute(query).fetchall()
+    return int(count)
+
+
+def _every_value(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> str:
+    """What to select every text from that stands for a file; empty: no column holds any."""
+    columns = {name.lower() for name, *_ in con.execute(f"DESCRIBE {ROWS}").fetchall()}
+    read = [
+        item.name
+        for item in catalog.inputs
+        if item.is_file and not item.is_constant and item.name.lower() in columns
+    ]
+    return " UNION ALL ".join(
+        f"SELECT {ROW}, CAST({quoted(name)} AS VARCHAR) AS value FROM {ROWS}"  # noqa: S608 - quoted
+        for name in read
+    )
 
 
 def quoted(name: str) -> str:
@@ -139,7 +163,8 @@ def _located(catalog: Catalog, value: str) -> Path | str | Problem:
 
 def _beside(folder: Path, value: str, *, is_uri: bool) -> Path | Problem:
     """A file in the catalog's folder."""
-    if is_uri or _leaves(value):
+    # A catalog may come from a stranger, and what it names is sent to rented machines.
+    if is_uri or leaves(value):
         fix = "copy or link it into the catalog's folder"
         return Problem(f"file {value}", "lies outside the catalog's folder", fix)
     found = folder / value
@@ -157,21 +182,6 @@ def _too_large(value: str, size: object) -> Problem | None:
 
 def _unread(value: str, error: Exception) -> Problem:
     return Problem(f"file {value}", f"cannot be read: {gist(error)}")
-
-
-def _leaves(value: str) -> bool:
-    """Whether a path points out of the folder.
-
-    A catalog may come from a stranger, and what it names is sent to rented machines.
-    """
-    posix, windows = PurePosixPath(value), PureWindowsPath(value)
-    return (
-        posix.is_absolute()
-        or bool(windows.drive or windows.root)
-        or ".." in posix.parts
-        or ".." in windows.parts
-        or "\0" in value
-    )
 
 
 def _size_in_store(past: Past | None, key: str) -> int | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nightkiln.catalog.catalog import Catalog, digest_of
+from nightkiln.catalog.queries import local_files_in
 from nightkiln.catalog.rows import (
     URI,
     filesystem,
     gist,
-    local_files_in,
     parquet_files,
     prompts_label,
     remote_errors,

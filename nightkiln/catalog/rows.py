@@ -17,11 +17,13 @@ from typing import Any
 import duckdb
 
 from nightkiln.catalog.catalog import CATALOG_FILE, Catalog
+from nightkiln.catalog.queries import beside
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.temporary import temporary_folder
 
 ROWS = "catalog_rows"
 ROW = "nightkiln_row"
+QUERY = f"{CATALOG_FILE}: prompts.sql"  # as messages name it
 PROMPTS = "prompts"  # what ``--select`` calls the catalog's own rows
 PAST = "store"  # what queries may call the store, whose views also go without it
 STORE_SCHEME = "store"  # of files that are results: store://images/...
@@ -32,7 +34,6 @@ CLOSE_S_MAX, CLOSE_AGAIN_S = 10.0, 0.01  # for a query that was interrupted to e
 
 URI = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _CAUSE = re.compile(r"[A-Za-z_.]+: ")  # "NoCredentialsError: ..."
-_QUOTED = re.compile(r"'((?:[^']|'')+)'")
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def prompts_label(catalog: Catalog) -> str:
     if catalog.select is not None:
         return "--select"
     path = catalog.prompts.path
-    return path if path is not None else f"{CATALOG_FILE}: prompts.sql"
+    return path if path is not None else QUERY
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def _source(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> str:
 def _prompts(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> str:
     sql, path = catalog.prompts.sql, catalog.prompts.path
     if sql is not None:
-        return _query(con, sql, "catalog_query", where=f"{CATALOG_FILE}: prompts.sql")
+        return _query(con, sql, "catalog_query", where=QUERY, folder=catalog.folder)
     assert path is not None, "prompts are a path or a query"
     if (remote := URI.match(path)) is not None:
         _register(con, remote[1])
@@ -192,11 +193,14 @@ def _prompts(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> str:
     return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
 
 
-def _query(con: duckdb.DuckDBPyConnection, sql: str, name: str, *, where: str) -> str:
-    """A query of the user's, as a view: so it may end as it likes, in a semicolon, a comment."""
+def _query(
+    con: duckdb.DuckDBPyConnection, sql: str, name: str, *, where: str, folder: Path | None = None
+) -> str:
+    """A query as a view: so it may end as it likes. ``folder``: what all its files lie in."""
+    _refuse_all_but_select(con, sql, where)
+    sql = sql if folder is None else beside(con, sql, folder=folder, where=where)
     for scheme in set(URI.findall(sql)) - {STORE_SCHEME}:
         _register(con, scheme)
-    _refuse_all_but_select(con, sql, where)
     con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql}")
     return name
 
@@ -253,18 +257,6 @@ def _is_parquet(path: Path) -> bool:
             return head == file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
-
-
-def local_files_in(folder: Path, sql: str) -> list[Path]:
-    """Files of the catalog that a query names in quotes; for its digest."""
-    named = {text.replace("''", "'") for text in _QUOTED.findall(sql)}
-    found = {
-        folder / path
-        for name in named
-        if not URI.match(name)
-        for path in glob(name, root_dir=folder, recursive=True)  # noqa: PTH207 - as above
-    }
-    return sorted(path for path in found if path.is_file())
 
 
 def filesystem(scheme: str) -> Any:

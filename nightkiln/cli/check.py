@@ -18,6 +18,7 @@ from rich.table import Table
 from nightkiln import catalog as catalogs
 from nightkiln.catalog import Catalog
 from nightkiln.catalog.columns import column_of
+from nightkiln.catalog.files import count_of_store
 from nightkiln.cli.options import (
     CatalogArgument,
     JsonOption,
@@ -29,6 +30,7 @@ from nightkiln.cli.options import (
 )
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.plan import SeedRule
+from nightkiln.preflight import leaving
 from nightkiln.settings import Settings, load_settings
 from nightkiln.wiring import with_past
 
@@ -48,6 +50,7 @@ class Report:
     rows: int = 0
     jobs: int = 0  # at most, where rows name files: equal ones are one job
     digest: str = ""
+    of_store: int = 0  # pictures of the store that are input files
 
 
 def check(
@@ -125,7 +128,8 @@ def examine(
         if not any(item.is_file for item in catalog.inputs):
             jobs = catalogs.plan_jobs(con, catalog, batch="").jobs
         digest = catalogs.catalog_digest(catalog)
-    return Report(catalog, (), definitions.source, columns, rows, jobs, digest)
+        of_store = count_of_store(con, catalog)
+    return Report(catalog, (), definitions.source, columns, rows, jobs, digest, of_store)
 
 
 @contextmanager
@@ -151,6 +155,8 @@ def show(report: Report, folder: Path) -> None:
     most = "at most " if any(item.is_file for item in catalog.inputs) else ""
     console.print(f"[green]{folder} is good[/green], checked against {report.source}")
     console.print(f"  {report.rows} rows, {most}{report.jobs} jobs")
+    if report.of_store:
+        console.print(f"  {leaving(report.of_store)}")
     table = Table("input", "from", "to", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for line in bindings(report):
         table.add_row(line["input"], line["from"], ", ".join(line["to"]))
@@ -205,6 +211,7 @@ def as_object(report: Report) -> dict[str, Any]:
             "catalog": report.catalog.name,
             "rows": report.rows,
             "jobs": report.jobs,
+            "pictures_of_store": report.of_store,
             "catalog_digest": report.digest,
             "workflow_digest": report.catalog.template.digest,
             "environment_digest": report.catalog.environment.digest,

@@ -104,8 +104,8 @@ def retry(
     It is another run of the same batch: give the catalog and the --name, --limit, --select and
     --set of the run that it belongs to. What failed counts as not settled; what else the batch has
     not done yet is left for `nightkiln run`. A result that is there stays until a newer one is: if
-    it fails again, or the run is stopped, nothing is lost. Quote, budget and consent are those of
-    `nightkiln run`.
+    it fails again, or the run is stopped, nothing is lost, and the same command goes on. Quote,
+    budget and consent are those of `nightkiln run`.
 
     Example: nightkiln retry catalogs/demo --where "fault = 'MACHINE'" --worker-url
     http://127.0.0.1:8188 --store results
@@ -143,7 +143,8 @@ def retry(
     opened = open_store(settings)
     chosen = choose(opened, batch, wanted)
     _say_choice(batch, chosen, is_all=reseed or force)
-    again = _again(opened, batch, chosen, is_reseed=reseed, is_forced=force)
+    forced = wanted.digest if force else None
+    again = _again(opened, batch, chosen, is_reseed=reseed, forced=forced)
     if again is None:
         raise typer.Exit(ALL_DONE)
     outcome = asyncio.run(
@@ -154,9 +155,10 @@ def retry(
 
 
 def _again(
-    store: Store, batch: str, chosen: Chosen, *, is_reseed: bool, is_forced: bool
+    store: Store, batch: str, chosen: Chosen, *, is_reseed: bool, forced: str | None
 ) -> dict[str, Any] | None:
     """What makes an ordinary request one for these jobs; None: there are none."""
+    is_forced = forced is not None
     job_ids = chosen.failed | chosen.others if is_reseed or is_forced else chosen.failed
     if not job_ids:
         return None
@@ -164,7 +166,7 @@ def _again(
         name = reseed_name(batch, job_ids)
         return {"name": name, "again": Reseeded(job_ids, earlier(store, job_ids))}
     # What another batch has of them is as good for what failed; who forces wants new ones.
-    return {"name": batch, "again": Again(job_ids, is_forced=is_forced), "is_fresh": is_forced}
+    return {"name": batch, "again": Again(job_ids, forced), "is_fresh": is_forced}
 
 
 def reseed_name(batch: str, job_ids: frozenset[str]) -> str:

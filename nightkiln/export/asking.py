@@ -104,7 +104,9 @@ def _exportable(con: duckdb.DuckDBPyConnection) -> list[str]:
         while shown.lower() in taken:
             shown = f"catalog_{shown}"
         taken.add(shown.lower())
-        columns.append(f"j.{identifier(name)} as {identifier(shown)}")
+        # Whatever the case of their words, as for ``nightkiln retry``.
+        case = " collate nocase" if name in {"status", "fault"} else ""
+        columns.append(f"j.{identifier(name)}{case} as {identifier(shown)}")
     for view in ("exportable", "exportable_jobs"):
         con.execute(sql_file(view, columns=",\n    ".join(columns)))
     return [str(name) for name, *_ in con.execute("describe exportable").fetchall()]

@@ -21,7 +21,7 @@ from nightkiln.core.errors import BadInput, Problem
 from nightkiln.export.asking import BATCH_ROWS, Question, views_of
 from nightkiln.export.naming import OPTION as NAME_OPTION
 from nightkiln.export.place import WORK, Place
-from nightkiln.export.request import Format, Request
+from nightkiln.export.request import OUTPUT_BYTES_MAX, Format, Request
 from nightkiln.store.sql_files import glob_root
 from nightkiln.store.store import Store
 from nightkiln.temporary import temporary_folder
@@ -207,6 +207,7 @@ def _planned(table: pa.Table, question: Question, request: Request, tally: _Tall
     for values in table.select(sorted(question.needed)).to_pylist():
         ext = _ext(values["uri"])
         question.name.check_ext(ext, values["uri"])
+        _check_size(request, values["bytes"], values["uri"])
         caption = values[question.caption]
         tally.add(values["bytes"], values["media"])
         files.append(
@@ -224,6 +225,19 @@ def _planned(table: pa.Table, question: Question, request: Request, tally: _Tall
         )
     [metadata] = table.select(list(question.columns)).combine_chunks().to_batches()
     return pa.table({"file": pa.array(files, _FILE), "metadata": metadata.to_struct_array()})
+
+
+def _check_size(request: Request, size: int, uri: str) -> None:
+    """Nothing, if an output of this size can be held in memory.
+
+    Raises:
+        BadInput: it is larger than any image may be.
+    """
+    if size <= OUTPUT_BYTES_MAX or request.format is Format.CSV:
+        return
+    what = f"{uri} has {size} bytes, more than is held in memory"
+    fix = f'leave such out (--where "bytes <= {OUTPUT_BYTES_MAX}") and copy them out of the store'
+    raise BadInput([Problem("--where", what, fix)])
 
 
 def _ext(uri: str) -> str:

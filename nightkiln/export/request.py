@@ -14,6 +14,9 @@ DEFAULT_NAME = "{batch}/{job_id}-{index}"
 DEFAULT_CAPTION = "prompt"
 SHARD_BYTES = 500_000_000  # what Hugging Face advises; of the outputs' own bytes
 SHARD_ROWS_MAX = 1_000_000
+# Of one output: it is in memory while it is compared, and as often again while it is written. The
+# largest image that a run lets in has as many.
+OUTPUT_BYTES_MAX = 512 * 1024**2
 
 
 class Format(StrEnum):

@@ -43,16 +43,17 @@ def quoted(word: str) -> str:
     """One word of a command; what cannot be seen is spelled out, so that it does no harm pasted.
 
     A prompt can hold line feeds, escape sequences of terminals, marks that turn the line around.
+    Where they are spelled out, quotes and backslashes are, too: a shell that does not know this
+    form (``sh``, ``fish``) reads a wrong text then, but never the end of it. ``fish`` takes a
+    backslash for one within plain quotes as well.
     """
-    if word.isprintable():
+    if word.isprintable() and "\\" not in word:
         return shlex.quote(word)
     return "$'" + "".join(_spelled_out(letter) for letter in word) + "'"
 
 
 def _spelled_out(letter: str) -> str:
-    if letter in "\\'":
-        return "\\" + letter
-    if letter.isprintable():
+    if letter.isprintable() and letter not in "\\'":
         return letter
     return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "replace"))
 

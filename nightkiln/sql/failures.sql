@@ -9,14 +9,15 @@ with concerned as ( -- a job that was done at once has nothing to tell
 ),
 met as (
     select
-        batch, job_id, status as how, fault, coalesce(error, '') as error, host,
-        finished_at, 1 as tries
+        batch, job_id, status as how, fault,
+        coalesce(error, if(status = 'lost', 'lost with its machine', 'no reason was given')) as error,
+        host, finished_at, 1 as tries
     from attempts
     where status in ('failed', 'lost')
     union all by name
     select
-        batch, job_id, 'failed' as how, fault, coalesce(error, '') as error, host,
-        finished_at, 0 as tries
+        batch, job_id, 'failed' as how, fault,
+        coalesce(error, 'no reason was given') as error, host, finished_at, 0 as tries
     from concerned
     where status = 'failed' and attempt_count = 0
 )

@@ -7,6 +7,10 @@ select
     count(*) filter (status = 'reused') as reused,
     count(*) filter (status = 'failed') as failed,
     cast(sum(usd) as double) as usd,
-    coalesce(sum(greatest(output_count, 1)) filter ({{where}}), 0) as tiles
-from jobs
-where batch = $batch;
+    coalesce(sum(greatest(output_count, 1)) filter (
+        {{where}}
+    ), 0) as tiles
+from (
+    select * replace (status collate nocase as status, fault collate nocase as fault)
+    from jobs where batch = $batch
+);

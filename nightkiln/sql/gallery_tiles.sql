@@ -1,7 +1,12 @@
 -- What there is to look at of a batch, in the order of its catalog, then of seeds: one row per file, and one per
 -- job that gave none. tries: those that gave nothing, oldest first.
 with chosen as (
-    from jobs where batch = $batch and ({{where}})
+    from (
+        select * replace (status collate nocase as status, fault collate nocase as fault)
+        from jobs where batch = $batch
+    ) where (
+        {{where}}
+    )
 ),
 tries as (
     select job_id, list({

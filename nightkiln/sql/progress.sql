@@ -1,7 +1,15 @@
 -- One row per batch: how far it is, as far as it is committed (every 256 jobs or 30 s). The pace is
--- that of the last five minutes.
+-- that of the last five minutes, or since its newest run began; of one that is over there is none.
 create or replace view progress as
-with settled as (
+with working as (
+    select
+        batch, arg_max({'at': ended_at}, epoch).at is null as is_working,
+        cast(now() at time zone 'UTC' as timestamp) as now_at,
+        greatest(max(started_at), now_at - interval 5 minute) as from_at
+    from runs
+    group by batch
+),
+settled as (
     select
         batch,
         count(*) filter (status = 'done') as done,
@@ -10,11 +18,10 @@ with settled as (
         coalesce(sum(output_count) filter (status = 'done'), 0) as images,
         max(finished_at) as last_at,
         count(*) filter (
-            status <> 'reused'
-            and finished_at > cast(now() at time zone 'UTC' as timestamp) - interval 5 minute
-        ) / 5.0 as jobs_per_minute,
+            status <> 'reused' and is_working and finished_at between from_at and now_at
+        ) / greatest(1, any_value(epoch(now_at - from_at)) / 60) as jobs_per_minute,
         coalesce(sum(usd_marginal), 0) as usd_marginal
-    from jobs
+    from jobs left join working using (batch)
     group by batch
 ),
 paid as (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +24,12 @@ class Wanted:
 
     where: str | None = None  # SQL over the columns of ``jobs``
     job_ids: Collection[str] | None = None
+
+    @property
+    def digest(self) -> str:
+        """The same for the same wish, whatever it chooses by now."""
+        listed = sorted(self.job_ids) if self.job_ids is not None else None
+        return hashlib.sha256(json.dumps([self.where, listed]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

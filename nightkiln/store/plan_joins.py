@@ -28,6 +28,11 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, batch: str, date: st
     con.execute(sql_file("done_elsewhere", batch=literal(batch)))
 
 
+def renewed_sql(*, batch: str, date: str, since: int) -> str:
+    """Fills ``renewed(job_id)``: what runs of this batch, from run ``since`` on, have done."""
+    return sql_file("renewed", date=literal(date), batch=literal(batch), since=str(since))
+
+
 def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
     """The outputs that a row of ``done_elsewhere`` points at."""
     names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height")

@@ -17,6 +17,7 @@ from nightkiln.store.processes import Process
 from nightkiln.store.rows import SCHEMA_VERSION, parquet_bytes, text, utc
 
 REASON_CHARS_MAX = 500
+FORCED = "forced"  # in ``columns_json``
 _MICRODOLLAR = Decimal("0.000001")  # what a decimal(12, 6) column holds
 
 _TIME = pa.timestamp("us")
@@ -89,6 +90,7 @@ class BatchStart:
     version: str  # of nightkiln
     columns: Mapping[str, str] = field(default_factory=dict)  # catalog column -> DuckDB type
     params: Mapping[str, str] = field(default_factory=dict)  # input name -> DuckDB type
+    forced: str | None = None  # which jobs it renders anew though they are done: a digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +173,22 @@ def _write_batch(blobs: Blobs, start: BatchStart, phase: str, facts: Mapping[str
         "pid": start.process.pid,
         "started_at": utc(start.started_s),
         "jobs_total": start.jobs_total,
-        "columns_json": json.dumps(
-            {"columns": dict(start.columns), "params": dict(start.params)}, sort_keys=True
-        ),
+        "columns_json": _told(start),
         "nightkiln_version": start.version,
         "schema_version": SCHEMA_VERSION,
         **facts,
     }
-    key = f"batches/dt={batch.date}/{batch.batch}-{batch.epoch:06d}-{phase}.parquet"
-    create_row(blobs, key, BATCHES, row)
+    create_row(blobs, run_key(batch, batch.epoch, phase), BATCHES, row)
+
+
+def run_key(batch: BatchId, epoch: int, phase: str) -> str:
+    """Where the row is that says how run ``epoch`` of a batch began, or ended."""
+    return f"batches/dt={batch.date}/{batch.batch}-{epoch:06d}-{phase}.parquet"
+
+
+def _told(start: BatchStart) -> str:
+    told = {"columns": dict(start.columns), "params": dict(start.params)}
+    return json.dumps(told | ({FORCED: start.forced} if start.forced else {}), sort_keys=True)
 
 
 def create_row(blobs: Blobs, key: str, schema: pa.Schema, row: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from nightkiln.export.exporting import Progress, export
 from nightkiln.export.place import WORK, opened
 from nightkiln.export.plan import Row
 from nightkiln.export.records import MANIFEST, PROBLEMS, SUMS
-from nightkiln.export.request import Format, Request
+from nightkiln.export.request import OUTPUT_BYTES_MAX, Format, Request
 from nightkiln.store.store import Store
 from nightkiln.testing.disk import SteppedDisk
 from nightkiln.testing.settled import done, picture
@@ -46,6 +47,31 @@ def store(made: Path, tmp_path: Path) -> Store:
 def loose(tmp_path: Path) -> Request:
     """Loose files, in two parts."""
     return Request(tmp_path / "out", Format.FILES, shard_rows=2)
+
+
+def test_an_output_that_memory_has_no_room_for_is_refused_and_can_be_left_out(
+    tmp_path: Path,
+) -> None:
+    small, film = done(1), done(2)
+    facts = replace(film.outputs[0].facts, size=OUTPUT_BYTES_MAX + 1)
+    film = replace(film, outputs=(replace(film.outputs[0], facts=facts),))
+    store = a_store(tmp_path / "store", [small, film])
+    without = Request(tmp_path / "out", Format.FILES, where=f"bytes <= {OUTPUT_BYTES_MAX}")
+
+    with pytest.raises(BadInput, match="more than is held in memory"):
+        export(store, Request(tmp_path / "none", Format.FILES))
+
+    assert not (tmp_path / "none").exists()
+    assert export(store, without).totals.samples == 1
+    assert export(store, Request(tmp_path / "sheet", Format.CSV)).totals.samples == 2
+
+
+@pytest.mark.parametrize("where", ["status = 'DONE' -- all of them", "STATUS in ('Done')"])
+def test_a_condition_may_be_written_as_for_retry(store: Store, tmp_path: Path, where: str) -> None:
+    found = export(store, Request(tmp_path / "out", Format.CSV, where=where))
+    every = export(store, Request(tmp_path / "every", Format.CSV))
+
+    assert found.totals == every.totals
 
 
 @pytest.mark.parametrize("form", Format)

@@ -288,6 +288,25 @@ def test_a_shell_reads_a_command_as_it_was_meant_and_it_shows_no_hidden_letter(
     assert done.stdout.decode().split("\0")[1:-1] == list(words)
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "'; echo harmed; rm -rf ~ #",
+        "a\nb'; echo harmed; 'c",
+        "a\n\\'; echo harmed; '\\",
+        "$(echo harmed) `echo harmed` !! ${HOME}",
+        "\n$(echo harmed)`echo harmed`'\n'; echo harmed",
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_no_shell_carries_out_what_stands_in_a_prompt(shell: str, word: str) -> None:
+    command = ["true", quoted(f"prompt={word}")]
+
+    done = subprocess.run([shell, "-c", " ".join(command)], capture_output=True, check=True)
+
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
 @pytest.mark.parametrize("value", ["a\0b", "derived", "f" * 64, "f" * 64 + ".png", None, [1]])
 def test_what_no_command_line_can_hold_is_rendered_again_by_its_job_id(
     store: Store, value: Any

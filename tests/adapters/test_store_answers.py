@@ -402,6 +402,33 @@ def test_progress_says_how_far_a_batch_is_and_what_it_cost(store: Store) -> None
     assert ask(store, "select exit_code, ended_at is not null from progress") == [(3, True)]
 
 
+def test_the_pace_is_that_of_the_newest_run_and_of_one_that_is_over_there_is_none(
+    store: Store,
+) -> None:
+    now_s = datetime.now(UTC).timestamp()
+    started = replace(begun(store, jobs=100), started_s=now_s - 120)
+    newest = replace(started, batch=replace(BATCH, epoch=2))
+    write_batch_start(store.blobs, newest)
+    commit(
+        store,
+        [
+            *(replace(done(number), finished_s=now_s - 60) for number in range(30)),
+            *(replace(done(number), finished_s=now_s - 200) for number in range(30, 40)),
+            *(replace(done(number), finished_s=now_s + 9000) for number in range(40, 50)),
+        ],
+    )
+
+    [(pace, eta_s)] = ask(store, "select jobs_per_minute, eta_s from progress")
+    write_batch_end(store.blobs, newest, BatchEnd(now_s, 50, 0, 0, 3))
+    over = ask(store, "select jobs_per_minute, eta_s, jobs_left from progress")
+
+    # 30 jobs in a little more than the two minutes that it works by now.
+    assert pace == pytest.approx(15, rel=0.5)
+    assert pace <= 15
+    assert eta_s == pytest.approx(60 * 50 / pace)
+    assert over == [(0.0, None, 50)]
+
+
 # Anybody's DuckDB.
 
 PLAIN = """

@@ -89,6 +89,14 @@ def test_a_condition_chooses_what_is_shown(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("where", "shown"),
+    [("status = 'FAILED'", 1), ("fault = 'UNKNOWN'", 1), ("status = 'done' -- the good ones", 11)],
+)
+def test_a_condition_may_be_written_as_for_retry(store: Path, where: str, shown: int) -> None:
+    assert told("gallery", "night", "--store", str(store), "--where", where)["tiles"] == shown
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("noon",), "one of: night"),

@@ -145,7 +145,7 @@ async def test_a_retry_is_quoted_for_what_it_renders_again_and_refused_like_a_ru
     async with trial(tmp_path) as night:
         await night.run(MUCH)
         before = night.ask("select job_id, epoch, usd from jobs order by 1")
-        again = Again(frozenset(job_id for job_id, *_ in before[:3]), is_forced=True)
+        again = Again(frozenset(job_id for job_id, *_ in before[:3]), "all of them")
         with pytest.raises(BadInput):
             await night.run(LITTLE, again=again)
         untouched = night.ask("select job_id, epoch, usd from jobs order by 1")

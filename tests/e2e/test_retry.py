@@ -14,10 +14,15 @@ from typer.testing import CliRunner, Result
 
 from nightkiln import cli
 from nightkiln.core.errors import BadInput
-from nightkiln.core.model import JobId
+from nightkiln.core.model import BatchId, JobId
 from nightkiln.journal import FileJournal
 from nightkiln.store.adopt import settled_fields
+from nightkiln.store.choosing import Wanted
 from nightkiln.store.claim import acquire
+from nightkiln.store.commit import create_or_same, shard_key
+from nightkiln.store.processes import Process
+from nightkiln.store.records import BatchStart, write_batch_start
+from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.samples import write_catalog
@@ -217,6 +222,40 @@ def test_what_a_killed_retry_has_finished_is_adopted_even_by_a_plain_run(
 
     assert (outcome["adopted"], outcome["done"], outcome["failed"]) == (1, 1, 3)
     assert failed.ask(COUNTS) == [("done", 1), ("failed", 3)]
+
+
+def test_a_forced_retry_that_was_cut_short_goes_on_and_a_whole_one_begins_anew(
+    desk: Desk, worker: str
+) -> None:
+    desk.outcome("run", worker)
+    store = Store.open(str(desk.folder / "store"))
+    cut_short(store, desk, forced=Wanted("row < 3"))
+    other = desk.outcome("retry", worker, "--force", "--where", "row = 0")
+    went_on = desk.outcome("retry", worker, "--force", "--where", "row < 3")
+    anew = desk.outcome("retry", worker, "--force", "--where", "row < 3")
+
+    assert (other["outputs"], other["adopted"]) == (1, 0)
+    assert (went_on["outputs"], went_on["done"], went_on["exit_code"]) == (1, 4, 0)
+    assert (anew["outputs"], anew["done"]) == (3, 4)
+
+
+def cut_short(store: Store, desk: Desk, *, forced: Wanted) -> None:
+    """A forced retry that committed rows 0 and 1, and was killed."""
+    [(date, catalog)] = desk.ask("select cast(dt as varchar), catalog from batches")
+    epoch = acquire(store.blobs, "night", now_s=0.0).epoch
+    batch = BatchId("night", epoch, date, catalog, "w" * 64, "e" * 64)
+    process = Process("kiln.example", 42, "", "")
+    start = BatchStart(batch, "c" * 64, process, 0.0, 4, "0", forced=forced.digest)
+    write_batch_start(store.blobs, start)
+    ids = desk.ask("select job_id from jobs where row < 2 order by row")
+    made = [
+        replace(done(number), job=replace(done(number).job, id=JobId(job_id)))
+        for number, (job_id,) in enumerate(ids)
+    ]
+    for number, one in enumerate(made):
+        store.blobs.put(one.outputs[0].uri, picture(number))
+    key = shard_key(batch, 0)
+    create_or_same(store.blobs, key, parquet_bytes(rows_table(made, batch, key)))
 
 
 def proven(store: Store, desk: Desk) -> None:

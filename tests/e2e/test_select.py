@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +14,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nightkiln import cli
+from nightkiln.catalog import load_rows, scratch
 from nightkiln.core.errors import BadInput
+from nightkiln.observers import JsonLines
+from nightkiln.preflight import tell_what_leaves
+from nightkiln.providers.local import LocalProvider
+from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui.process import stand_in_process
+from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import text_to_image, write_catalog
+from nightkiln.wiring import chosen_catalog
 
 CATALOGS = Path(__file__).parents[2] / "catalogs"
 PICKED = "FROM prompts WHERE from_job IN (FROM read_csv('{marks}', header = false))"
@@ -137,7 +146,9 @@ def test_last_nights_pictures_are_made_larger_from_their_files_prompts_and_seeds
     run(catalog, store, worker, "--name", "night")
 
     made = small(store, worker)
+    checked = json.loads(call("check", CATALOGS / "upscale", store).stdout)
 
+    assert checked["pictures_of_store"] == 4
     assert (made["total"], made["done"]) == (4, 4)
     found = ask(
         store,
@@ -164,6 +175,25 @@ def test_the_best_seeds_only_by_marks(
 
     assert (made["total"], made["done"]) == (1, 1)
     assert (whole["total"], whole["reused"]) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(PricedWorkers, ["4 pictures of this store"]), (LocalProvider, [])]
+)
+def test_pictures_that_go_to_machines_of_others_are_told_before_any_is_rented(
+    catalog: Path, store: Path, worker: str, kind: type[LocalProvider], said: list[str]
+) -> None:
+    run(catalog, store, worker, "--name", "night")
+    settings = load_settings(store=str(store))
+    upscale = chosen_catalog(CATALOGS / "upscale", settings=settings)
+    screen = io.StringIO()
+
+    with scratch() as con:
+        load_rows(con, upscale)
+        asyncio.run(tell_what_leaves(con, upscale, [kind([worker])], JsonLines(screen)))
+
+    told = [json.loads(line)["message"] for line in screen.getvalue().splitlines()]
+    assert [message.partition(" are")[0] for message in told] == said
 
 
 def test_without_a_store_there_is_nothing_to_upscale(store: Path) -> None:
