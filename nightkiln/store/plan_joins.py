@@ -30,7 +30,7 @@ def attach(con: duckdb.DuckDBPyConnection, store: Store, *, batch: str, date: st
 
 def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
     """The outputs that a row of ``done_elsewhere`` points at."""
-    names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height")
+    names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height", "verified")
     lists = (row[f"out_{name}"] for name in names)
     return tuple(
         Output(
@@ -44,9 +44,12 @@ def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
                 ext=uri.rpartition(".")[2],
                 width=width,
                 height=height,
+                verified=verified,
             ),
         )
-        for index, node, uri, sha256, size, media, width, height in zip(*lists, strict=True)
+        for index, node, uri, sha256, size, media, width, height, verified in zip(
+            *lists, strict=True
+        )
     )
 
 
