@@ -178,7 +178,7 @@ class ComfyWorker:
         self._learn(gpu_s)
         timings = Timings(outstanding.submitted_s, self._clock(), gpu_s)
         handles: list[OutputHandle] = [
-            _File(self._server, name, done.is_echo) for name in done.files
+            ComfyFile(self._server, name, done.is_echo) for name in done.files
         ]
         return Rendered(handles, timings)
 
@@ -276,7 +276,7 @@ class ComfyWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class ComfyFile:
     """One output, still at the worker."""
 
     server: ComfyServer

@@ -181,11 +181,11 @@ class Night:
     # The work itself.
 
     def _landing(self) -> Landing:
-        rules = VerifyRules(
-            decodes_all=self.catalog.decode == "all",
-            blank_is_fault=self.catalog.blank == "fault",
-        )
-        return Landing(self.store.blobs, self.store.staging, self.batch.batch, rules)
+        catalog, store = self.catalog, self.store
+        rules = VerifyRules(catalog.decode == "all", catalog.blank == "fault")
+        landing = Landing(store.blobs, store.staging, self.batch.batch, rules, warn=self._warn)
+        landing.let_bring(store.uploads)
+        return landing
 
     async def _decisions(self, *, jobs: int) -> Decisions:
         return await Decisions.begin(

@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from nightkiln.blobs.s3_place import S3Access
+from nightkiln.core.terms import Upload
 
 
 class S3Settings(BaseSettings):
@@ -45,6 +46,17 @@ class S3Settings(BaseSettings):
         description="GB of results that may wait on this computer for a slow object store, in the "
         "state folder; 0: each machine waits until its result is in the store.",
     )
+
+    upload: Upload = Field(
+        Upload.THROUGH,
+        description="How results get into an object store: through this computer, or direct, by "
+        "the machines that can bring them.",
+    )
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether machines bring what they can."""
+        return self.upload is Upload.DIRECT
 
     @property
     def spool_bytes(self) -> int:

@@ -32,6 +32,7 @@ FLAGS = {
     "fallback": "--fallback",
     "late": "--late",
     "at_cap": "--at-cap",
+    "upload": "--upload",
     "providers": "--providers",
     "fleet": "--fleet",
 }

@@ -34,6 +34,10 @@ CHUNKS_MAX = 100_000  # of one PNG
 PACKED_WELL = 40
 INFLATED_BYTES_MAX = 16 * 1024**2  # held at once while the pixels of a PNG are unpacked
 
+# How closely a file was looked at before it counted: every pixel; all its bytes here, and how they
+# hang together; or its SHA-256 and length by the store, and its first bytes here.
+DECODED, READ, CHECKSUM = "decoded", "read", "checksum"
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG specification, table 11.1: colour type
 # Adam7 passes as (x start, y start, x step, y step): PNG specification, section 8.2.
@@ -127,14 +131,15 @@ def inspect(
             digest = (
                 sha256 if sha256 is not None else hashlib.file_digest(file, "sha256").hexdigest()
             )
-            return OutputFacts(digest, size, kind.media, kind.ext)
+            return OutputFacts(digest, size, kind.media, kind.ext, verified=READ)
         data = file.read()
     if kind is PNG:
         width, height = _check_png(data, decode=decode, blank_is_fault=blank_is_fault)
     else:
         width, height = _check_image(data, kind, decode=decode, blank_is_fault=blank_is_fault)
     digest = sha256 if sha256 is not None else hashlib.sha256(data).hexdigest()
-    return OutputFacts(digest, size, kind.media, kind.ext, width, height)
+    looked = DECODED if decode else READ
+    return OutputFacts(digest, size, kind.media, kind.ext, width, height, looked)
 
 
 def _bad(message: str, kind: str, fault: Fault = Fault.MACHINE) -> BadOutput:

@@ -245,8 +245,12 @@ async def run_batch(
         await asyncio.to_thread(preflight, con, catalog, settings, request.object_info)
         await tell_what_leaves(con, catalog, found.values(), observer)
         store = await asyncio.to_thread(open_store, settings, create=True)
-        spool_bytes = settings.spool_bytes
-        await asyncio.to_thread(store.prepare, now_s=clock(), spool_bytes=spool_bytes)
+        await asyncio.to_thread(
+            store.prepare,
+            now_s=clock(),
+            spool_bytes=settings.spool_bytes,
+            is_direct=settings.is_direct,
+        )
         claim = await stack.enter_async_context(Claim(store.blobs, name, clock=clock))
         today = f"{_local(settings, clock()):%Y-%m-%d}"
         batch = BatchId(

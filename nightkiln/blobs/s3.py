@@ -12,6 +12,7 @@ from typing import Any
 from nightkiln.blobs.s3_client import Gone, S3Client, S3Limits, Taken
 from nightkiln.blobs.s3_parts import SIZE_MIN, put_parts
 from nightkiln.blobs.s3_place import S3Access, S3Place
+from nightkiln.blobs.s3_uploads import S3Uploads
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.disk import trouble
 from nightkiln.ports.blobs import Entry
@@ -27,6 +28,7 @@ class S3Blobs:
     def __init__(self, place: S3Place, access: S3Access, *, limits: S3Limits | None = None) -> None:
         self.place = place
         self._client = S3Client(place, access, limits if limits is not None else S3Limits())
+        self.uploads = S3Uploads(self._client)
 
     def put(self, key: str, data: bytes | Path) -> None:
         if isinstance(data, Path):

@@ -22,7 +22,13 @@ from nightkiln import __version__
 from nightkiln import comfy_answers as answers
 from nightkiln.catalog import load_catalog, plan_jobs, scratch
 from nightkiln.cli.findings import Finding
-from nightkiln.cli.options import BudgetOption, JsonOption, StoreOption, WorkerUrlOption
+from nightkiln.cli.options import (
+    BudgetOption,
+    JsonOption,
+    StoreOption,
+    UploadOption,
+    WorkerUrlOption,
+)
 from nightkiln.cli.rented import rented
 from nightkiln.core.errors import BadInput, NightkilnError
 from nightkiln.night import ALL_DONE, BAD_INPUT
@@ -47,22 +53,24 @@ def doctor(
     store: StoreOption = None,
     worker_url: WorkerUrlOption = None,
     budget: BudgetOption = None,
+    upload: UploadOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look at versions, store, free space, workers, rented machines, keys and the clock.
 
     Each line is ok, bad with what to do about it, or without a mark where neither applies. A store
     that is not there yet is made; one in an object store is tried: it must refuse to create what is
-    there. A worker has 5 seconds to answer. With a key of Vast.ai (never
-    shown), its account is asked for credit and permissions: all prepaid credit is the worst case,
-    and more than twice the budget is a needless one. With a token of Modal, its app is looked for,
-    and with CATALOG, whether it was built for that; no container is started.
+    there and, with --upload direct, what has another SHA-256 than was signed. A worker has 5
+    seconds to answer. With a key of Vast.ai (never shown), its account is asked for credit and
+    permissions: all prepaid credit is the worst case, and more than twice the budget is a needless
+    one. With a token of Modal, its app is looked for, and with CATALOG, whether it was built for
+    that; no container is started.
 
     Example: nightkiln doctor catalogs/parti --worker-url http://127.0.0.1:8188 --store results
 
     Exit codes: 0 nothing is bad, 2 something is.
     """
-    settings = load_settings(store=store, worker_urls=worker_url, budget=budget)
+    settings = load_settings(store=store, worker_urls=worker_url, budget=budget, upload=upload)
     findings = [
         *_versions(),
         *_store(settings, catalog),
@@ -99,12 +107,14 @@ def _versions() -> Iterator[Finding]:
 def _store(settings: Settings, catalog: Path | None) -> Iterator[Finding]:
     try:
         store = open_store(settings, create=True)
-        store.prepare(now_s=time.time())
+        store.prepare(now_s=time.time(), is_direct=settings.is_direct)
     except NightkilnError as error:
         fix = "choose another place with --store, or make this one writable"
         yield Finding("store", False, str(error), fix)
         return
     yield Finding("store", True, f"{store.uri} is writable, and what is created is created once")
+    if settings.is_direct:
+        yield Finding("direct upload", True, "it takes what was signed, and refuses other bytes")
     yield _room(store, catalog)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nightkiln.core.errors import BadInput, Problem
-from nightkiln.core.terms import AtCap, Fallback, Late
+from nightkiln.core.terms import AtCap, Fallback, Late, Upload
 from nightkiln.testing.market import SHIPPED
 
 CatalogArgument = Annotated[
@@ -114,6 +114,17 @@ AtCapOption = Annotated[
         "--at-cap",
         metavar="finish|cancel",
         help="When the budget is spent: finish what is being rendered (the default), or cancel it.",
+        show_default=False,
+    ),
+]
+UploadOption = Annotated[
+    Upload | None,
+    typer.Option(
+        "--upload",
+        metavar="through|direct",
+        help="How results get into a store in S3: through this computer (the default), where every "
+        "pixel is looked at, or direct, brought there by rented machines, where that is sampled "
+        "(docs/how-to/s3.md). Default: NIGHTKILN_UPLOAD.",
         show_default=False,
     ),
 ]

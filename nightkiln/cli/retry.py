@@ -31,6 +31,7 @@ from nightkiln.cli.options import (
     SelectOption,
     SetOption,
     StoreOption,
+    UploadOption,
     WorkerUrlOption,
     YesOption,
     parsed_overrides,
@@ -96,6 +97,7 @@ def retry(
     select: SelectOption = None,
     object_info: ObjectInfoOption = None,
     market: MarketOption = None,
+    upload: UploadOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -129,6 +131,7 @@ def retry(
         late=late,
         at_cap=at_cap,
         market=market,
+        upload=upload,
     )
     wanted = Wanted(where, _listed(jobs) if jobs is not None else None)
     chosen_rows = chosen_catalog(

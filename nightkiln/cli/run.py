@@ -30,6 +30,7 @@ from nightkiln.cli.options import (
     SelectOption,
     SetOption,
     StoreOption,
+    UploadOption,
     WorkerUrlOption,
     YesOption,
     parsed_overrides,
@@ -67,6 +68,7 @@ def run(
     ] = False,
     object_info: ObjectInfoOption = None,
     market: MarketOption = None,
+    upload: UploadOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,6 +121,7 @@ def run(
         late=late,
         at_cap=at_cap,
         market=market,
+        upload=upload,
     )
     chosen = chosen_catalog(
         catalog,

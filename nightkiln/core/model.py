@@ -203,6 +203,7 @@ class OutputFacts:
     ext: str  # "png": from the sniffed bytes
     width: int | None = None  # pixels; None where the kind has none or we do not decode it
     height: int | None = None
+    verified: str | None = None  # decoded | read | checksum: how closely it was looked at
 
 
 @dataclass(frozen=True, slots=True)

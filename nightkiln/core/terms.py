@@ -29,6 +29,13 @@ class Late(StrEnum):
     FINISH = "finish"
 
 
+class Upload(StrEnum):
+    """How results get into an object store: through this computer, or brought by the machines."""
+
+    THROUGH = "through"
+    DIRECT = "direct"
+
+
 class AtCap(StrEnum):
     """What happens to jobs in flight when the budget is spent.
 

@@ -58,7 +58,7 @@ class Attempting:
         downloading_s = self.shell.now_s()
         fetched = await self.shell.work.landing.fetch(bound, rendered, self.id, self.life.trust)
         if self.hand.is_landing:  # the same job on another machine was faster
-            self.shell.work.landing.discard([one.path for one in fetched])
+            self.shell.work.landing.discard(fetched)
             self._record("hedge", gpu_s=rendered.timings.gpu_s, place=rendered.place)
             self._too_late()
         else:

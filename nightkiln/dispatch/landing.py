@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +14,17 @@ from pathlib import Path
 from nightkiln.core.errors import BadOutput, StoreUnusable
 from nightkiln.core.model import AttemptId, BoundJob, Fault, JobId, Output, OutputFacts
 from nightkiln.disk import trouble
+from nightkiln.dispatch.direct import Direct
 from nightkiln.ports.blobs import Blobs
+from nightkiln.ports.uploads import INCOMING, CanUpload, Uploads
 from nightkiln.ports.worker import OutputHandle, Rendered
 from nightkiln.verify import inspect
 
 KEEPS_MAX = 8  # jobs whose files are brought into the store at once
 CHECKS_MAX = 2  # files checked at once, in threads: more would only crowd a small controller
 FIRST_DECODED = 8  # images of a lease, or after a fault there, that are decoded whatever the rule
-SAMPLE_EVERY = 16  # with ``decode: sample``, one image in so many is decoded
+SAMPLE_EVERY = 16  # with ``decode: sample``, or brought by the machine, one in so many is decoded
+UPLOADS_FAILED_MAX = 3  # on one lease; then its machine is not asked to bring anything any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Trust:
 
     close_looks: int = FIRST_DECODED
     seen: int = 0
+    uploads_failed: int = 0  # of files that the machine was to bring by itself
 
     def looks_closely(self) -> bool:
         """Whether the next file is decoded though only samples are asked for."""
@@ -52,11 +56,12 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One verified output on local disk, without a name in the store yet."""
+    """One verified output without a name in the store yet: on local disk, or brought there."""
 
-    path: Path
+    path: Path  # of what is on local disk
     node: str
     facts: OutputFacts
+    brought: str | None = None  # the key under which its machine has brought it
 
 
 class StageTimes:
@@ -84,11 +89,17 @@ class Landing:
     batch: str
     rules: VerifyRules
     times: StageTimes = field(default_factory=StageTimes)
+    warn: Callable[[str], Awaitable[None]] | None = None  # tells people
+    direct: Direct | None = None  # how machines bring files by themselves
     # Of their own: a store that is slow must not keep heartbeats from getting a thread.
     _keepers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(KEEPS_MAX, "keep"), repr=False
     )
     _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_MAX))
+
+    def let_bring(self, uploads: Uploads | None) -> None:
+        """Have machines that can bring their files by themselves; None: they do not."""
+        self.direct = Direct(uploads, self.blobs) if uploads is not None else None
 
     async def fetch(
         self, job: BoundJob, rendered: Rendered, attempt_id: AttemptId, trust: Trust
@@ -106,23 +117,53 @@ class Landing:
                 fault=Fault.MACHINE,
                 kind="count",
             )
-        paths = [self.staging / f"{attempt_id}-{n}" for n in range(len(rendered.outputs))]
+        numbers = range(len(rendered.outputs))
+        paths = [self.staging / f"{attempt_id}-{n}" for n in numbers]
+        keys = [f"{INCOMING}{attempt_id}/{n}" for n in numbers]
         try:
             return [
-                await self._fetch_one(handle, path, trust)
-                for handle, path in zip(rendered.outputs, paths, strict=True)
+                await self._fetch_one(handle, path, key, trust)
+                for handle, path, key in zip(rendered.outputs, paths, keys, strict=True)
             ]
         except BaseException:
-            self.discard(paths)
+            could = [isinstance(handle, CanUpload) for handle in rendered.outputs]
+            self._drop(paths, [key for key, it_could in zip(keys, could, strict=True) if it_could])
             raise
 
-    async def _fetch_one(self, handle: OutputHandle, path: Path, trust: Trust) -> Fetched:
+    async def _fetch_one(self, handle: OutputHandle, path: Path, key: str, trust: Trust) -> Fetched:
+        is_close = trust.looks_closely()
+        if isinstance(handle, CanUpload) and self.direct is not None:
+            facts = await self._brought(
+                self.direct, handle, key, trust, here=path if is_close else None
+            )
+            if facts is not None:
+                return Fetched(path, handle.node, facts, brought=key)
         with self.times.stage("download"):
             await handle.save(path)
-        decode = self.rules.decodes_all or trust.looks_closely()
         async with self._checks:
+            decode = self.rules.decodes_all or is_close
             facts = await asyncio.to_thread(self._check, path, decode)
         return Fetched(path, handle.node, facts)
+
+    async def _brought(
+        self, direct: Direct, handle: CanUpload, key: str, trust: Trust, *, here: Path | None
+    ) -> OutputFacts | None:
+        """What a machine has brought by itself; None: its file comes through this computer."""
+        if trust.uploads_failed >= UPLOADS_FAILED_MAX:
+            return None
+        with self.times.stage("upload"):
+            brought = await direct.bring(handle, key)
+        if isinstance(brought, str):
+            trust.uploads_failed += 1
+            if trust.uploads_failed == 1 and self.warn is not None:
+                said = f"a machine did not bring a result to the store by itself: {brought}"
+                await self.warn(f"{said}; it comes through this computer ({key})")
+            return None
+        async with self._checks:
+            with self.times.stage("verify"):
+                return await direct.look(
+                    key, brought, here=here, blank_is_fault=self.rules.blank_is_fault
+                )
 
     def _check(self, path: Path, decode: bool) -> OutputFacts:  # noqa: FBT001
         with self.times.stage("verify"):
@@ -144,14 +185,24 @@ class Landing:
     def _put(self, pairs: Sequence[tuple[Output, Fetched]]) -> None:
         with self.times.stage("write"):
             for output, one in pairs:
-                self.blobs.put(output.uri, one.path)
+                if one.brought is None:
+                    self.blobs.put(output.uri, one.path)
+                else:
+                    assert self.direct is not None, "nobody else lets anything be brought"
+                    self.direct.take(one.brought, output)
 
     def _key(self, job_id: JobId, index: int, facts: OutputFacts) -> str:
         name = f"{job_id}-{index}-{facts.sha256[:8]}.{facts.ext}"
         return f"images/{self.batch}/{job_id[:2]}/{name}"
 
-    def discard(self, paths: Sequence[Path]) -> None:
+    def discard(self, fetched: Sequence[Fetched]) -> None:
         """Drop files that will not be kept."""
+        brought = [one.brought for one in fetched if one.brought is not None]
+        self._drop([one.path for one in fetched], brought)
+
+    def _drop(self, paths: Sequence[Path], keys: Sequence[str]) -> None:
+        if self.direct is not None:
+            self.direct.drop(keys)
         for path in paths:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

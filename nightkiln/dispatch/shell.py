@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from nightkiln.core.errors import StoreUnusable
@@ -71,7 +70,7 @@ class Harbour(Protocol):
     async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
         """Give verified files their place; durable when this returns."""
 
-    def discard(self, paths: Sequence[Path]) -> None:
+    def discard(self, fetched: Sequence[Fetched]) -> None:
         """Drop files that will not be kept."""
 
 

@@ -22,6 +22,7 @@ from nightkiln.machine.heartbeat import Heartbeat
 from nightkiln.machine.link import Link
 from nightkiln.machine.provisioning import Provisioning
 from nightkiln.machine.stay import Stay
+from nightkiln.machine.uploading import UploadingWorker
 from nightkiln.wire import Wire
 
 SSH = "SSH"
@@ -106,8 +107,9 @@ class _Arrival:
         self.leaving.push_async_callback(wire.aclose)
         await Door(wire).opened()
         stay.tell("ready", {"gpu": found.gpu})
-        return ComfyWorker(
+        return UploadingWorker(
             wire,
+            link,
             gpu=found.gpu if found.gpu is not None else "unknown",
             clock=stay.clock,
             loading_s=stay.loading_s(),

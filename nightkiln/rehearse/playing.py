@@ -220,8 +220,8 @@ class _Landing:
         del job_id, fetched
         return ()
 
-    def discard(self, paths: Sequence[Path]) -> None:
-        del paths
+    def discard(self, fetched: Sequence[Fetched]) -> None:
+        del fetched
 
 
 class _Journal:

@@ -11,5 +11,6 @@ select
     out_media[i] as media,
     out_width[i] as width,
     out_height[i] as height,
+    out_verified[i] as verified,
     prompt, seed, provider, gpu, host, finished_at
 from (select *, unnest(range(1, len(out_index) + 1)) as i from _settled);

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from nightkiln.core.errors import ClaimHeld, StoreUnusable
 from nightkiln.ports.blobs import Blobs
+from nightkiln.ports.uploads import INCOMING
 from nightkiln.store.audit import (
     IMAGES,
     Tell,
@@ -31,7 +32,6 @@ from nightkiln.store.store import Store
 OLDER_THAN_S = 7 * 24 * 3600.0
 OLDER_THAN_S_MIN = 24 * 3600.0  # nothing takes a day from its first file to its commit
 HEARTBEAT_EVERY = 200  # files removed
-INCOMING = "incoming/"  # uploads that no attempt has taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from nightkiln.blobs.s3_place import SCHEME, S3Access, S3Place
 from nightkiln.core.errors import BadInput, Problem, StoreUnusable
 from nightkiln.disk import Disk, private_folder
 from nightkiln.ports.blobs import Blobs
+from nightkiln.ports.uploads import Uploads
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,6 +90,26 @@ class Home:
                 "and lets two runs commit the same thing; a store needs one that does not, such "
                 "as AWS, Cloudflare R2, MinIO, Ceph or SeaweedFS in a version of today"
             )
+
+    def tried_uploads(self) -> Uploads:
+        """How machines bring files here by themselves, once that was tried out.
+
+        Raises:
+            BadInput: they cannot: it is a folder, or the service does not check what they bring.
+            StoreUnusable: it could not be tried.
+        """
+        fix = "leave --upload out: then results come through this computer"
+        if not isinstance(self.blobs, S3Blobs):
+            raise _no_uploads("machines can bring results to an object store only", fix)
+        objection = self.blobs.uploads.objection()
+        if objection is not None:
+            service = self.access.endpoint or "this service"
+            raise _no_uploads(f"{service} is not to be trusted with that: {objection}", fix)
+        return self.blobs.uploads
+
+
+def _no_uploads(what: str, fix: str) -> BadInput:
+    return BadInput([Problem("--upload direct", what, fix)])
 
 
 def home_of(uri: str, *, disk: Disk, access: S3Access, state: Path) -> Home:

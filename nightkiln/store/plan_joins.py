@@ -35,7 +35,7 @@ def renewed_sql(*, batch: str, date: str, since: int) -> str:
 
 def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
     """The outputs that a row of ``done_elsewhere`` points at."""
-    names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height")
+    names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height", "verified")
     lists = (row[f"out_{name}"] for name in names)
     return tuple(
         Output(
@@ -49,9 +49,12 @@ def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
                 ext=uri.rpartition(".")[2],
                 width=width,
                 height=height,
+                verified=verified,
             ),
         )
-        for index, node, uri, sha256, size, media, width, height in zip(*lists, strict=True)
+        for index, node, uri, sha256, size, media, width, height, verified in zip(
+            *lists, strict=True
+        )
     )
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from nightkiln.core.model import Attempt, BatchId, Output, Settled
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ERROR_CHARS_MAX = 2000
 SEED_MAX = 2**64 - 1
 
@@ -70,6 +70,7 @@ RESULTS = pa.schema(
         ("out_media", _TEXTS),
         ("out_width", pa.list_(pa.int32())),
         ("out_height", pa.list_(pa.int32())),
+        ("out_verified", _TEXTS),  # since version 2
         ("att_id", _TEXTS),
         ("att_lease_id", _TEXTS),
         ("att_provider", _TEXTS),
@@ -228,6 +229,7 @@ def _outputs(outputs: Sequence[Output]) -> dict[str, Any]:
         "out_media": [fact.media for fact in facts],
         "out_width": [fact.width for fact in facts],
         "out_height": [fact.height for fact in facts],
+        "out_verified": [fact.verified for fact in facts],
     }
 
 

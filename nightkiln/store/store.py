@@ -15,6 +15,7 @@ from nightkiln.blobs.spool import SpooledBlobs
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId
 from nightkiln.disk import Disk, OsDisk, state_folder
+from nightkiln.ports.uploads import Uploads
 from nightkiln.store.home import Home, home_of, why_unread
 from nightkiln.store.layout import SCHEMAS, facts_of, lay_out
 from nightkiln.store.rows import SCHEMA_VERSION
@@ -52,6 +53,7 @@ class Store:
         self.uri = home.uri
         self.blobs = home.blobs
         self.disk = home.disk
+        self.uploads: Uploads | None = None  # how machines bring results by themselves
         self._home = home
 
     @classmethod
@@ -115,16 +117,21 @@ class Store:
         """A file of the store as a user would name it."""
         return f"{self.uri}/{key}"
 
-    def prepare(self, *, now_s: float, spool_bytes: int | None = None) -> None:
+    def prepare(
+        self, *, now_s: float, spool_bytes: int | None = None, is_direct: bool = False
+    ) -> None:
         """Before a run writes: the place will do, and what crashes left is swept.
 
         ``spool_bytes``: how much may wait here on its way into an object store; None: no spool.
+        ``is_direct``: machines bring what they can to it by themselves.
 
         Raises:
             StoreUnusable: what is created here is not sure to be created once, or it cannot be
                 written.
+            BadInput: machines cannot bring anything there.
         """
         self._home.check_creates_once()
+        self.uploads = self._home.tried_uploads() if is_direct else None
         self.upgrade()
         try:
             if self.is_remote:

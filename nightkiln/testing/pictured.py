@@ -135,7 +135,7 @@ def _done(store: Store, painter: Painter, number: int, job: Job, wanted: Picture
         sha256 = hashlib.sha256(f"picture {number}".encode()).hexdigest()
         key = _key(job, sha256)
         size = _named_again(store, painter, key, f"{number % wanted.drawn}-{width}x{height}.png")
-    facts = OutputFacts(sha256, size, "image/png", "png", width, height)
+    facts = OutputFacts(sha256, size, "image/png", "png", width, height, "decoded")
     output = replace(usual.outputs[0], uri=key, facts=facts)
     tries = (_attempt(number, usual.attempts[0], wanted.stranger),)
     return replace(usual, job=job, outputs=(output,), attempts=tries, finished_s=_BEGAN_S + number)

@@ -39,6 +39,7 @@ class Way(StrEnum):
     LOST = "the request is carried out, the connection breaks before the answer"
     SHORT = "the connection breaks in the middle of the answer"
     OVERWRITES = "what is there is overwritten, whatever the condition says"
+    BELIEVES = "whatever is brought is said to be taken, and is not looked at"
 
 
 @dataclass(slots=True)
@@ -94,6 +95,8 @@ class S3Proxy:
             await asyncio.Event().wait()  # until the client has had enough
         if way is Way.DROPPED:
             return _broken(request)
+        if way is Way.BELIEVES:
+            return web.Response()
         if way is Way.OVERWRITES:
             bucket, _, key = unquote(request.path).strip("/").partition("/")
             there = S3Blobs(S3Place(bucket, ""), self.server.access)

@@ -52,7 +52,7 @@ def done(number: int, *, batch: BatchId = BATCH, finished_s: float = 1_770_000_0
         index=0,
         node="9",
         uri=f"images/{batch.batch}/{asked.id[:2]}/{asked.id}-0-{sha256[:8]}.png",
-        facts=OutputFacts(sha256, len(content), "image/png", "png", 64, 48),
+        facts=OutputFacts(sha256, len(content), "image/png", "png", 64, 48, "decoded"),
     )
     return Settled(
         job=asked,

@@ -7,7 +7,6 @@ import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,8 +85,8 @@ class Nothing:
         del job_id, fetched
         return ()
 
-    def discard(self, paths: Sequence[Path]) -> None:
-        del paths
+    def discard(self, fetched: Sequence[Fetched]) -> None:
+        del fetched
 
 
 class GoneByItself(FalseStart):

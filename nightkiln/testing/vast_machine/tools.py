@@ -144,6 +144,15 @@ echo "$2: stopped"
 echo "$2: started"
 """
 
+_CURL = """#!/bin/sh
+# The system's curl, but that ComfyUI's port is another one here: machines share a computer's.
+said='s|^listening on http://127.0.0.1:\\([0-9]*\\).*|\\1|p'
+port=$fixed
+[ "$port" ] || port=$(sed -n "$said" "$run/comfy.out")
+PATH=$system
+exec curl "$@" --connect-to "127.0.0.1:$published:127.0.0.1:$port"
+"""
+
 _COMFY_PYTHON = """#!/bin/sh
 # Stands in for the Python that ComfyUI runs in: what pip would install is only written down.
 echo "$*" >>"$run/pip.log"
@@ -181,6 +190,12 @@ def entrypoint(comfy: Sequence[str], *, app_s: float, run: Path, lists_models: b
 def supervisorctl(run: Path) -> str:
     """Restarts what the entrypoint keeps running."""
     return _with(_SUPERVISORCTL, {"run": run})
+
+
+def curl(run: Path, *, published: int, fixed: int | None, system: str) -> str:
+    """Asks ComfyUI where it really listens, who asks at its ``published`` port."""
+    told = "" if fixed is None else fixed
+    return _with(_CURL, {"run": run, "published": published, "fixed": told, "system": system})
 
 
 def comfy_python(run: Path) -> str:

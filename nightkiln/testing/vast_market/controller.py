@@ -12,7 +12,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,6 +91,7 @@ class Controller:
     store: str = ""  # empty: in ``folder``
     is_fresh: bool = False  # render also what other batches of the store have done
     usd_per_hour_max: float = VastTerms().usd_per_hour_max  # of a machine
+    more: Mapping[str, str] = field(default_factory=dict)  # of the settings
 
     @property
     def settings(self) -> Settings:
@@ -105,7 +106,7 @@ class Controller:
             "release_s": RELEASE_S_MAX,
             "disk": self.disk,
         }
-        return Settings(**usual | dict(self.more_settings()))
+        return Settings(**usual | dict(self.more_settings()) | dict(self.more))
 
     def more_settings(self) -> Mapping[str, Any]:
         """What is set beside that, or otherwise."""

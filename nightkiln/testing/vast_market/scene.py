@@ -22,7 +22,6 @@ from typing import Any, Self
 from nightkiln.core.model import Usd
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.ports.observer import Observer
-from nightkiln.store.store import Store
 from nightkiln.testing.kills import ended
 from nightkiln.testing.market import Night
 from nightkiln.testing.promises import broken_promises as broken_in_store
@@ -34,6 +33,7 @@ from nightkiln.testing.vast_market.samples import quiet_night
 from nightkiln.testing.vast_market.server import VastMarket
 from nightkiln.testing.vast_market.ssh_body import SshBodies
 from nightkiln.testing.waiting import until
+from nightkiln.wiring import open_store
 
 SPEED = 60.0  # of the story; bills are by the wall
 HURRY = 0.02  # of the service's waits between calls, on both sides
@@ -59,6 +59,8 @@ class VastScene:
     by: str = ""  # deadline, as the setting
     rows: Sequence[Mapping[str, Any]] = ()  # of the catalog, as many as ``jobs``; else made up
     options: Sequence[str] = ()  # of each machine's stand-in ComfyUI
+    store: str = ""  # where it is; empty: in ``folder``
+    more: Mapping[str, str] = field(default_factory=dict)  # of every run's settings
     comfy: Sequence[str] | None = None  # command of a real ComfyUI, as ``SshBodies`` takes it
     said: io.StringIO = field(default_factory=io.StringIO)
     _market: VastMarket | None = None
@@ -105,6 +107,8 @@ class VastScene:
             "deadman_s": self.deadman_s,
             "by": self.by,
             "speed": self.rules.speed,
+            "store": self.store,
+            "more": self.more,
         }
 
     async def run(
@@ -129,7 +133,7 @@ class VastScene:
         return [str(row["label"]) for row in self.market.machines() if row["is_billed"]]
 
     def _broken_in_store(self) -> list[str]:
-        store = Store.open(str(self.folder / "store"))
+        store = open_store(self.controller.settings)
         return broken_in_store(store, BATCH, jobs=self.jobs)
 
     async def broken(self, *, grace_s: float = GRACE_S) -> list[str]:

@@ -33,6 +33,7 @@ from nightkiln.testing.vast_market.body import Body, Box, Traffic
 
 START_S_MAX = 60.0
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COMFY_PORT = 18188  # on which the image's ComfyUI listens
 PORT_WORD = "{port}"  # stands in the command of a ComfyUI for the port it shall listen on
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -244,6 +245,9 @@ class SshBody:
             "nvidia-smi": tools.nvidia_smi(card),
             "df": tools.df(box.disk_gb, self.home),
             "supervisorctl": tools.supervisorctl(self._run),
+            "curl": tools.curl(
+                self._run, published=COMFY_PORT, fixed=self._comfy_port, system=SYSTEM_PATH
+            ),
             "entrypoint.sh": tools.entrypoint(
                 self._comfy_command(),
                 app_s=box.app_s if is_up else troubles.NEVER_S,
