@@ -12,11 +12,12 @@ import http.client
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import stamina
 
-from nightkiln.blobs.s3_client import Gone, S3Client, content_type
+from nightkiln.blobs.s3_client import Gone, S3Client
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.ports.uploads import INCOMING, Arrived, Signed, Weighed
 
@@ -83,13 +84,14 @@ class S3Uploads:
             **target,
             "CopySource": source,
             "MetadataDirective": "REPLACE",
-            "ContentType": media or content_type(to),
+            "ContentType": media,
         }
         self._client.ask(to, lambda it: it.copy_object(**said), size=arrived.size)
         copied = self.arrived(to)
         if copied is None or not is_same(copied, arrived):
             raise StoreUnusable(f"{to}: the store has not copied what was brought to it")
-        self.drop(key)
+        with suppress(StoreUnusable):  # it has its place: what is left is for ``store gc``
+            self.drop(key)
 
     def drop(self, key: str) -> None:
         named = self._client.named(key)

@@ -3,12 +3,14 @@
 The machine weighs its file, an address is signed for exactly that content, the machine puts it
 there, and the store says what has come. Whatever goes wrong up to then only means that the file
 comes through this computer, like any other. Then its first bytes are looked at, and of some files
-every pixel: of bytes read back from the store, so that no machine can tell which.
+every pixel: of bytes read back from the store, and drawn so that no machine can tell which.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +27,8 @@ from nightkiln.ports.blobs import Blobs
 from nightkiln.ports.uploads import Arrived, CanUpload, Uploads, Weighed
 from nightkiln.verify import BYTES_MAX, inspect
 
+DECODED_EVERY = 16  # of what trusted machines bring, one file in so many
+SECRET_BYTES = 16
 ASKS_MAX = 8  # requests to the store at once
 UPLOAD_S_MIN = 60.0  # for a small file; then its address is worth nothing any more
 UPLOAD_BYTES_PER_S_MIN = 50_000.0  # slower than that, an upload counts as stuck
@@ -38,10 +42,17 @@ class Direct:
 
     uploads: Uploads
     blobs: Blobs
+    # Machines know the names of their attempts: drawn by those alone, they knew what is looked at.
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(SECRET_BYTES), repr=False)
     # Of their own: a store that is slow must not keep heartbeats from getting a thread.
     _askers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(ASKS_MAX, "direct"), repr=False
     )
+
+    def samples(self, key: str) -> bool:
+        """Whether what comes under ``key`` is decoded, however far its machine is trusted."""
+        drawn = hashlib.sha256(self.secret + key.encode()).digest()
+        return int.from_bytes(drawn[:8], "big") % DECODED_EVERY == 0
 
     async def bring(self, handle: CanUpload, key: str) -> Weighed | str:
         """Have a machine bring its file to ``key``: what has come, or why nothing that counts.

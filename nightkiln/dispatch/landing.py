@@ -23,7 +23,7 @@ from nightkiln.verify import inspect
 KEEPS_MAX = 8  # jobs whose files are brought into the store at once
 CHECKS_MAX = 2  # files checked at once, in threads: more would only crowd a small controller
 FIRST_DECODED = 8  # images of a lease, or after a fault there, that are decoded whatever the rule
-SAMPLE_EVERY = 16  # with ``decode: sample``, or brought by the machine, one in so many is decoded
+SAMPLE_EVERY = 16  # with ``decode: sample``, one image in so many is decoded
 UPLOADS_FAILED_MAX = 3  # on one lease; then its machine is not asked to bring anything any more
 
 
@@ -47,7 +47,12 @@ class Trust:
         """Whether the next file is decoded though only samples are asked for."""
         self.seen += 1
         self.close_looks -= 1
-        return self.close_looks >= 0 or self.seen % SAMPLE_EVERY == 0
+        return self.is_fresh or self.seen % SAMPLE_EVERY == 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the file that was asked about last was one of the first, or after a fault."""
+        return self.close_looks >= 0
 
     def shaken(self) -> None:
         """A fault happened on this lease."""
@@ -133,9 +138,8 @@ class Landing:
     async def _fetch_one(self, handle: OutputHandle, path: Path, key: str, trust: Trust) -> Fetched:
         is_close = trust.looks_closely()
         if isinstance(handle, CanUpload) and self.direct is not None:
-            facts = await self._brought(
-                self.direct, handle, key, trust, here=path if is_close else None
-            )
+            here = path if trust.is_fresh or self.direct.samples(key) else None
+            facts = await self._brought(self.direct, handle, key, trust, here=here)
             if facts is not None:
                 return Fetched(path, handle.node, facts, brought=key)
         with self.times.stage("download"):
@@ -151,6 +155,14 @@ class Landing:
         """What a machine has brought by itself; None: its file comes through this computer."""
         if trust.uploads_failed >= UPLOADS_FAILED_MAX:
             return None
+        # A store that is in trouble is not the machine's fault; from here on a spool waits for it.
+        with contextlib.suppress(StoreUnusable):
+            return await self._bring(direct, handle, key, trust, here=here)
+        return None
+
+    async def _bring(
+        self, direct: Direct, handle: CanUpload, key: str, trust: Trust, *, here: Path | None
+    ) -> OutputFacts | None:
         with self.times.stage("upload"):
             brought = await direct.bring(handle, key)
         if isinstance(brought, str):

@@ -20,8 +20,8 @@ from nightkiln.blobs.s3_client import S3Limits
 from nightkiln.blobs.s3_place import S3Place
 from nightkiln.core.errors import BadInput, BadOutput, StoreUnusable
 from nightkiln.core.model import AttemptId, BoundJob, JobId, Output, Timings
+from nightkiln.dispatch.direct import DECODED_EVERY, Direct
 from nightkiln.dispatch.landing import (
-    SAMPLE_EVERY,
     UPLOADS_FAILED_MAX,
     Fetched,
     Landing,
@@ -130,6 +130,8 @@ class Harbour:
 def harbour(store: Store) -> Harbour:
     landing = Landing(store.blobs, store.staging, "night", VerifyRules())
     landing.let_bring(store.uploads)
+    assert landing.direct is not None
+    landing.direct.secret = b"draws nothing 0"  # of the first seven
     harbour = Harbour(landing)
     landing.warn = harbour.warn
     return harbour
@@ -162,19 +164,35 @@ async def test_what_a_machine_brings_is_kept_and_never_passes_here(
 
 
 @pytest.mark.s3
-async def test_the_first_of_a_machine_and_some_later_ones_are_decoded_as_they_lie_in_the_store(
+async def test_the_first_of_a_machine_and_those_drawn_are_decoded_as_they_lie_in_the_store(
     harbour: Harbour, store: Store
 ) -> None:
-    trust = Trust(close_looks=1)
-    count = SAMPLE_EVERY
+    assert harbour.landing.direct is not None
+    harbour.landing.direct.secret = b"told to no machine"
+    trust, numbers = Trust(close_looks=1), range(1, 100)
+    drawn = [n for n in numbers if harbour.landing.direct.samples(f"{INCOMING}night-1-{n}/0")]
+    others = [n for n in numbers if n not in drawn]
 
     seen = [
         (await harbour.keep(Made(picture()), trust, number=number)).facts.verified
-        for number in range(count)
+        for number in (others[0], others[1], drawn[0], others[2])
     ]
 
-    assert seen == ["decoded", *["checksum"] * (count - 2), "decoded"]
+    assert seen == ["decoded", "checksum", "decoded", "checksum"]
     assert list(store.staging.iterdir()) == []
+
+
+@pytest.mark.s3
+def test_what_is_drawn_is_one_in_so_many_and_others_in_every_run(store: Store) -> None:
+    assert store.uploads is not None
+    runs = [Direct(store.uploads, store.blobs) for _ in range(2)]
+    keys = [f"{INCOMING}night-1-{number:07d}/0" for number in range(10_000)]
+
+    first, second = ({key for key in keys if run.samples(key)} for run in runs)
+
+    for drawn in (first, second):
+        assert 0.8 < len(drawn) * DECODED_EVERY / len(keys) < 1.2
+    assert len(first & second) < len(first) / 2
 
 
 @pytest.mark.s3
@@ -297,6 +315,23 @@ async def test_trouble_of_the_store_while_something_is_brought_is_waited_out(
 
     assert blobs.get(output.uri) == made.content
     assert (made.saved, list(blobs.list(INCOMING))) == (0, [])
+
+
+@pytest.mark.s3
+async def test_a_store_that_does_not_say_what_has_come_is_no_fault_of_the_machine(
+    s3: S3Server, proxy: S3Proxy, tmp_path: Path
+) -> None:
+    place = S3Place(BUCKET, f"direct/{uuid.uuid4().hex}")
+    blobs = S3Blobs(place, replace(s3.access, endpoint_url=proxy.url), limits=HURRIED)
+    landing = Landing(blobs, tmp_path, "night", VerifyRules())
+    landing.let_bring(blobs.uploads)
+    proxy.faults += [Fault(Way.BUSY, "HEAD", times=1_000)]
+    harbour, made, trust = Harbour(landing), Made(picture()), trusted()
+
+    output = await harbour.keep(made, trust)
+
+    assert (made.saved, output.facts.verified) == (1, "decoded")
+    assert (trust.uploads_failed, harbour.told) == (0, [])
 
 
 @pytest.mark.s3
