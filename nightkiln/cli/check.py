@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nightkiln import catalog as catalogs
 from nightkiln.catalog import Catalog
@@ -28,6 +29,7 @@ from nightkiln.cli.options import (
     StoreOption,
     parsed_overrides,
 )
+from nightkiln.cli.printing import shown_text
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.plan import SeedRule
 from nightkiln.preflight import leaving
@@ -159,7 +161,8 @@ def show(report: Report, folder: Path) -> None:
         console.print(f"  {leaving(report.of_store)}")
     table = Table("input", "from", "to", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for line in bindings(report):
-        table.add_row(line["input"], line["from"], ", ".join(line["to"]))
+        cells = (line["input"], line["from"], ", ".join(line["to"]))
+        table.add_row(*(Text(shown_text(cell)) for cell in cells))  # a stranger's catalog
     console.print(table)
     digests = {
         "catalog": report.digest,
@@ -175,10 +178,10 @@ def show_problems(console: Console, problems: Sequence[Problem], folder: Path) -
     count = len(problems)
     console.print(f"[red]{count} problem{'s' if count > 1 else ''} in {folder}[/red]")
     for number, problem in enumerate(problems, 1):
-        console.print(f"{number:3d}. {problem.where}", markup=False)
-        console.print(f"     {problem.what}", markup=False)
+        console.print(f"{number:3d}. {shown_text(problem.where)}", markup=False)
+        console.print(f"     {shown_text(problem.what)}", markup=False)
         if problem.fix:
-            console.print(f"     -> {problem.fix}", markup=False)
+            console.print(f"     -> {shown_text(problem.fix)}", markup=False)
 
 
 def bindings(report: Report) -> list[dict[str, Any]]:

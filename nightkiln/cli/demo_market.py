@@ -10,6 +10,7 @@ from decimal import Decimal
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nightkiln.cli.printing import plain
 from nightkiln.cli.run import say_outcome, watching
@@ -130,7 +131,7 @@ def _tries(receipt: Receipt) -> Table:
         how = HOW_IT_ENDED.get(one.how, one.how)
         fault = one.fault if one.fault is not None else "-"
         said = one.error[:ERROR_CHARS_MAX] if one.error else "-"
-        table.add_row(how, fault, said, str(one.tries), str(one.jobs_done_elsewhere))
+        table.add_row(how, fault, Text(said), str(one.tries), str(one.jobs_done_elsewhere))
     return table
 
 

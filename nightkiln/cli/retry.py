@@ -204,7 +204,10 @@ def _listed(path: Path) -> frozenset[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput([Problem(str(path), f"cannot be read: {error}")]) from error
-    found = frozenset(one for one in job_ids_in(text) if _JOB_ID.fullmatch(one))
+    try:
+        found = frozenset(one for one in job_ids_in(text) if _JOB_ID.fullmatch(one))
+    except csv.Error as error:
+        raise BadInput([Problem(str(path), f"is no CSV: {error}")]) from error
     if not found:
         fix = "job ids, one a line; or CSV, JSON or JSON lines with a job_id"
         raise BadInput([Problem(str(path), "names no job", fix)])
@@ -217,7 +220,7 @@ def job_ids_in(text: str) -> Iterator[str]:
     if text.lstrip()[:1] in {"{", "["}:
         try:
             yield from _in_json(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             for line in lines:
                 yield from _in_json(_parsed(line))
         return
@@ -232,7 +235,7 @@ def job_ids_in(text: str) -> Iterator[str]:
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

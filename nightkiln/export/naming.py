@@ -34,6 +34,8 @@ DEVICES = frozenset(
 )
 
 _SEPARATING = re.compile(r'[\s/\\:*?"<>|]+')
+# In values also what shells and globs read: names end up in other people's scripts.
+_UNSAFE = re.compile(r"[\s/\\:*?\"<>|'`$;&!#(){}\[\]^]+")
 _WIDTH = re.compile(r"0?([0-9]{1,2})")
 
 
@@ -107,7 +109,7 @@ def cleaned(value: object) -> str:
     """A value as it may be in a name."""
     text = unicodedata.normalize("NFC", str(value)) if value is not None else NOTHING
     text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return _cut(_SEPARATING.sub("_", text.strip()).strip("."), FIELD_BYTES_MAX) or NOTHING
+    return _cut(_UNSAFE.sub("_", text.strip()).strip("."), FIELD_BYTES_MAX) or NOTHING
 
 
 def _value(value: object, width: int) -> str:

@@ -1,4 +1,5 @@
--- One row per picture that came out of more than one seed: a seed that goes nowhere, most often.
+-- One row per file that came out of more than one seed: a seed that goes nowhere, most often. Files
+-- are compared, not pixels, and ComfyUI writes the seed into a PNG unless it is told not to.
 -- Suspects are found by short hashes of their digests: those of all pictures would fill memory.
 create or replace view duplicates as
 with suspects as (

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nightkiln.catalog import load_catalog, plan_jobs, reseed_jobs, scratch, stream_jobs
@@ -120,6 +120,8 @@ def test_a_list_of_jobs_may_be_written_in_several_ways(text: str) -> None:
 
 
 @given(st.text())
+@example("[" * 100_000)
+@example(f'{{"a":{"[" * 100_000}\n')
 def test_no_text_is_too_odd_to_be_looked_at_for_jobs(text: str) -> None:
     list(job_ids_in(text))
 

@@ -21,6 +21,7 @@ ANYTHING = st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.text("
 @example(values=("/etc", "C:\\con"))
 @example(values=("manifest.json", "nul"))
 @example(values=("\u202egnp.exe", ".bashrc"))
+@example(values=("$(id)`id`", "'; rm -rf ~ #[a]{b}(c)&!^"))
 def test_whatever_columns_hold_the_name_stays_in_its_folder(values: tuple[object, object]) -> None:
     named = template("{category}/{prompt}.png", COLUMNS)
 
@@ -33,7 +34,7 @@ def test_whatever_columns_hold_the_name_stays_in_its_folder(values: tuple[object
     for part in path.parts:
         assert part[0] not in ".-~"
         assert part.isprintable()
-        assert not set(part) & set('/\\:*?"<>|')
+        assert not set(part) & set("/\\:*?\"<>|'`$;&!#(){}[]^ ")
         assert len(part.encode()) <= 255
         assert part.partition(".")[0].strip().lower() not in DEVICES
         assert part == part.rstrip(". ")

@@ -406,22 +406,22 @@ def test_the_pace_is_that_of_the_newest_run_and_of_one_that_is_over_there_is_non
     store: Store,
 ) -> None:
     now_s = datetime.now(UTC).timestamp()
-    started = replace(begun(store, jobs=100), started_s=now_s - 120)
-    newest = replace(started, batch=replace(BATCH, epoch=2))
+    earlier = replace(begun(store, jobs=100), started_s=now_s - 250)
+    second = replace(BATCH, epoch=2)
+    newest = replace(earlier, batch=second, started_s=now_s - 120)
     write_batch_start(store.blobs, newest)
-    commit(
-        store,
-        [
-            *(replace(done(number), finished_s=now_s - 60) for number in range(30)),
-            *(replace(done(number), finished_s=now_s - 200) for number in range(30, 40)),
-            *(replace(done(number), finished_s=now_s + 9000) for number in range(40, 50)),
-        ],
-    )
+    commit(store, [replace(done(number), finished_s=now_s - 200) for number in range(30, 40)])
+    new = [
+        *(replace(done(number), finished_s=now_s - 60) for number in range(30)),
+        *(replace(done(number), finished_s=now_s + 9000) for number in range(40, 50)),
+    ]
+    commit(store, new, second)
 
-    [(pace, eta_s)] = ask(store, "select jobs_per_minute, eta_s from progress")
+    [(pace, eta_s, settled)] = ask(store, "select jobs_per_minute, eta_s, done from progress")
     write_batch_end(store.blobs, newest, BatchEnd(now_s, 50, 0, 0, 3))
     over = ask(store, "select jobs_per_minute, eta_s, jobs_left from progress")
 
+    assert settled == 50
     # 30 jobs in a little more than the two minutes that it works by now.
     assert pace == pytest.approx(15, rel=0.5)
     assert pace <= 15

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from nightkiln.catalog import load_catalog
 from nightkiln.cli import check, init, object_info, schema
 from nightkiln.core.errors import BadInput
+from nightkiln.testing.samples import write_catalog
 
 CATALOGS = Path(__file__).parents[2] / "catalogs"
 app = typer.Typer()
@@ -91,6 +92,22 @@ def test_what_is_asked_of_a_catalog_is_checked_too(arguments: list[str], words: 
 
     assert result.exit_code == 2
     assert words in result.output
+
+
+def test_nothing_in_a_strangers_catalog_is_markup_or_commands_the_terminal(tmp_path: Path) -> None:
+    odd = "[/x] \x1b]0;owned\x07"
+    inputs = {
+        "prompt": "Positive Prompt.text",
+        "negative": {"to": "Negative Prompt.text", "default": odd},
+    }
+    good = nightkiln("check", write_catalog(tmp_path / "good", 1, inputs=inputs))
+    (tmp_path / "good" / "catalog.yaml").write_text(f"name: sample\n{json.dumps(odd)}: 1\n")
+    bad = nightkiln("check", tmp_path / "good")
+
+    assert (good.exit_code, bad.exit_code) == (0, 2)
+    assert "[/x]" in good.stdout
+    assert "[/x]" in bad.stdout
+    assert "\x1b" not in good.stdout + bad.stdout
 
 
 def test_a_folder_without_a_catalog_says_what_makes_one(tmp_path: Path) -> None:

@@ -196,6 +196,15 @@ def test_a_condition_that_is_none_is_refused_before_anything_is_started(
     assert failed.ask("select count(*) from runs") == before
 
 
+def test_a_list_that_cannot_be_read_is_refused(failed: Desk, tmp_path: Path) -> None:
+    (tmp_path / "marks.csv").write_text(f'prompt,job_id\n"{"x" * 200_000}",{"a" * 64}\n')
+
+    refused = failed.call("retry", "http://127.0.0.1:9", "--jobs", str(tmp_path / "marks.csv"))
+
+    assert isinstance(refused.exception, BadInput)
+    assert "is no CSV" in str(refused.exception)
+
+
 def test_a_batch_that_is_not_there_is_answered_with_those_that_are(failed: Desk) -> None:
     refused = failed.call("retry", "http://127.0.0.1:9", name="morning")
 
