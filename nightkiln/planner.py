@@ -13,6 +13,7 @@ from itertools import islice
 import duckdb
 
 from nightkiln.catalog import (
+    PLANNED,
     Catalog,
     CatalogInput,
     load_rows,
@@ -235,11 +236,8 @@ class Plan:
     def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
         """The next jobs to render, in the order of the catalog, and whether they are the last."""
         if self._jobs is None:
-            self.con.execute(
-                "CREATE OR REPLACE TEMP TABLE pending AS "
-                "SELECT DISTINCT job_id FROM asked ANTI JOIN settled USING (job_id)"
-            )
-            self._jobs = stream_jobs(self.con, self.catalog, "pending")
+            asked = "again" if isinstance(self.again, Again) else PLANNED
+            self._jobs = stream_jobs(self.con, self.catalog, asked, settled="settled")
         taken = list(islice(self._jobs, count_max))
         return taken, len(taken) < count_max
 

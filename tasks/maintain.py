@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -69,7 +68,7 @@ async def maintained(params: MaintainParams) -> State[None]:
 async def compacted(settings: Settings, grace_s: float) -> Compacted:
     """Fold what nights have left, away from the event loop."""
     store = await asyncio.to_thread(open_store, settings)
-    now_s = time.time()
+    now_s = await asyncio.to_thread(store.now_s)
     return await asyncio.to_thread(compact, store, now_s=now_s, grace_s=grace_s, tell=_nobody)
 
 

@@ -8,12 +8,13 @@ from nightkiln.catalog.checks import check
 from nightkiln.catalog.columns import Planned, plan_jobs
 from nightkiln.catalog.definitions import definitions_for, fetch_definitions
 from nightkiln.catalog.identity import catalog_digest
-from nightkiln.catalog.jobs import stream_jobs
+from nightkiln.catalog.jobs import PLANNED, stream_jobs
 from nightkiln.catalog.reading import load_catalog, read_catalog
 from nightkiln.catalog.rows import count_rows, load_rows, scratch
 from nightkiln.catalog.spread import spread
 
 __all__ = [
+    "PLANNED",
     "Catalog",
     "CatalogInput",
     "Environment",

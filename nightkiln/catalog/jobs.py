@@ -16,6 +16,7 @@ from nightkiln.catalog.rows import ROW, ROWS, load_rows
 from nightkiln.core.model import CatalogRow, InputFile, Job, JobId, Value
 from nightkiln.core.plan import canonical
 
+PLANNED = "planned"  # all jobs, as ``plan_jobs`` leaves them
 REPLACES = "nightkiln_replaces"  # beside a row's own columns: the job rendered anew as this one
 JOBS_AT_ONCE = 2048  # held in memory; each with its prompt and all other columns
 EXACT_DECIMAL_DIGITS = 15  # a double holds them all
@@ -25,24 +26,32 @@ CREATE OR REPLACE TABLE {wanted} AS
 SELECT row_number() OVER () - 1 AS position, *
 FROM (
   SELECT p.job_id, p.row, p.seed, p.replaces
-  FROM planned p
-  SEMI JOIN {pending} ids ON ids.job_id = p.job_id
+  FROM planned p {joins}
   ANTI JOIN repeats r ON r.row = p.row AND r.variant = p.variant
   ORDER BY p.row, p.variant
 )
 """
 
 
-def stream_jobs(con: duckdb.DuckDBPyConnection, catalog: Catalog, pending: str) -> Iterator[Job]:
+def stream_jobs(
+    con: duckdb.DuckDBPyConnection,
+    catalog: Catalog,
+    pending: str,
+    *,
+    settled: str | None = None,
+) -> Iterator[Job]:
     """Every planned job whose id is in the relation ``pending`` (job_id), once, in catalog order.
 
-    A job stands where its first row stands; ``rows`` holds all that mean it, with the columns
-    that bind nothing. ``plan_jobs`` comes first, on the same connection; other work on it between
-    two jobs does no harm, nor does a stream of another relation. Fills the tables
-    ``wanted_<pending>`` and ``repeats_<pending>``.
+    Those in the relation ``settled`` (job_id) are left out: of millions, that is much cheaper
+    than to name all others. A job stands where its first row stands; ``rows`` holds all that mean
+    it, with the columns that bind nothing. ``plan_jobs`` comes first, on the same connection;
+    other work on it between two jobs does no harm, nor does a stream of another relation. Fills
+    the tables ``wanted_<pending>`` and ``repeats_<pending>``.
     """
     reader = _Reader(con, catalog, pending)
-    con.execute(_WANTED.format(wanted=reader.wanted, pending=quoted(pending)))
+    joins = "" if pending == PLANNED else f"SEMI JOIN {quoted(pending)} a ON a.job_id = p.job_id"
+    joins += "" if settled is None else f" ANTI JOIN {quoted(settled)} s ON s.job_id = p.job_id"
+    con.execute(_WANTED.format(wanted=reader.wanted, joins=joins))
     con.execute(reader.repeats_query())
     ((count,),) = con.execute(f"SELECT count(*) FROM {reader.wanted}").fetchall()  # noqa: S608 - quoted
     for start in range(0, count, JOBS_AT_ONCE):

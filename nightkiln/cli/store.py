@@ -85,7 +85,7 @@ def compact(
     counter = Counter(as_json=as_json)
     done = compacting.compact(
         opened,
-        now_s=time.time(),
+        now_s=opened.now_s(),
         grace_s=grace_hours * 3600,
         tell=lambda read, total: counter.tell("bytes read", read, total),
     )
@@ -212,7 +212,10 @@ def gc(
     opened = open_store(load_settings(store=store))
     counter = Counter(as_json=as_json)
     found = collecting.collectable(
-        opened, older_than_s=older_than_days * DAY_S, now_s=time.time(), tell=counter.tell
+        opened,
+        older_than_s=older_than_days * DAY_S,
+        now_s=opened.now_s() if yes else time.time(),  # looking alone writes nothing
+        tell=counter.tell,
     )
     counter.end()
     orphans = found.all

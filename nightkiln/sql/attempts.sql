@@ -1,4 +1,5 @@
--- One row per try. What the tries that gave nothing cost is the waste of a batch.
+-- One row per try. What the tries that gave nothing cost is the waste of a batch. How many a job had
+-- is a column of its own, so that no list is read for nothing but its length.
 create or replace view attempts as
 select
     a.* exclude (i),
@@ -18,7 +19,7 @@ from (
         att_status[i] as status,
         att_fault[i] as fault,
         att_error[i] as error
-    from (select *, unnest(range(1, len(att_id) + 1)) as i from _settled)
+    from (select *, unnest(range(1, attempt_count + 1)) as i from _settled)
 ) a
 -- Grouped, so that DuckDB knows that there is one row per lease, and leaves the join out of every
 -- question that does not ask for money.

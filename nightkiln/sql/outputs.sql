@@ -1,9 +1,9 @@
 -- One row per file. The lists are taken apart by position: of parallel unnests DuckDB would read
--- every list, named in the query or not.
+-- every list, named in the query or not. A row's outputs are numbered from 0 on, without a gap.
 create or replace view outputs as
 select
     job_id, batch, dt, catalog, status,
-    out_index[i] as index,
+    i - 1 as index,
     out_node[i] as node,
     out_uri[i] as uri,
     out_sha256[i] as sha256,
@@ -13,4 +13,4 @@ select
     out_height[i] as height,
     out_verified[i] as verified,
     prompt, seed, provider, gpu, host, finished_at
-from (select *, unnest(range(1, len(out_index) + 1)) as i from _settled);
+from (select *, unnest(out_index) + 1 as i from _settled);

@@ -22,6 +22,7 @@ from nightkiln.ports.blobs import Blobs
 from nightkiln.store.claims import SeenClaim, newest_claim, read_claim
 from nightkiln.store.fetching import looked_into
 from nightkiln.store.folding import MEMORY
+from nightkiln.store.layout import SCHEMAS
 from nightkiln.store.manifest import CompactFile, Manifest, newest_manifest, shard_of
 from nightkiln.store.rows import as_results
 from nightkiln.store.store import Store
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     import duckdb
 
 LISTED_AT_ONCE = 10_000  # entries of a listing that become rows together
+ENTERED_AT_ONCE = 50_000  # rows of files that become rows of ours together, at least
 IMAGES = "images/"
 
+_NAMED = ["batch", "job_id", "status", "commit_key", "out_uri", "out_bytes", "out_sha256"]
 _BATCH = re.compile(r"images/(?P<batch>[^/]+)/.+")
 _FILES = pa.schema([("key", pa.string()), ("bytes", pa.int64()), ("modified_s", pa.float64())])
 
@@ -94,12 +97,34 @@ def list_claimed(store: Store, con: duckdb.DuckDBPyConnection, tell: Tell) -> li
     damaged = [Damaged(one.key, "it is gone") for one in files if not one.is_there]
     there = [one for one in files if one.is_there]
     total, so_far = sum(one.bytes for one in there), 0
+    waiting: list[pa.Table] = []
     for one, data in looked_into(there, partial(_content, store.blobs)):
-        what = _entered(con, one, data) if data is not None else "it is gone"
-        if what is not None:
-            damaged.append(Damaged(one.key, what))
+        try:
+            waiting += _named(one, data)
+        except ValueError as error:
+            damaged.append(Damaged(one.key, str(error)))
+        if sum(table.num_rows for table in waiting) >= ENTERED_AT_ONCE:
+            _enter(con, waiting)
+            waiting = []
         so_far += one.bytes
         tell("rows", so_far, total)
+    _enter(con, waiting)
+    return damaged
+
+
+def damaged_records(blobs: Blobs, tell: Tell) -> list[Damaged]:
+    """Files about leases, runs and so on that cannot be read: one makes every question fail."""
+    kinds = [kind for kind in SCHEMAS if kind != "results"]
+    files = [
+        RowFile(entry.key, entry.size) for kind in kinds for entry in blobs.entries(f"{kind}/")
+    ]
+    damaged = []
+    for number, (one, data) in enumerate(looked_into(files, partial(_content, blobs)), 1):
+        try:
+            pq.read_table(pa.BufferReader(data)) if data is not None else None
+        except (pa.ArrowException, ValueError, OSError) as error:
+            damaged.append(Damaged(one.key, f"it cannot be read: {error}"))
+        tell("records", number, len(files))
     return damaged
 
 
@@ -110,34 +135,43 @@ def _content(blobs: Blobs, key: str) -> bytes | None:
         return None
 
 
-def _entered(con: duckdb.DuckDBPyConnection, one: RowFile, data: bytes) -> str | None:
-    """Enter what the rows of a file name; what is wrong with the file, if something is."""
+def _named(one: RowFile, data: bytes | None) -> list[pa.Table]:
+    """What the rows of a file name.
+
+    Raises:
+        ValueError: what is wrong with the file.
+    """
+    if data is None:
+        raise ValueError("it is gone")
     if one.compact is not None:
         if len(data) != one.compact.bytes:
-            return f"it has {len(data)} bytes instead of {one.compact.bytes}"
+            raise ValueError(f"it has {len(data)} bytes instead of {one.compact.bytes}")
         if hashlib.sha256(data).hexdigest() != one.compact.sha256:
-            return "its SHA-256 is not that of its manifest"
+            raise ValueError("its SHA-256 is not that of its manifest")
+    # Nothing vouches for the content of a shard: all of it is read to see that it can be.
+    columns = [*_NAMED, "out_index", "att_id"] if one.compact is not None else None
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
-            groups = [_named(file.read_row_group(n)) for n in range(file.num_row_groups)]
+            groups = [
+                as_results(file.read_row_group(number, columns=columns)).select(_NAMED)
+                for number in range(file.num_row_groups)
+            ]
     except (pa.ArrowException, KeyError, ValueError, AssertionError, OSError) as error:
-        return f"it cannot be read: {error}"
+        raise ValueError(f"it cannot be read: {error}") from error
     if one.compact is None and any(_is_foreign(group, one.key) for group in groups):
-        return "its rows were committed under another name"
-    rows = pa.concat_tables(groups) if groups else None
-    if rows is not None and rows.num_rows:
-        con.register("rows", rows)
-        con.execute(
-            "insert into claimed select batch, job_id, status, out_uri[i], out_bytes[i], "
-            "out_sha256[i] from (select *, unnest(range(1, len(out_uri) + 1)) as i from rows)"
-        )
-        con.unregister("rows")
-    return None
+        raise ValueError("its rows were committed under another name")
+    return groups
 
 
-def _named(table: pa.Table) -> pa.Table:
-    names = ["batch", "job_id", "status", "commit_key", "out_uri", "out_bytes", "out_sha256"]
-    return as_results(table).select(names)
+def _enter(con: duckdb.DuckDBPyConnection, tables: Sequence[pa.Table]) -> None:
+    if not tables:
+        return
+    con.register("rows", pa.concat_tables(tables))
+    con.execute(
+        "insert into claimed select batch, job_id, status, out_uri[i], out_bytes[i], "
+        "out_sha256[i] from (select *, unnest(range(1, len(out_uri) + 1)) as i from rows)"
+    )
+    con.unregister("rows")
 
 
 def _is_foreign(table: pa.Table, key: str) -> bool:
@@ -200,7 +234,7 @@ def _may_be_adopted(blobs: Blobs, batch: str) -> bool:
     try:
         claim = newest_claim(blobs, batch)
         while claim is not None and not _is_over(claim):
-            if _has_begun(blobs, batch, claim.epoch):
+            if has_begun(blobs, batch, claim.epoch):
                 return True
             claim = read_claim(blobs, batch, claim.epoch - 1)
     except StoreUnusable:
@@ -212,7 +246,7 @@ def _is_over(claim: SeenClaim) -> bool:
     return claim.ended is not None and claim.ended.get("exit_code") is not None
 
 
-def _has_begun(blobs: Blobs, batch: str, epoch: int) -> bool:
+def has_begun(blobs: Blobs, batch: str, epoch: int) -> bool:
     """A run writes this row before anything else, and under a date that need not be known."""
     name = f"/{batch}-{epoch:06d}-start.parquet"
     return any(key.endswith(name) for key in blobs.list("batches/"))

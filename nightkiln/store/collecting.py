@@ -8,9 +8,10 @@ meanwhile could render the very same file again, and commit it before it is take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from nightkiln.core.errors import ClaimHeld, StoreUnusable
 from nightkiln.ports.blobs import Blobs
@@ -20,13 +21,20 @@ from nightkiln.store.audit import (
     Tell,
     adoptable_batches,
     batch_of,
+    has_begun,
     list_claimed,
     list_found,
     scratch,
     unnamed_compact_files,
 )
 from nightkiln.store.claim import acquire
-from nightkiln.store.claims import claim_key, newest_claim, write_ended, write_heartbeat
+from nightkiln.store.claims import (
+    claim_key,
+    newest_claim,
+    read_claim,
+    write_ended,
+    write_heartbeat,
+)
 from nightkiln.store.store import Store
 
 OLDER_THAN_S = 7 * 24 * 3600.0
@@ -78,7 +86,15 @@ def collectable(store: Store, *, older_than_s: float, now_s: float, tell: Tell) 
     with scratch() as con:
         list_found(store.blobs, con, (IMAGES, INCOMING), tell)
         batches = {key.split("/")[1] for key in store.blobs.list("claims/")}
-        found.epochs = {batch: _epoch(store.blobs, batch) for batch in batches}
+        for claimed in batches:
+            claim = newest_claim(store.blobs, claimed)
+            found.epochs[claimed] = claim.epoch if claim is not None else 0
+            if (
+                claim is not None
+                and claim.ended is None
+                and not has_begun(store.blobs, claimed, claim.epoch)
+            ):
+                found.orphans[claimed] = []  # held by a collection that was killed, perhaps
         adoptable = adoptable_batches(store.blobs, con)
         damaged = list_claimed(store, con, tell)  # later: what was committed until now has rows
         if damaged:
@@ -139,7 +155,7 @@ def _while_held(
     if not batch:
         yield lambda _number: True
         return
-    before = newest_claim(blobs, batch)
+    before = _last_word(blobs, batch)
     try:
         epoch = acquire(blobs, batch, now_s=clock()).epoch
     except ClaimHeld as error:
@@ -160,11 +176,13 @@ def _while_held(
         yield goes_on
     finally:
         # How the batch stands has not changed by looking after its files.
-        outcome = before.ended if before is not None and before.ended is not None else {}
-        told = {"exit_code": 0, **outcome, "ended_s": clock(), "by": "store gc"}
+        told = {"exit_code": 0, **before, "ended_s": clock(), "by": "store gc"}
         write_ended(blobs, batch, epoch, told)
 
 
-def _epoch(blobs: Blobs, batch: str) -> int:
+def _last_word(blobs: Blobs, batch: str) -> Mapping[str, Any]:
+    """What the last run that ended has said; those after it were collections that were killed."""
     claim = newest_claim(blobs, batch)
-    return claim.epoch if claim is not None else 0
+    while claim is not None and claim.ended is None:
+        claim = read_claim(blobs, batch, claim.epoch - 1)
+    return claim.ended if claim is not None and claim.ended is not None else {}

@@ -217,6 +217,8 @@ def _seed(value: object) -> int | None:
 
 
 def _outputs(outputs: Sequence[Output]) -> dict[str, Any]:
+    # The view ``outputs`` takes the number of an output for its place in the lists.
+    assert [output.index for output in outputs] == list(range(len(outputs))), "numbered in order"
     facts = [output.facts for output in outputs]
     return {
         "width": facts[0].width if facts else None,

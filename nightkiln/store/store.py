@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MARKER = "nightkiln-store.json"  # what makes a folder a store
 SPOOL = "spool"
+CLOCK = "clock.json"  # written to learn what time it is where files are kept
 
 _BATCH_KEY = re.compile(r"batches/dt=(?P<date>[0-9-]{10})/(?P<batch>.+)-[0-9]{6}-start\.parquet")
 
@@ -162,6 +163,11 @@ class Store:
             if (match := _BATCH_KEY.fullmatch(key)) and match["batch"] == batch
         ]
         return min(dates, default=today)
+
+    def now_s(self) -> float:
+        """Epoch seconds by the clock of the place, which is what the age of a file goes by."""
+        self.blobs.put(CLOCK, b"{}\n")
+        return max(entry.modified_s for entry in self.blobs.entries(CLOCK))
 
     def make_durable(self, date: str) -> None:
         """What a killed run has named and not synced stays from now on, also if the power goes.

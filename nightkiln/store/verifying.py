@@ -15,6 +15,7 @@ from nightkiln.store.audit import (
     Tell,
     adoptable_batches,
     batch_of,
+    damaged_records,
     list_claimed,
     list_found,
     scratch,
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     """What can be wrong with a store."""
 
     DAMAGED_ROWS = "damaged rows"
+    DAMAGED_RECORD = "damaged record"
     MISSING = "missing"
     WRONG_SIZE = "wrong size"
     WRONG_SHA256 = "wrong sha256"
@@ -43,6 +45,8 @@ class Kind(StrEnum):
 REPAIR = {
     Kind.DAMAGED_ROWS: "put the file back from a copy of the store; without one, remove it and run "
     "its batch again: what only it told of is rendered anew",
+    Kind.DAMAGED_RECORD: "put the file back from a copy of the store; without one, remove it: "
+    "while it lies there questions fail, and what it told of a machine or a run is lost",
     Kind.MISSING: "put the files back from a copy, or render their jobs again: --jobs FILE writes "
     "which, for 'nightkiln retry --jobs FILE --force'",
     Kind.WRONG_SIZE: "as for missing files",
@@ -103,6 +107,8 @@ def verify(store: Store, *, is_quick: bool, tell: Tell) -> Verified:
         adoptable = adoptable_batches(store.blobs, con)
         for one in list_claimed(store, con, tell):
             found.add(Finding(Kind.DAMAGED_ROWS, one.key, one.what))
+        for one in damaged_records(store.blobs, tell):
+            found.add(Finding(Kind.DAMAGED_RECORD, one.key, one.what))
         found.rows = _count(con, "select count(*) from claimed")
         _hold_rows_against_files(store.blobs, con, found)
         _hold_files_against_rows(store.blobs, con, found, adoptable)

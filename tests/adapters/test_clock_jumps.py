@@ -65,6 +65,15 @@ def test_a_result_counts_over_a_failure_whenever_the_clock_says_that_was(
     assert statuses(store) == {job(1).id: "done"}
 
 
+def test_the_age_of_files_goes_by_the_clock_of_the_place(store: Store) -> None:
+    before_s = store.now_s()
+    store.blobs.put("views.sql", b"")
+
+    [written] = store.blobs.entries("views.sql")
+
+    assert before_s <= written.modified_s <= store.now_s()
+
+
 def test_by_a_clock_that_was_set_back_no_day_of_grace_is_over(store: Store) -> None:
     commit(store, done(1), epoch=1)
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from nightkiln.core.model import BatchId, Settled
+from nightkiln.store.audit import unnamed_compact_files
 from nightkiln.store.collecting import OLDER_THAN_S, collectable
 from nightkiln.store.commit import create_or_same, shard_key
-from nightkiln.store.compacting import compact
+from nightkiln.store.compacting import Compacted, compact
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
 from nightkiln.store.verifying import verify
@@ -30,6 +32,29 @@ def commit(store: Store, settled: list[Settled], batch: BatchId = BATCH, number:
             store.blobs.put(output.uri, picture(int(one.job.values["seed"])))
     key = shard_key(batch, number)
     create_or_same(store.blobs, key, parquet_bytes(rows_table(settled, batch, key)))
+
+
+def test_of_several_compactions_at_once_in_a_bucket_one_counts(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    uri = f"s3://{BUCKET}/tests/{uuid.uuid4().hex}"
+    store = Store.open(uri, create=True, s3=s3.access, state=tmp_path)
+    for number in range(4):
+        commit(store, [done(10 * number + n) for n in range(3)], number=number)
+    before = rows(store)
+
+    def one(name: str) -> Compacted:
+        mine = Store.open(uri, s3=s3.access, state=tmp_path / name)
+        return compact(mine, now_s=mine.now_s(), tell=lambda _read, _of: None)
+
+    with ThreadPoolExecutor(3) as threads:
+        made = list(threads.map(one, "abc"))
+
+    folded = [one for one in made if one.shards]
+    assert [(one.shards, one.rows) for one in folded] == [(4, 12)]
+    assert rows(store) == before
+    assert unnamed_compact_files(store.blobs) == set()
+    assert [one.removed for one in made] == [0, 0, 0]  # by the clock of the place
 
 
 def rows(store: Store) -> list[tuple[Any, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,13 +25,20 @@ from hypothesis import strategies as st
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId, Settled
 from nightkiln.disk import OsDisk
+from nightkiln.store.audit import unnamed_compact_files
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.compacting import Compacted, compact
 from nightkiln.store.folding import folding
-from nightkiln.store.manifest import Manifest, create_manifest, newest_manifest
+from nightkiln.store.manifest import (
+    CompactFile,
+    Folded,
+    Manifest,
+    create_manifest,
+    newest_manifest,
+)
 from nightkiln.store.plan_joins import attach
 from nightkiln.store.rows import parquet_bytes, rows_table
-from nightkiln.store.settled_sql import numbers_below
+from nightkiln.store.settled_sql import settled_sql
 from nightkiln.store.store import Store
 from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
 from nightkiln.testing.settled import BATCH, done, failed, job
@@ -40,6 +48,8 @@ TOMORROW = replace(BATCH, batch="tomorrow", date="2026-02-01")
 NOW_S = 2e9  # later than any file is old
 STEPS_MAX = 80
 READERS, ROUNDS = 2, 4
+COMPACTORS = 3
+RUNS = 45
 ASKED = (
     "select job_id, batch, status, finished_at, uri, usd, dt from jobs order by all",
     "select count(*), sum(bytes) from outputs",
@@ -229,6 +239,37 @@ def test_whoever_reads_while_batches_commit_and_are_compacted_sees_every_job_onc
     assert wrong == []
 
 
+def test_several_compactions_at_once_while_a_batch_commits_leave_every_job_once(
+    store: Store,
+) -> None:
+    is_over = threading.Event()
+    barrier = threading.Barrier(COMPACTORS)
+
+    def compact_again_and_again() -> list[Compacted]:
+        mine, made = Store.open(store.uri), list[Compacted]()
+        barrier.wait()
+        while not made or not is_over.is_set():
+            made.append(compacted(mine))
+        return made
+
+    with ThreadPoolExecutor(COMPACTORS) as threads:
+        working = [threads.submit(compact_again_and_again) for _ in range(COMPACTORS)]
+        try:
+            for number in range(ROUNDS):
+                commit(store, [done(200 + number), failed(1)], replace(BATCH, epoch=3), number)
+        finally:
+            is_over.set()
+        made = [one for each in working for one in each.result()]
+
+    compacted(store)
+    found = seen(store)[0]
+    folded = [one.manifest for one in made if one.shards]
+    assert len(folded) == len(set(folded)), "two compactions under one number"
+    assert len(found) == 6 + ROUNDS
+    assert len({(job_id, batch) for job_id, batch, *_ in found}) == len(found)
+    assert unnamed_compact_files(store.blobs) == set(), "who was late has cleared up"
+
+
 def stopped(folder: Path, step: int, *, how: str, grace_s: float) -> bool:
     """Compact until something happens before ``step``; whether it came to that step."""
     volatile = VolatileDisk(NoFsyncDisk(OsDisk()))
@@ -377,15 +418,42 @@ def test_whatever_was_committed_and_compacted_in_whatever_order_the_answer_is_th
         assert plain.execute(sql).fetchall() == folded.execute(sql).fetchall()
 
 
-@given(st.integers(0, 3_000_000))
-def test_a_pattern_of_numbers_matches_those_below_and_no_others(below: int) -> None:
-    import re
+def test_a_shard_that_is_replaced_is_not_even_opened_however_many_runs_there_were(
+    store: Store,
+) -> None:
+    for number in range(RUNS):
+        night = replace(BATCH, batch=f"night-{number}")
+        commit(store, [done(number, batch=night)], night)
+    before = seen(store)
+    compacted(store)
+    for key in store.blobs.list("results/dt=2"):  # as good as removed
+        (store.root / key).write_bytes(b"gone in a moment")
 
-    pattern = re.compile(numbers_below(below)) if below else None
+    assert seen(store) == before
+    commit(store, [done(5)], replace(BATCH, epoch=4))
+    assert len(seen(store)[0]) == len(before[0]) + 1
 
-    for number in {0, below // 2, below - 1, below, below + 1, 10 * below} - {-1}:
-        is_matched = pattern is not None and pattern.fullmatch(f"{number:06d}") is not None
-        assert is_matched == (number < below), number
+
+@given(
+    number=st.integers(0, 3_000_000),
+    below=st.integers(0, 3_000_000),
+    run=st.sampled_from(["dt=2026-01-31/night-000001", "dt=2026-01-31/night-1-000001"]),
+)
+@settings(max_examples=50, deadline=None)
+def test_shards_of_a_run_below_a_number_are_replaced_and_no_others(
+    number: int, below: int, run: str
+) -> None:
+    folded = (Folded("dt=2026-01-31/night-000001", below, 1), Folded("dt=2026-01-31/x-1", 7, 1))
+    file = CompactFile("compact/dt=2026-01-31/1.parquet", 1, 1, "")
+    sql = settled_sql("", Manifest(1, 0.0, (file,), folded))
+    [(_, where)] = re.findall(r"(?s)view _fresh as(.*?)\n(where .*?);", sql)
+    name = f"/a/results/{run}-{number:06d}.parquet"
+
+    with duckdb.connect() as con:
+        found = con.execute(f"select filename from (select ? as filename) {where}", [name])  # noqa: S608
+
+        is_replaced = run == folded[0].run and number < below
+        assert found.fetchall() == ([] if is_replaced else [(name,)])
 
 
 def test_compacted_files_are_in_the_order_of_the_commits_in_large_row_groups(store: Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId, Settled
+from nightkiln.disk import OsDisk
 from nightkiln.store.claim import acquire
 from nightkiln.store.claims import newest_claim, write_ended
 from nightkiln.store.collecting import OLDER_THAN_S, Collectable, Collected, collect, collectable
@@ -24,8 +27,10 @@ from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.stats import stats
 from nightkiln.store.store import Store
 from nightkiln.store.verifying import Kind, Verified, verify
+from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
 from nightkiln.testing.settled import BATCH, done, failed, job, picture
 
+STEPS_MAX = 80
 NOW_S = 2e9  # files are as old as they are told to be
 LONG_AGO_S = NOW_S - 2 * OLDER_THAN_S
 HERE = f"images/{BATCH.batch}/00"
@@ -55,6 +60,10 @@ def left(store: Store, key: str, *, modified_s: float = LONG_AGO_S) -> str:
 def ended(store: Store, *, exit_code: int | None = 0) -> None:
     epoch = acquire(store.blobs, BATCH.batch, now_s=NOW_S - 100).epoch
     write_ended(store.blobs, BATCH.batch, epoch, {"exit_code": exit_code})
+
+
+def acquired(store: Store, now_s: float) -> int:
+    return acquire(store.blobs, BATCH.batch, now_s=now_s).epoch
 
 
 def begun(store: Store, epoch: int) -> None:
@@ -161,6 +170,19 @@ def test_a_shard_under_another_name_and_a_compacted_file_of_other_bytes_are_told
     assert verify(store, is_quick=True, tell=quiet).counts[Kind.DAMAGED_ROWS] == 1
 
 
+@pytest.mark.parametrize("kind", ["leases", "batches", "quotes", "charges"])
+def test_a_record_that_cannot_be_read_is_told_since_questions_fail_by_it(
+    store: Store, kind: str
+) -> None:
+    key = f"{kind}/dt=2026-01-31/torn.parquet"
+    store.blobs.put(key, b"PAR1 and no more")
+
+    found = verify(store, is_quick=True, tell=quiet)
+
+    assert [(one.kind, one.key) for one in found.findings] == [(Kind.DAMAGED_RECORD, key)]
+    assert found_by_gc(store).all == []  # what images belong to is known all the same
+
+
 def test_gc_shows_first_and_then_removes_what_is_old_and_nobodys(store: Store) -> None:
     orphan = left(store, f"{HERE}/nobodys.png")
     young = left(store, f"{HERE}/young.png", modified_s=NOW_S - 60)
@@ -240,6 +262,74 @@ def test_a_collection_that_was_killed_is_ended_by_the_next_one(store: Store) -> 
     assert [one.key for one in found.all] == [second]
     assert removed_by_gc(store, found).files == 1
     assert verify(store, is_quick=True, tell=quiet).problems == 0
+
+
+def test_a_batch_stands_as_its_last_run_left_it_however_many_collections_were_killed(
+    store: Store,
+) -> None:
+    write_ended(store.blobs, BATCH.batch, acquired(store, NOW_S), {"exit_code": 1, "failed": 1})
+    for number in range(2):  # each holds the batch and dies
+        acquired(store, NOW_S + 1000 * (number + 1))
+    left(store, f"{HERE}/nobodys.png")
+
+    collect(store, found_by_gc(store), clock=lambda: NOW_S + 9000, tell=quiet)
+
+    claim = newest_claim(store.blobs, BATCH.batch)
+    assert claim is not None
+    assert claim.ended is not None
+    assert (claim.ended["exit_code"], claim.ended["failed"]) == (1, 1)
+
+
+def collection_stopped(folder: Path, step: int, *, how: str) -> bool:
+    """Collect until something happens before ``step``; whether it came to that step."""
+    volatile = VolatileDisk(NoFsyncDisk(OsDisk()))
+    reached = False
+
+    def before(number: int, _name: str) -> None:
+        nonlocal reached
+        if number == step or (number > step and how != "disk full"):
+            reached = True
+            raise OSError(errno.ENOSPC, "no space")  # for good, where nobody is left
+
+    try:
+        store = Store.open(str(folder), disk=SteppedDisk(volatile, before))
+        removed_by_gc(store, found_by_gc(store))
+    except StoreUnusable:
+        if how == "power cut":
+            volatile.lose_power()
+    return reached
+
+
+@pytest.mark.parametrize("how", ["killed", "power cut", "disk full"])
+@pytest.mark.parametrize(
+    "every", [pytest.param(1, marks=pytest.mark.nights), 5], ids=["each step", "sample"]
+)
+def test_a_collection_that_dies_at_any_step_takes_nobodys_file_and_the_next_one_ends_its_work(
+    store: Store, tmp_path: Path, *, how: str, every: int
+) -> None:
+    orphans = [left(store, f"{HERE}/nobodys-{number}.png") for number in range(3)]
+    orphans += [left(store, f"compact/dt=2026-01-31/000001-dead-{n:03d}.parquet") for n in (0, 1)]
+    orphans += [left(store, "incoming/attempt/0")]
+    for step in range(1, STEPS_MAX, every):
+        folder = tmp_path / f"step-{step}"
+        shutil.copytree(store.root, folder)  # times of files, too
+        was_reached = collection_stopped(folder, step, how=how)
+        after = Store.open(str(folder))
+        assert set(verify(after, is_quick=False, tell=quiet).counts) <= {Kind.ORPHAN}, step
+
+        # A quarter of an hour later, when who died holds the batch no more.
+        collect(after, found_by_gc(after), clock=lambda: NOW_S + 1000, tell=quiet)
+
+        assert verify(after, is_quick=False, tell=quiet).problems == 0, step
+        assert [key for key in orphans if after.blobs.size(key) is not None] == [], step
+        claim = newest_claim(after.blobs, BATCH.batch)
+        assert claim is not None
+        assert claim.ended is not None
+        assert claim.ended["exit_code"] == 0
+        shutil.rmtree(folder)
+        if not was_reached:
+            break
+    assert 8 < step < STEPS_MAX - every, "fewer steps than a collection has, or no end"
 
 
 def test_files_of_a_job_that_was_rendered_twice_are_nobodys_once_it_is_compacted(

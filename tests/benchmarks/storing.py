@@ -32,7 +32,10 @@ from tests.benchmarks.figure import Figure, at_least, at_most
 from tests.benchmarks.planning import PROMPTS
 
 NIGHTS, NIGHT_ROWS, SHARD = 10, 1_000_000, 1000
-NIGHTS_QUICK, NIGHT_ROWS_QUICK = 2, 8_000
+NIGHTS_QUICK, NIGHT_ROWS_QUICK = 5, 4_000
+GROWTH = 4  # so many times as many rows are folded after the first ones
+GROWTH_MAX = 1.25 * GROWTH  # linear, with some room for noise
+PEAK_GROWTH_MAX = 1.25  # bounded: as much memory for all that
 LEASES = 100  # of each night
 WRITERS, SHARDS_EACH, SHARDS_EACH_QUICK = 4, 60, 4
 TIMES_ASKED = 3  # the quickest counts: other programs only ever slow one down
@@ -43,6 +46,8 @@ PLAN_S_MAX, PLAN_MB_MAX = 25.0, 700.0
 
 QUESTIONS = {
     "count_jobs": ("select count(*) from jobs", COUNT_S_MAX),
+    "count_outputs": ("select count(*) from outputs", COUNT_S_MAX),
+    "count_attempts": ("select count(*) from attempts", COUNT_S_MAX),
     "count_by_status": ("select status, count(*) from jobs group by 1", JOBS_S_MAX),
     "jobs_by_gpu": (
         "select provider, gpu, count(*), sum(usd), quantile_cont(gpu_seconds, 0.95) from jobs "  # noqa: ISC004
@@ -61,6 +66,8 @@ QUESTIONS = {
     ),
 }
 
+ANSWERS = ("waste", "cost_per_1000", "machines", "progress")  # nothing is promised; asked once
+
 
 def figures(*, is_quick: bool) -> Iterator[Figure]:
     """Commits by several at once; the life of a large store; a large plan."""
@@ -68,22 +75,40 @@ def figures(*, is_quick: bool) -> Iterator[Figure]:
     rows = NIGHT_ROWS_QUICK if is_quick else NIGHT_ROWS
     yield from _committing(SHARDS_EACH_QUICK if is_quick else SHARDS_EACH)
     with tempfile.TemporaryDirectory() as folder:
-        for night in range(nights):
-            in_child(__name__, "prepare", folder=folder, night=night, rows=rows)
-        folded = in_child(__name__, "fold", folder=folder)
-        yield Figure("store_compact", folded["wall_s"], "s")
-        yield Figure("store_compact_rows", nights * rows / folded["wall_s"], "rows/s")
-        yield Figure("store_compact_files", folded["shards"], "files")
-        yield Figure("store_compact_peak", folded["peak_mb"], "MB")
+        yield from _folding(folder, nights, rows)
         asked = in_child(__name__, "ask", folder=folder)
         for name, (_, most) in QUESTIONS.items():
             yield at_most(f"store_{name}", asked[name], "s", most)
+        for name in ANSWERS:
+            yield Figure(f"store_{name}", asked[name], "s")
         yield Figure("store_ask_peak", asked["peak_mb"], "MB")
     with tempfile.TemporaryDirectory() as folder:
         in_child(__name__, "prepare_plan", folder=folder, rows=nights * rows)
         spent = in_child("tests.benchmarks.planning", "plan", folder=folder)
         yield at_most("store_plan", spent["wall_s"], "s", PLAN_S_MAX)
         yield at_most("store_plan_peak", spent["peak_mb"], "MB", PLAN_MB_MAX)
+        hashing = in_child("tests.benchmarks.planning", "hashing", folder=folder)
+        yield Figure("store_plan_over_plain_hashing", spent["wall_s"] / hashing["wall_s"], "x")
+
+
+def _folding(folder: str, nights: int, rows: int) -> Iterator[Figure]:
+    """A fifth of the nights is folded first, then the others; the store is there afterwards."""
+    first = nights // (GROWTH + 1)
+    folded = []
+    for some in (range(first), range(first, nights)):
+        for night in some:
+            in_child(__name__, "prepare", folder=folder, night=night, rows=rows)
+        folded.append(in_child(__name__, "fold", folder=folder))
+    few, many = folded
+    wall_s = few["wall_s"] + many["wall_s"]
+    yield Figure("store_compact", wall_s, "s")
+    yield Figure("store_compact_rows", nights * rows / wall_s, "rows/s")
+    yield Figure("store_compact_files", few["shards"] + many["shards"], "files")
+    yield Figure("store_compact_peak", many["peak_mb"], "MB")
+    growth = many["wall_s"] / few["wall_s"]
+    yield at_most(f"store_compact_growth_at_{GROWTH}x_rows", growth, "x", GROWTH_MAX)
+    growth = many["peak_mb"] / few["peak_mb"]
+    yield at_most(f"store_compact_peak_growth_at_{GROWTH}x_rows", growth, "x", PEAK_GROWTH_MAX)
 
 
 def _committing(shards: int) -> Iterator[Figure]:
@@ -183,6 +208,10 @@ def ask(folder: str) -> dict[str, float]:
                     con.execute(sql).fetchall()
                 times.append(spent.wall_s)
             seconds[name] = min(times)
+        for name in ANSWERS:
+            with measured() as spent:
+                con.execute(f"from {name}").fetchall()
+            seconds[name] = spent.wall_s
     return {**seconds, "peak_mb": peak_mb()}
 
 
