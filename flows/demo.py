@@ -37,10 +37,10 @@ async def demo(store: str = "nightkiln-demo") -> Outcome:
             name=batch_name(),
             fresh=True,
         )
-        switch, lines = StopSwitch(), PlainLines(sys.stdout)
+        settings, switch, lines = params.settings(), StopSwitch(), PlainLines(sys.stdout)
         with stopping_on_signals(switch):
-            outcome = await render(params, is_nightly=False, switch=switch, also=lines)
-    await report(outcome)
+            outcome = await render(params, settings, is_nightly=False, switch=switch, also=lines)
+    await report(outcome, settings)
     return outcome
 
 

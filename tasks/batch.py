@@ -24,7 +24,7 @@ from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 from tasks.observer import PrefectObserver
 from tasks.report import report
-from tasks.secrets import s3_secrets
+from tasks.secrets import s3_given
 
 # Prefect kills a process half a minute after it has asked it to end. What is being rendered may
 # take this long, then it is handed back, and the rest of the time is for committing.
@@ -140,9 +140,10 @@ class BatchParams(BaseModel):
         json_schema_extra={"position": 14},
     )
 
-    def settings(self) -> Settings:
+    def settings(self, **secrets: str) -> Settings:
         """Settings of the environment the flow runs in, with what is given here on top."""
         return load_settings(
+            **secrets,
             store=self.store or None,
             worker_urls=self.worker_urls,
             providers=self.providers,
@@ -167,15 +168,15 @@ async def batch(
     """
     switch = StopSwitch()
     try:
-        async with s3_secrets(params.s3_block):
-            with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
-                outcome = await render(
-                    params, is_nightly=is_nightly, switch=switch, rents_from=rents_from
-                )
-            # A report that cannot be written is red in the timeline; the images are there all
-            # the same.
-            reporting: Any = report  # Prefect's types forget that an async task's is awaited
-            await reporting(outcome, return_state=True)
+        settings = params.settings(**await s3_given(params.s3_block))
+        with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
+            outcome = await render(
+                params, settings, is_nightly=is_nightly, switch=switch, rents_from=rents_from
+            )
+        # A report that cannot be written is red in the timeline; the images are there all
+        # the same.
+        reporting: Any = report  # Prefect's types forget that an async task's is awaited
+        await reporting(outcome, settings, return_state=True)
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     return verdict(outcome, is_cancelled=bool(heard))
@@ -183,6 +184,7 @@ async def batch(
 
 async def render(
     params: BatchParams,
+    settings: Settings,
     *,
     is_nightly: bool,
     switch: StopSwitch,
@@ -196,7 +198,6 @@ async def render(
     Raises:
         NightkilnError: as ``run_batch`` does; before preflight has passed, nothing was started.
     """
-    settings = params.settings()
     limit = params.limit if params.limit > 0 else None
     chosen = await asyncio.to_thread(
         chosen_catalog,

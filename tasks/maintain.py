@@ -14,7 +14,7 @@ from nightkiln.core.errors import NightkilnError
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.compacting import GRACE_S, Compacted, compact
 from nightkiln.wiring import has_store, open_store
-from tasks.secrets import s3_secrets
+from tasks.secrets import s3_given
 
 
 class MaintainParams(BaseModel):
@@ -46,19 +46,18 @@ class MaintainParams(BaseModel):
         json_schema_extra={"position": 2},
     )
 
-    def settings(self) -> Settings:
+    def settings(self, **secrets: str) -> Settings:
         """Settings of the environment the flow runs in, with what is given here on top."""
-        return load_settings(store=self.store or None)
+        return load_settings(store=self.store or None, **secrets)
 
 
 async def maintained(params: MaintainParams) -> State[None]:
     """Compact the store; Failed, with what to do, when it cannot be read or written."""
     try:
-        async with s3_secrets(params.s3_block):
-            settings = params.settings()
-            if not await asyncio.to_thread(has_store, settings):
-                return Completed(message=f"nothing to do: {settings.store} is no store yet")
-            done = await compacted(settings, params.grace_hours * 3600)
+        settings = params.settings(**await s3_given(params.s3_block))
+        if not await asyncio.to_thread(has_store, settings):
+            return Completed(message=f"nothing to do: {settings.store} is no store yet")
+        done = await compacted(settings, params.grace_hours * 3600)
     except NightkilnError as error:
         return Failed(message=str(error))
     return Completed(message=_said(done))

@@ -20,6 +20,7 @@ from nightkiln.reap import ENDED_MAX, Swept
 from nightkiln.settings import Settings, load_settings
 from nightkiln.sighting import Finding
 from nightkiln.sweeping import can_sweep, swept
+from tasks.secrets import s3_given
 
 ARTIFACT_KEY = "nightkiln-reap"
 ROWS_MAX = 200  # of the table: more belongs into nightkiln leases
@@ -53,10 +54,18 @@ class ReapParams(BaseModel):
         description="Machines given back in one sweep.",
         json_schema_extra={"position": 2},
     )
+    s3_block: str = Field(
+        "",
+        title="S3 credentials",
+        description="Name of a Secret block with the credentials of stores in S3: what is given "
+        "back is recorded in the store of its batch. Empty: as every AWS client finds them, where "
+        "the flow runs.",
+        json_schema_extra={"position": 3},
+    )
 
-    def settings(self) -> Settings:
+    def settings(self, **secrets: str) -> Settings:
         """Settings of the environment the flow runs in, with what is given here on top."""
-        return load_settings(fleet=self.fleet or None)
+        return load_settings(fleet=self.fleet or None, **secrets)
 
 
 async def sweep(params: ReapParams, *, asks: Mapping[str, Provider] | None = None) -> State[None]:
@@ -66,7 +75,7 @@ async def sweep(params: ReapParams, *, asks: Mapping[str, Provider] | None = Non
     night, and notifications go by the state. ``asks``: instead of the providers that are set up.
     """
     try:
-        settings = params.settings()
+        settings = params.settings(**await s3_given(params.s3_block))
         if asks is None and not can_sweep(settings):
             return Completed(message="nothing to look at: no provider that bills is set up")
         found = await swept(

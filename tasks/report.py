@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from nightkiln.night import Outcome
 from nightkiln.report import report_of
-from nightkiln.settings import load_settings
+from nightkiln.settings import Settings
 from nightkiln.wiring import open_store
 
 REPORT_S_MAX = 120.0
@@ -25,9 +25,10 @@ REPORT_KEY, FAILURES_KEY = "nightkiln-report", "nightkiln-failures"
     retries=0,
     timeout_seconds=REPORT_S_MAX,
 )
-async def report(outcome: Outcome) -> dict[str, int]:
+async def report(outcome: Outcome, settings: Settings) -> dict[str, int]:
     """One page about the batch, and a table of its failures by reason when there are any."""
-    store = await asyncio.to_thread(open_store, load_settings(store=outcome.store))
+    there = settings.model_copy(update={"store": outcome.store})
+    store = await asyncio.to_thread(open_store, there)
     told = await asyncio.to_thread(report_of, store, outcome)
     await acreate_markdown_artifact(told.page, key=REPORT_KEY, description=outcome.batch)
     if told.failures:

@@ -1,11 +1,8 @@
-"""Credentials of an object store out of a Prefect block, for as long as a flow run needs them."""
+"""Credentials of an object store out of a Prefect block, for the settings of one flow run."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any
 
 from prefect.blocks.system import Secret
@@ -20,31 +17,19 @@ HOW = (
 )
 
 
-@asynccontextmanager
-async def s3_secrets(block: str) -> AsyncIterator[None]:
-    """Settings made inside have the credentials of this Secret block; "" changes nothing.
+async def s3_given(block: str) -> dict[str, str]:
+    """What this Secret block sets, by the names of settings; "" sets nothing.
 
-    They are handed over in the environment of this process, where the settings look, and taken
-    out of it again: never in a parameter, which Prefect stores in clear.
+    Handed on as settings alone: never in a parameter, which Prefect stores in clear, and never in
+    the environment, where other flow runs of this process, and its children, would find it.
 
     Raises:
         BadInput: there is no such block, or it holds something else.
     """
-    given = await _given(block) if block else {}
-    names = {f"NIGHTKILN_S3_{name.upper()}": value for name, value in given.items()}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return await _held(block) if block else {}
 
 
-async def _given(block: str) -> Mapping[str, str]:
+async def _held(block: str) -> dict[str, str]:
     try:
         found: Any = await Secret.aload(block)  # its type is lost on the way
         held = found.get()
@@ -55,6 +40,11 @@ async def _given(block: str) -> Mapping[str, str]:
     except ValueError:
         given = None
     # Nothing of what it holds is shown, nor chained: it may be a secret all the same.
-    if not isinstance(given, dict) or not NEEDED <= given.keys() <= KNOWN:
-        raise BadInput([Problem(f"s3_block {block!r}", "it holds something else", HOW)])
-    return {name: str(value) for name, value in given.items()}
+    wrong = BadInput([Problem(f"s3_block {block!r}", "it holds something else", HOW)])
+    if not isinstance(given, dict):
+        raise wrong
+    there = {name: value for name, value in given.items() if value is not None}
+    is_known = NEEDED <= there.keys() <= KNOWN
+    if not is_known or not all(isinstance(value, str) for value in there.values()):
+        raise wrong
+    return {f"s3_{name}": value for name, value in there.items()}

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nightkiln.blobs.s3_client import Gone, S3Client, S3Limits, Taken
-from nightkiln.blobs.s3_parts import SIZE_MIN, put_parts
+from nightkiln.blobs.keys import is_key
+from nightkiln.blobs.s3_client import Gone, S3Client, S3Limits, Taken, Unexplained
+from nightkiln.blobs.s3_parts import SIZE_MIN, call_off_left, put_parts
 from nightkiln.blobs.s3_place import S3Access, S3Place
 from nightkiln.blobs.s3_uploads import S3Uploads
 from nightkiln.core.errors import StoreUnusable
@@ -19,6 +20,8 @@ from nightkiln.ports.blobs import Entry
 
 CREATED_AS = "nightkiln-created-as"  # tells whose creation an object is
 LINK_S_MAX = 7 * 24 * 3600.0  # what the signature of an address allows
+PAGES_MAX = 1_000_000  # of a listing, a thousand names each
+IMAGES = "images/"  # where large files are
 GET_BYTES = 2**30  # what is allowed for where nobody knows how much will come
 
 
@@ -56,6 +59,8 @@ class S3Blobs:
             async with asyncio.timeout(self._client.limits.answer_s):
                 answer = await it.get_object(**named, ChecksumMode="ENABLED")
             async with answer["Body"] as body:
+                if "ETag" not in answer:  # the page of some web server
+                    raise self._client.no_service(key)
                 found: bytes = await body.read()
             return found
 
@@ -70,6 +75,9 @@ class S3Blobs:
             return int(self._client.ask(key, lambda it: it.head_object(**named))["ContentLength"])
         except Gone:
             return None
+        except Unexplained:
+            self._client.ask(key, partial(_first_byte, named))  # which is told why
+            raise
 
     def list(self, prefix: str) -> Iterator[str]:
         for entry in self.entries(prefix):
@@ -78,15 +86,18 @@ class S3Blobs:
     def entries(self, prefix: str) -> Iterator[Entry]:
         begins = len(self.place.object_key(""))
         asked = {"Bucket": self.place.bucket, "Prefix": self.place.object_key(prefix)}
-        while True:
+        for _ in range(PAGES_MAX):
             page = self._client.ask(prefix, partial(_page, asked))
             for found in page.get("Contents", ()):
                 key = found["Key"][begins:]
-                if key and not key.endswith("/"):  # a console's idea of a folder
+                # What others have put there is none of a store's: a console's idea of a folder.
+                # Asked for what begins with "a//", SeaweedFS tells of "a/b", too.
+                if is_key(key) and key.startswith(prefix):
                     yield Entry(key, int(found["Size"]), found["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 return
-            asked = {**asked, "ContinuationToken": page["NextContinuationToken"]}
+            asked = {**asked, "ContinuationToken": page.get("NextContinuationToken", "")}
+        raise StoreUnusable(f"{self.place.uri}/{prefix}: the list of what is there has no end")
 
     def remove(self, key: str) -> None:
         named = self._client.named(key)
@@ -104,6 +115,16 @@ class S3Blobs:
             )
 
         return self._client.ask(key, sign)
+
+    def sweep(self, *, now_s: float) -> int:
+        """Call off large files that a crash left half brought more than a day ago; how many.
+
+        They are invisible, and paid for. Nothing else in the bucket is looked at.
+
+        Raises:
+            StoreUnusable: the credentials may not list or call them off, or the service cannot.
+        """
+        return call_off_left(self._client, IMAGES, now_s=now_s)
 
     def _put_bytes(self, key: str, data: bytes) -> None:
         said = self._client.content(key, data)
@@ -125,3 +146,9 @@ class S3Blobs:
 async def _page(asked: dict[str, str], it: Any) -> dict[str, Any]:
     page: dict[str, Any] = await it.list_objects_v2(**asked)
     return page
+
+
+async def _first_byte(named: dict[str, str], it: Any) -> None:
+    answer = await it.get_object(**named, Range="bytes=0-0")
+    async with answer["Body"] as body:
+        await body.read()

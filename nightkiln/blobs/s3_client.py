@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import logging
 import mimetypes
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,15 @@ from typing import Any, TypeAlias, TypeVar
 import stamina
 
 from nightkiln.blobs.keys import check_key
-from nightkiln.blobs.s3_errors import GONE, TAKEN, code_of, explained, is_passing
+from nightkiln.blobs.s3_errors import (
+    GONE,
+    NO_S3,
+    TAKEN,
+    UNEXPLAINED,
+    code_of,
+    explained,
+    is_passing,
+)
 from nightkiln.blobs.s3_place import S3Access, S3Place
 from nightkiln.core.errors import StoreUnusable
 
@@ -54,6 +63,17 @@ class Taken(StoreUnusable):
     """There is something of that name already."""
 
 
+class Unexplained(StoreUnusable):
+    """It is refused, and nothing says why."""
+
+
+KINDS = {
+    **dict.fromkeys(GONE, Gone),
+    **dict.fromkeys(TAKEN, Taken),
+    **dict.fromkeys(UNEXPLAINED, Unexplained),
+}
+
+
 class S3Client:
     """Asks one object store. Safe to use from many threads."""
 
@@ -62,6 +82,7 @@ class S3Client:
         self._access = access
         self.limits = limits
         self._files = access.file_system()
+        logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
         self._turns = asyncio.Semaphore(limits.transfers)
         self._repeated = stamina.AsyncRetryingCaller(
             attempts=limits.tries,
@@ -84,17 +105,21 @@ class S3Client:
             "ContentType": content_type(key),
         }
 
-    def ask(self, key: str, request: Request[T], *, size: int = 0) -> T:
+    def ask(self, key: str, request: Request[T], *, size: int = 0, is_repeated: bool = True) -> T:
         """What ``request`` makes of the service's own client; ``size``: bytes that it moves.
 
+        ``is_repeated``: it is worth waiting for.
+
         Raises:
-            Gone, Taken: the service says so.
+            Gone, Taken, Unexplained: the service says so.
             StoreUnusable: anything else that repeating did not help.
         """
-        [answer] = self.ask_all(key, [request], size=size)
+        [answer] = self.ask_all(key, [request], size=size, is_repeated=is_repeated)
         return answer
 
-    def ask_all(self, key: str, requests: Sequence[Request[T]], *, size: int) -> list[T]:
+    def ask_all(
+        self, key: str, requests: Sequence[Request[T]], *, size: int, is_repeated: bool = True
+    ) -> list[T]:
         """The same for several requests at once, each of which moves ``size`` bytes.
 
         Raises:
@@ -105,19 +130,32 @@ class S3Client:
         from fsspec.asyn import sync
 
         try:
-            answers: list[T] = sync(self._files.loop, self._all, requests, size)
+            answers: list[T] = sync(self._files.loop, self._all, requests, size, is_repeated)
         except (BotoCoreError, ClientError, TransferError, OSError) as error:
             what = explained(error, self.place, key, self._access.endpoint)
-            code = code_of(error)
-            kind = Gone if code in GONE else Taken if code in TAKEN else StoreUnusable
-            raise kind(what) from error
+            raise KINDS.get(code_of(error), StoreUnusable)(what) from error
         return answers
 
-    async def _all(self, requests: Sequence[Request[T]], size: int) -> list[T]:
+    def no_service(self, key: str) -> StoreUnusable:
+        """What to raise where something answers that is no object store."""
+        said = NO_S3.format(endpoint=self._access.endpoint or "AWS")
+        return StoreUnusable(f"{self.place.uri}/{key}: {said}")
+
+    async def _all(
+        self,
+        requests: Sequence[Request[T]],
+        size: int,
+        is_repeated: bool,  # noqa: FBT001 - fsspec hands it on by its place
+    ) -> list[T]:
         try:
             async with asyncio.TaskGroup() as group:
                 asked = [
-                    group.create_task(self._repeated(self._once, each, size)) for each in requests
+                    group.create_task(
+                        self._repeated(self._once, each, size)
+                        if is_repeated
+                        else self._once(each, size)
+                    )
+                    for each in requests
                 ]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors.exceptions[0].__cause__

@@ -13,6 +13,8 @@ SIZE_MIN = 16 * 2**20  # smaller files go in one piece
 PART_BYTES = 8 * 2**20
 PARTS_MAX = 10_000  # more are not allowed
 AT_ONCE = 2  # of one file: so many parts are in memory
+LEFT_S = 24 * 3600.0  # nobody brings one file for a day
+LISTS_MAX = 100  # of what was left, a thousand each; what there is more waits for the next time
 
 
 def put_parts(client: S3Client, key: str, file: IO[bytes], size: int) -> None:
@@ -79,3 +81,37 @@ def _end(client: S3Client, key: str, upload: dict[str, str], brought: list[dict[
             raise
         # The answer to an earlier try was lost: the upload is gone since it has become the file.
         client.ask(key, lambda it: it.head_object(**client.named(key)))
+
+
+def call_off_left(client: S3Client, prefix: str, *, now_s: float) -> int:
+    """Call off what was begun under ``prefix`` more than a day ago and never ended; how many.
+
+    Nobody waits for it while the service fails: the next one calls off what this one left.
+
+    Raises:
+        StoreUnusable: it cannot be listed, or called off.
+    """
+    place, called_off = client.place, 0
+    asked = {"Bucket": place.bucket, "Prefix": place.object_key(prefix)}
+    for _ in range(LISTS_MAX):
+        page = client.ask(prefix, partial(_list, asked), is_repeated=False)
+        for left in page.get("Uploads", ()):
+            if now_s - left["Initiated"].timestamp() > LEFT_S:
+                named = {"Bucket": place.bucket, "Key": left["Key"], "UploadId": left["UploadId"]}
+                with contextlib.suppress(Gone):  # another run has been faster
+                    client.ask(prefix, partial(_call_off, named), is_repeated=False)
+                called_off += 1
+        if not page.get("IsTruncated"):
+            break
+        markers = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+        asked |= {name: page[said] for name, said in markers.items() if page.get(said)}
+    return called_off
+
+
+async def _list(asked: dict[str, str], it: Any) -> dict[str, Any]:
+    page: dict[str, Any] = await it.list_multipart_uploads(**asked)
+    return page
+
+
+async def _call_off(named: dict[str, str], it: Any) -> None:
+    await it.abort_multipart_upload(**named)

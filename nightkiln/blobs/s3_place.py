@@ -6,9 +6,10 @@ every AWS client looks (variables, ``~/.aws``, the role of the machine).
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ CONNECTIONS_MAX = 32
 READ_TRIES_MAX = 4  # of DuckDB's requests, which nobody else repeats
 CLIENTS_MAX = 16  # kept open at once, by one process
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REGION_VARIABLE = "AWS_REGION"  # every SDK of AWS looks there but Python's
 
+_ENDPOINT = re.compile(r"https?://[^\s@?#]+")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -79,31 +82,47 @@ class S3Access:
 
     @property
     def endpoint(self) -> str:
-        """Where it answers, "" for AWS."""
-        found = (os.environ.get(name, "") for name in ENDPOINT_VARIABLES)
-        return self.endpoint_url or next((url for url in found if url), "")
+        """Where it answers, "" for AWS.
+
+        Raises:
+            BadInput: it is no address, or has credentials in it, which are not shown.
+        """
+        places = [("s3_endpoint_url", self.endpoint_url)]
+        places += [(name, os.environ.get(name, "")) for name in ENDPOINT_VARIABLES]
+        where, url = next((place for place in places if place[1]), ("", ""))
+        if url and not _ENDPOINT.fullmatch(url):
+            fix = "write https://host:port, and credentials where AWS clients look for them"
+            raise BadInput([Problem(where, "that is not the address of a service", fix)])
+        return url
 
     def file_system(self) -> S3FileSystem:
         """An s3fs file system; the same one for the same access, since each has a client to make.
 
         Raises:
-            BadInput: s3fs is not installed.
+            BadInput: s3fs is not installed, or the endpoint is no address.
         """
-        return _file_system(self, self.endpoint, is_for_duckdb=False)
+        return _file_system(self._whole(), is_for_duckdb=False)
 
     def for_duckdb(self) -> S3FileSystem:
         """One for a new connection of DuckDB to read through; it repeats what fails by itself.
 
         Raises:
-            BadInput: s3fs is not installed.
+            BadInput: s3fs is not installed, or the endpoint is no address.
         """
-        files = _file_system(self, self.endpoint, is_for_duckdb=True)
+        files = _file_system(self._whole(), is_for_duckdb=True)
         files.forget()
         return files
 
+    def _whole(self) -> S3Access:
+        """With what the client would not find by itself, or not check."""
+        region = self.region or os.environ.get(REGION_VARIABLE, "")
+        return replace(self, endpoint_url=self.endpoint, region=region)
+
 
 @lru_cache(maxsize=CLIENTS_MAX)
-def _file_system(access: S3Access, endpoint: str, *, is_for_duckdb: bool) -> S3FileSystem:
+def _file_system(access: S3Access, *, is_for_duckdb: bool) -> S3FileSystem:
+    # At DEBUG botocore writes down what it signs, the token of a session among it.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     try:
         import s3fs
 
@@ -111,9 +130,9 @@ def _file_system(access: S3Access, endpoint: str, *, is_for_duckdb: bool) -> S3F
     except ImportError as error:
         fix = "pip install 'nightkiln[s3]'"
         raise BadInput([Problem("--store", "s3fs is not installed", fix)]) from error
-    styles = {True: "path", False: "virtual", None: "path" if endpoint else "auto"}
+    styles = {True: "path", False: "virtual", None: "path" if access.endpoint_url else "auto"}
     named: dict[str, Any] = {
-        "endpoint_url": endpoint,
+        "endpoint_url": access.endpoint_url,
         "key": access.access_key_id,
         "secret": access.secret_access_key,
         "token": access.session_token,

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from nightkiln.blobs.local import LocalBlobs
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.disk import Disk, trouble
+from nightkiln.disk import Disk, private_folder, trouble
 from nightkiln.ports.blobs import Blobs, Entry
 
 UPLOADS = 8  # at once
@@ -33,6 +33,7 @@ AGAIN_S = 2.0  # after a failure, before the next try
 PATIENCE_S = 60.0  # with a store that fails all the time; a run gives its batch up then, too
 LOOK_S = 1.0  # how often a waiter looks whether the patience is at its end
 LEFT_MAX = 1_000  # spools of killed processes that are looked at
+LEFT_FREE_BYTES = 1_000_000_000  # of the disk, for downloads and journals
 LOCK = ".lock"
 
 # Rows name files. Whatever else is created says who works or what it cost, and must not wait.
@@ -46,6 +47,11 @@ class _Waiting:
     key: str
     place: LocalBlobs
     size: int
+
+
+def fitting(bytes_max: int, free: int | None) -> int:
+    """How much may wait on a disk with so many bytes free; None: the system does not say."""
+    return bytes_max if free is None else max(0, min(bytes_max, free - LEFT_FREE_BYTES))
 
 
 class SpooledBlobs:
@@ -67,12 +73,14 @@ class SpooledBlobs:
         self._patience_s, self._again_s = patience_s, again_s
         self._changed = threading.Condition()  # around everything below
         self._waiting: dict[str, _Waiting] = {}
+        self._taken: set[str] = set()  # names of files in the own spool, or on their way into it
         self._next: deque[_Waiting] = deque()
         self._bytes, self._workers = 0, 0
         self._error: StoreUnusable | None = None  # the newest, while nothing succeeds
         self._failing_since_s = 0.0
         self._is_closed = threading.Event()
         self._locks: list[weakref.finalize[..., SpooledBlobs]] = []
+        self._mine: LocalBlobs | None = None  # while what others left is looked for
         try:
             self._adopt(folder)
             self._mine = self._claimed(folder / uuid.uuid4().hex, is_new=True)
@@ -85,7 +93,9 @@ class SpooledBlobs:
             return
         size = _size_of(data)
         with self._changed:
-            self._wait(lambda: not self._bytes or self._bytes + size <= self._bytes_max)
+            # The same pixels, rendered twice, have one name: the second waits for the first.
+            self._wait(lambda: key not in self._taken and self._has_room(size))
+            self._taken.add(key)
             self._bytes += size
         try:
             assert self._mine is not None, "it is another's only while it is looked for"
@@ -93,6 +103,7 @@ class SpooledBlobs:
         except BaseException:
             with self._changed:
                 self._bytes -= size
+                self._taken.discard(key)
                 self._changed.notify_all()
             raise
         self._send(_Waiting(key, self._mine, size))
@@ -149,7 +160,7 @@ class SpooledBlobs:
 
     def _adopt(self, folder: Path) -> None:
         """Take over what processes have left that are gone."""
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder, self._disk)
         for left in islice(folder.iterdir(), LEFT_MAX):
             place = self._claimed(left, is_new=False)
             if place is None:
@@ -164,7 +175,7 @@ class SpooledBlobs:
     def _claimed(self, folder: Path, *, is_new: bool) -> LocalBlobs | None:
         """A spool that is ours until this object is gone, or the process is."""
         if is_new:
-            folder.mkdir()
+            self._disk.make_folder(folder)
         elif not folder.is_dir():
             return None
         file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -213,6 +224,8 @@ class SpooledBlobs:
         if error is None:
             self._error = None
             self._bytes -= waiting.size
+            if waiting.place is self._mine:
+                self._taken.discard(waiting.key)
             if self._waiting.get(waiting.key) is waiting:
                 del self._waiting[waiting.key]
         else:
@@ -221,6 +234,9 @@ class SpooledBlobs:
             self._error = error
             self._next.append(waiting)
         self._changed.notify_all()
+
+    def _has_room(self, size: int) -> bool:
+        return not self._bytes or self._bytes + size <= self._bytes_max
 
     def _wait(self, holds: Callable[[], bool]) -> None:
         """Inside the condition: until it ``holds``, while the store does not fail for good."""

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from nightkiln import __version__
 from nightkiln import comfy_answers as answers
+from nightkiln.blobs.s3_place import SCHEME
 from nightkiln.catalog import load_catalog, plan_jobs, scratch
 from nightkiln.cli.findings import Finding
 from nightkiln.cli.options import (
@@ -109,7 +110,9 @@ def _store(settings: Settings, catalog: Path | None) -> Iterator[Finding]:
         store = open_store(settings, create=True)
         store.prepare(now_s=time.time(), is_direct=settings.is_direct)
     except NightkilnError as error:
-        fix = "choose another place with --store, or make this one writable"
+        # What is wrong with an object store, its own words say.
+        is_far = settings.store.startswith(SCHEME)
+        fix = "" if is_far else "choose another place with --store, or make this one writable"
         yield Finding("store", False, str(error), fix)
         return
     yield Finding("store", True, f"{store.uri} is writable, and what is created is created once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import uuid
@@ -13,7 +14,7 @@ from nightkiln.blobs import LocalBlobs
 from nightkiln.blobs.s3 import S3Blobs
 from nightkiln.blobs.s3_place import SCHEME, S3Access, S3Place
 from nightkiln.core.errors import BadInput, Problem, StoreUnusable
-from nightkiln.disk import Disk, private_folder
+from nightkiln.disk import Disk
 from nightkiln.ports.blobs import Blobs
 from nightkiln.ports.uploads import Uploads
 
@@ -53,9 +54,14 @@ class Home:
         name = re.sub(r"[^a-z0-9]+", "-", self.uri.removeprefix(SCHEME).lower()).strip("-")
         return LocalBlobs(self.state / STORES / f"{name}-{store_id[:ID_DIGITS]}", disk=self.disk)
 
-    def make_private(self) -> None:
-        """What lies on this computer is its user's only: keys of machines lie beside it."""
-        private_folder(self.state / STORES, self.disk)
+    def sweep(self, *, now_s: float) -> None:
+        """Clear away what crashes have left half brought into an object store, if that is allowed.
+
+        A store is whole without it; its owner pays for what is left.
+        """
+        if isinstance(self.blobs, S3Blobs):
+            with contextlib.suppress(StoreUnusable):
+                self.blobs.sweep(now_s=now_s)
 
     def has(self, key: str) -> bool:
         """Whether there is such a file; asked so that who is refused is told why."""

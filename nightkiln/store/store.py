@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from nightkiln.blobs import LocalBlobs
 from nightkiln.blobs.s3_place import S3Access
-from nightkiln.blobs.spool import SpooledBlobs
+from nightkiln.blobs.spool import SpooledBlobs, fitting
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId
-from nightkiln.disk import Disk, OsDisk, state_folder
+from nightkiln.disk import Disk, OsDisk, free_bytes, private_folder, state_folder
 from nightkiln.ports.uploads import Uploads
 from nightkiln.store.home import Home, home_of, why_unread
 from nightkiln.store.layout import SCHEMAS, facts_of, lay_out
@@ -135,16 +135,17 @@ class Store:
         self.uploads = self._home.tried_uploads() if is_direct else None
         self.upgrade()
         try:
-            if self.is_remote:
-                self._home.make_private()
+            if self.is_remote:  # keys of machines lie beside it
+                private_folder(self.here.root, self.disk)
             self.staging.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnusable(f"{self.staging}: {error.strerror}") from error
         self.here.sweep(now_s=now_s)
+        self._home.sweep(now_s=now_s)
         if self.is_remote and spool_bytes is not None:
-            spool = self.here.root / SPOOL
-            inner = self._home.blobs
-            self.blobs = SpooledBlobs(inner, spool, disk=self.disk, bytes_max=spool_bytes)
+            room = fitting(spool_bytes, free_bytes(self.here.root))
+            spool, inner = self.here.root / SPOOL, self._home.blobs
+            self.blobs = SpooledBlobs(inner, spool, disk=self.disk, bytes_max=room)
 
     def upgrade(self) -> None:
         """Before rows of today's schema are written: earlier versions will leave the store alone.
@@ -195,7 +196,8 @@ class Store:
     def keep_story(self, batch: BatchId) -> None:
         """The story of a run that is over goes where everybody finds it."""
         if self.is_remote:
-            self.blobs.put(story_key(batch), self.story_path(batch))
+            # Not by the spool: nobody would wait until it has arrived.
+            self._home.blobs.put(story_key(batch), self.story_path(batch))
 
     def story_paths(self, batch: str) -> list[Path]:
         """The stories of a batch's runs, in the order of the runs; fetched, if far away."""

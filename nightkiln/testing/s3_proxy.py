@@ -11,19 +11,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from io import BytesIO
 from urllib.parse import unquote
 
 from aiohttp import ClientSession, DummyCookieJar, web
+from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from yarl import URL
 
-from nightkiln.blobs.s3 import S3Blobs
-from nightkiln.blobs.s3_place import S3Place
 from nightkiln.testing.s3_server import S3Server
 
 BODY_BYTES_MAX = 2**30
 START_S_MAX = 10.0
+CONDITION, REGION = "if-none-match", "us-east-1"
 _HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 )
@@ -34,12 +37,21 @@ class Way(StrEnum):
 
     REFUSED = "500 instead of an answer"
     BUSY = "503 SlowDown instead of an answer"
+    FORBIDDEN = "403 AccessDenied instead of an answer"
     SILENT = "no answer at all"
     DROPPED = "the connection breaks before the request is carried out"
     LOST = "the request is carried out, the connection breaks before the answer"
     SHORT = "the connection breaks in the middle of the answer"
-    OVERWRITES = "what is there is overwritten, whatever the condition says"
+    DAMAGED = "a byte of what is brought, else of the answer, is another one"
+    OVERWRITES = "the condition is left out, so that what is there is overwritten"
     BELIEVES = "whatever is brought is said to be taken, and is not looked at"
+
+
+REFUSALS = {
+    Way.REFUSED: (500, "InternalError"),
+    Way.BUSY: (503, "SlowDown"),
+    Way.FORBIDDEN: (403, "AccessDenied"),
+}
 
 
 @dataclass(slots=True)
@@ -80,6 +92,7 @@ class S3Proxy:
     before: Callable[[Asked], Way | None] = lambda _: None
     after: Callable[[Asked], None] = lambda _: None
     bytes_out: int = 0  # bodies of answers
+    clock_s: float = 0.0  # how much the server's clock is ahead of its clients'
     _session: ClientSession | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -89,19 +102,17 @@ class S3Proxy:
         self.asked.append(asked)
         way = next((each.way for each in self.faults if each.takes(asked)), None)
         way = way if way is not None else self.before(asked)
-        if way in {Way.REFUSED, Way.BUSY}:
-            return _refusal(way)
+        if way is not None and way in REFUSALS:
+            return _refusal(*REFUSALS[way])
         if way is Way.SILENT:
             await asyncio.Event().wait()  # until the client has had enough
         if way is Way.DROPPED:
             return _broken(request)
         if way is Way.BELIEVES:
             return web.Response()
-        if way is Way.OVERWRITES:
-            bucket, _, key = unquote(request.path).strip("/").partition("/")
-            there = S3Blobs(S3Place(bucket, ""), self.server.access)
-            await asyncio.to_thread(there.remove, key)
-        status, headers, answer = await self._forward(request, body)
+        sent = _damaged(body) if way is Way.DAMAGED else body
+        status, headers, answer = await self._forward(request, sent, is_bare=way is Way.OVERWRITES)
+        answer = _damaged(answer) if way is Way.DAMAGED and not body else answer
         self.after(asked)
         self.bytes_out += len(answer)
         if way is Way.LOST:
@@ -111,10 +122,13 @@ class S3Proxy:
         return web.Response(status=status, headers=headers, body=answer)
 
     async def _forward(
-        self, request: web.Request, body: bytes
+        self, request: web.Request, body: bytes, *, is_bare: bool
     ) -> tuple[int, dict[str, str], bytes]:
         assert self._session is not None, "asked before it was started"
-        headers = {name: value for name, value in request.headers.items() if name != "Expect"}
+        left_out = {"expect", CONDITION} if is_bare else {"expect"}
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in left_out}
+        if is_bare or self.clock_s:
+            headers = self._signed(request, body, headers)
         async with self._session.request(
             request.method,
             URL(self.server.url + request.raw_path, encoded=True),
@@ -126,6 +140,16 @@ class S3Proxy:
             if request.method == "HEAD":
                 kept["Content-Length"] = answer.headers.get("Content-Length", "0")
             return answer.status, kept, await answer.read()
+
+    def _signed(self, request: web.Request, body: bytes, headers: dict[str, str]) -> dict[str, str]:
+        """Signed anew, as the client would have with its clock and these headers."""
+        access = self.server.access
+        asked = AWSRequest(
+            request.method, self.server.url + request.raw_path, headers=headers, data=body
+        )
+        named = Credentials(access.access_key_id, access.secret_access_key)
+        _Signature(named, "s3", REGION, behind_s=self.clock_s).add_auth(asked)
+        return dict(asked.headers.items())
 
     async def run(self, is_ready: threading.Event, is_over: asyncio.Event) -> None:
         """Answer until it is over."""
@@ -143,6 +167,19 @@ class S3Proxy:
                 await is_over.wait()
             finally:
                 await runner.cleanup()
+
+
+class _Signature(S3SigV4Auth):  # type: ignore[misc]
+    """Signs by a clock that is behind."""
+
+    def __init__(self, *named: object, behind_s: float) -> None:
+        super().__init__(*named)
+        self._behind_s = behind_s
+
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        then = datetime.now(UTC) - timedelta(seconds=self._behind_s)
+        request.context["timestamp"] = then.strftime(SIGV4_TIMESTAMP)
+        super()._modify_request_before_signing(request)
 
 
 @contextmanager
@@ -170,8 +207,12 @@ def s3_proxy(server: S3Server, *faults: Fault) -> Iterator[S3Proxy]:
         thread.join(START_S_MAX)
 
 
-def _refusal(way: Way) -> web.Response:
-    status, code = (500, "InternalError") if way is Way.REFUSED else (503, "SlowDown")
+def _damaged(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else data
+
+
+def _refusal(status: int, code: str) -> web.Response:
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>try again</Message></Error>"
     return web.Response(status=status, text=body, content_type="application/xml")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from nightkiln.store.commit import Committer, create_or_same, shard_key
 from nightkiln.store.compacting import compact
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
+from nightkiln.testing.s3_server import BUCKET
 from nightkiln.testing.settled import BATCH, done, failed, job
+from tests.adapters.places import BOTH
 
 NOW_S, DAY_S = 1_770_000_000.0, 24 * 3600.0
 
@@ -22,6 +25,15 @@ NOW_S, DAY_S = 1_770_000_000.0, 24 * 3600.0
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path / "store"), create=True)
+
+
+@pytest.fixture(params=BOTH)
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """In a folder, or in a bucket."""
+    if request.param == "folder":
+        return Store.open(str(tmp_path / "store"), create=True)
+    uri, access = f"s3://{BUCKET}/{uuid.uuid4().hex}", request.getfixturevalue("s3").access
+    return Store.open(uri, create=True, s3=access, state=tmp_path)
 
 
 def commit(store: Store, settled: Settled, *, epoch: int) -> None:
@@ -38,8 +50,9 @@ def statuses(store: Store) -> dict[str, str]:
 
 
 async def test_whose_clock_is_ahead_takes_a_batch_over_and_the_other_commits_nothing_more(
-    store: Store,
+    either: Store,
 ) -> None:
+    store = either
     async with Claim(store.blobs, BATCH.batch, clock=lambda: NOW_S) as behind:
         batch = replace(BATCH, epoch=behind.epoch)
         commits = Committer(store.blobs, batch, still_mine=behind.still_mine)

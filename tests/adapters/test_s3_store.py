@@ -15,14 +15,20 @@ import pytest
 
 from nightkiln.blobs.s3_place import S3Access, S3Place
 from nightkiln.core.errors import BadInput, NightkilnError
-from nightkiln.core.model import BatchId, Settled
+from nightkiln.core.model import BatchId, LeaseId, Settled
+from nightkiln.lease_book import Entry, Owner
 from nightkiln.settings import load_settings
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import MARKER, Store, is_store
+from nightkiln.sweeping import swept
+from nightkiln.testing.market import Night, shipped_market
+from nightkiln.testing.market.providers import SimulatedMarket
+from nightkiln.testing.market.samples import HOUR_S, NEED, calm
 from nightkiln.testing.s3_proxy import s3_proxy
 from nightkiln.testing.s3_server import BUCKET, S3Server
 from nightkiln.testing.settled import BATCH, done
+from nightkiln.wiring import book_of
 
 ASKED = "select count(*) from jobs"
 NEVER_TOLD = "s3cr3t-t0-be-kept"
@@ -34,7 +40,7 @@ def commit(store: Store, settled: list[Settled], batch: BatchId = BATCH) -> None
 
 
 def ask(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    with store.connect() as con:
+    with store.connect("jobs") as con:
         return con.execute(sql).fetchall()
 
 
@@ -166,6 +172,32 @@ def test_stories_are_found_by_whoever_reads_the_store(
     [here], [there] = store.story_paths("night"), elsewhere.story_paths("night")
 
     assert here.read_bytes() == there.read_bytes() == b"once upon a night"
+
+
+@pytest.mark.s3
+async def test_a_sweep_records_in_the_bucket_what_it_gave_back(
+    store: Store, s3: S3Server, tmp_path: Path
+) -> None:
+    settings = load_settings(
+        state=str(tmp_path),
+        s3_endpoint_url=s3.url,
+        s3_access_key_id=s3.access.access_key_id,
+        s3_secret_access_key=s3.access.secret_access_key,
+    )
+    market = SimulatedMarket(Night(calm(shipped_market()), seed=1, horizon_s=HOUR_S), name="cloud")
+    book, lease = book_of(settings), LeaseId("night-1-lease-000")
+    async with market:
+        [offer] = await market.offers(NEED, limit=1)
+        entry = Entry(lease, BATCH.batch, 1, store.uri, offer, 1e9, 1e9 + HOUR_S)
+        book.intend(entry)
+        await market.rent(offer, lease, NEED, expires_at_s=entry.expires_s)
+        book.rented(lease, host="somewhere")
+        book.alive(Owner(BATCH.batch, 1, store.uri, 1e9, has_ended=True))
+
+    found = await swept(settings, asks={"cloud": market})
+
+    assert (len(found.ended), found.warnings, book.entries()) == (1, (), [])
+    assert ask(store, "select lease_id, host from leases") == [(lease, "somewhere")]
 
 
 @pytest.mark.s3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from nightkiln.blobs.s3 import S3Blobs
 from nightkiln.blobs.s3_client import S3Limits
-from nightkiln.blobs.s3_parts import PART_BYTES, SIZE_MIN
+from nightkiln.blobs.s3_parts import LEFT_S, PART_BYTES, SIZE_MIN
 from nightkiln.blobs.s3_place import S3Place
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.store.commit import create_or_same, shard_key
@@ -157,6 +158,40 @@ def test_of_a_large_file_that_cannot_be_brought_nothing_is_left(
     assert proxy.asked[-2].method == "DELETE", "the upload was called off"
 
 
+@pytest.mark.parametrize("size", [len(CONTENT), SIZE_MIN], ids=["in one piece", "in parts"])
+def test_what_is_damaged_on_its_way_there_or_back_is_noticed_and_brought_again(
+    size: int, behind: S3Blobs, proxy: S3Proxy, tmp_path: Path
+) -> None:
+    content = (CONTENT * (size // len(CONTENT) + 1))[:size]
+    film = tmp_path / "film"
+    film.write_bytes(content)
+    proxy.faults.append(Fault(Way.DAMAGED, "PUT"))
+
+    behind.put("images/film.mp4", film)
+    [there] = [fault.times for fault in proxy.faults]
+    if size < SIZE_MIN:  # what came in parts has a checksum for each, none that a reader could see
+        proxy.faults.append(Fault(Way.DAMAGED, "GET"))
+
+    assert behind.get("images/film.mp4") == content
+    assert (there, sum(fault.times for fault in proxy.faults)) == (0, 0)
+
+
+def test_what_a_crash_left_half_brought_is_called_off_a_day_later(
+    behind: S3Blobs, proxy: S3Proxy, tmp_path: Path
+) -> None:
+    film = tmp_path / "film"
+    film.write_bytes(bytes(SIZE_MIN))
+    proxy.faults += [Fault(Way.BUSY, key="partNumber=2", times=1_000)]
+    proxy.faults += [Fault(Way.BUSY, "DELETE", times=1_000)]  # nor could it be called off
+    with pytest.raises(StoreUnusable):
+        behind.put("images/film.mp4", film)
+    proxy.faults.clear()
+
+    told = [behind.sweep(now_s=time.time() + age_s) for age_s in (LEFT_S - 60, LEFT_S + 60, 1e9)]
+
+    assert told == [0, 1, 0]
+
+
 def test_queries_survive_what_passes(s3: S3Server, proxy: S3Proxy, tmp_path: Path) -> None:
     uri = f"s3://{BUCKET}/{uuid.uuid4().hex}"
     access = replace(s3.access, endpoint_url=proxy.url)
@@ -216,7 +251,7 @@ def test_a_store_whose_lists_are_refused_says_so_and_shows_no_traceback(
     store = Store.open(
         uri, create=True, s3=replace(s3.access, endpoint_url=proxy.url), state=tmp_path
     )
-    proxy.faults.append(Fault(Way.REFUSED, "GET", key=".parquet", times=1_000))
+    proxy.faults.append(Fault(Way.FORBIDDEN, "GET", key=".parquet", times=1_000))
 
     with pytest.raises(StoreUnusable, match=rf"^{uri}: ") as told:
         store.connect()

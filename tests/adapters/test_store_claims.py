@@ -13,6 +13,7 @@ import pytest
 from nightkiln.blobs import LocalBlobs
 from nightkiln.core.errors import ClaimHeld, ClaimLost, StoreUnusable
 from nightkiln.disk import OsDisk
+from nightkiln.ports.blobs import Blobs
 from nightkiln.store.claim import Claim, acquire
 from nightkiln.store.claims import (
     STALE_S,
@@ -32,6 +33,7 @@ from nightkiln.store.claims import (
 from nightkiln.store.processes import Process, is_dead, this_process
 from nightkiln.testing.disk import SteppedDisk
 from nightkiln.testing.waiting import until
+from tests.adapters.places import BOTH, place_in
 
 ALIVE_S = 1_000.0
 RUNNING = SeenClaim(
@@ -75,14 +77,20 @@ def test_who_may_take_a_batch(
     )
 
 
-def _alive_s(blobs: LocalBlobs) -> float:
+@pytest.fixture(params=BOTH)
+def blobs(request: pytest.FixtureRequest) -> Blobs:
+    """A folder, or a bucket."""
+    return place_in(request.param, request)()
+
+
+def _alive_s(blobs: Blobs) -> float:
     seen = newest_claim(blobs, "night")
     assert seen is not None
     return seen.alive_s
 
 
-async def test_a_second_run_is_told_who_has_the_batch_and_what_to_do(tmp_path: Path) -> None:
-    blobs, clock = LocalBlobs(tmp_path), Clock()
+async def test_a_second_run_is_told_who_has_the_batch_and_what_to_do(blobs: Blobs) -> None:
+    clock = Clock()
 
     async with Claim(blobs, "night", clock=clock):
         clock.now_s += 30
@@ -94,8 +102,8 @@ async def test_a_second_run_is_told_who_has_the_batch_and_what_to_do(tmp_path: P
     assert held.value.owner == f"{this_process().host}:{this_process().pid}"
 
 
-async def test_the_next_run_gets_the_next_epoch_as_soon_as_one_has_ended(tmp_path: Path) -> None:
-    blobs, clock = LocalBlobs(tmp_path), Clock()
+async def test_the_next_run_gets_the_next_epoch_as_soon_as_one_has_ended(blobs: Blobs) -> None:
+    clock = Clock()
 
     async with Claim(blobs, "night", clock=clock) as first:
         first.end({"exit_code": 0})
@@ -107,15 +115,15 @@ async def test_the_next_run_gets_the_next_epoch_as_soon_as_one_has_ended(tmp_pat
     assert seen.ended == {"exit_code": None, "ended_s": ALIVE_S}  # cut short: it never said how
 
 
-async def test_other_batches_are_nobody_elses_business(tmp_path: Path) -> None:
-    blobs, clock = LocalBlobs(tmp_path), Clock()
+async def test_other_batches_are_nobody_elses_business(blobs: Blobs) -> None:
+    clock = Clock()
 
     async with Claim(blobs, "night", clock=clock), Claim(blobs, "night-2", clock=clock) as other:
         assert other.epoch == 1
 
 
-async def test_a_run_whose_heartbeat_is_stale_loses_its_batch(tmp_path: Path) -> None:
-    blobs, clock = LocalBlobs(tmp_path), Clock()
+async def test_a_run_whose_heartbeat_is_stale_loses_its_batch(blobs: Blobs) -> None:
+    clock = Clock()
 
     async with Claim(blobs, "night", clock=clock, heartbeat_s=3600) as asleep:
         await asleep.still_mine()
@@ -127,10 +135,8 @@ async def test_a_run_whose_heartbeat_is_stale_loses_its_batch(tmp_path: Path) ->
                 await asleep.still_mine()
 
 
-async def test_a_heart_that_finds_a_higher_epoch_says_that_the_batch_is_lost(
-    tmp_path: Path,
-) -> None:
-    blobs, clock = LocalBlobs(tmp_path), Clock()
+async def test_a_heart_that_finds_a_higher_epoch_says_that_the_batch_is_lost(blobs: Blobs) -> None:
+    clock = Clock()
 
     async with Claim(blobs, "night", clock=clock, heartbeat_s=0) as mine:
         blobs.create(claim_key("night", 2), b"{}")
@@ -140,8 +146,8 @@ async def test_a_heart_that_finds_a_higher_epoch_says_that_the_batch_is_lost(
             await mine.still_mine()
 
 
-async def test_heartbeats_keep_the_batch(tmp_path: Path) -> None:
-    blobs, clock = LocalBlobs(tmp_path), Clock()
+async def test_heartbeats_keep_the_batch(blobs: Blobs) -> None:
+    clock = Clock()
 
     async with Claim(blobs, "night", clock=clock, heartbeat_s=0):
         clock.now_s += STALE_S - 1
@@ -199,8 +205,8 @@ def test_a_claim_without_a_time_is_the_stores_trouble(when: str, tmp_path: Path)
         newest_claim(blobs, "night")
 
 
-async def test_a_stop_is_found_by_the_run_that_it_is_meant_for(tmp_path: Path) -> None:
-    blobs, clock = LocalBlobs(tmp_path), Clock()
+async def test_a_stop_is_found_by_the_run_that_it_is_meant_for(blobs: Blobs) -> None:
+    clock = Clock()
     assert request_stop(blobs, "night", now=True, requested_s=1.0) is None
 
     async with Claim(blobs, "night", clock=clock) as claim:
@@ -220,16 +226,14 @@ async def test_a_stop_is_found_by_the_run_that_it_is_meant_for(tmp_path: Path) -
     assert hard.now
 
 
-def test_a_damaged_claim_is_named(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
+def test_a_damaged_claim_is_named(blobs: Blobs) -> None:
     blobs.put(claim_key("night", 1), b"{torn")
 
     with pytest.raises(StoreUnusable, match=r"claims/night/000001\.json is damaged"):
         acquire(blobs, "night", now_s=0)
 
 
-def test_the_first_word_about_the_end_counts(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
+def test_the_first_word_about_the_end_counts(blobs: Blobs) -> None:
     acquire(blobs, "night", now_s=0)
 
     write_ended(blobs, "night", 1, {"exit_code": 0})

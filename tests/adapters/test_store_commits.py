@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from nightkiln.blobs import LocalBlobs
+from nightkiln.blobs.s3 import S3Blobs
+from nightkiln.blobs.s3_place import S3Place
 from nightkiln.core.errors import ClaimLost, StoreConflict, StoreUnusable
 from nightkiln.core.model import BatchId
+from nightkiln.ports.blobs import Blobs
 from nightkiln.store.commit import Committer, create_or_same, shard_key
+from nightkiln.testing.s3_server import BUCKET
 from nightkiln.testing.settled import BATCH, done
 from nightkiln.testing.waiting import until
+from tests.adapters.places import BOTH
 
 
 async def mine() -> None:
     """Nobody has taken the batch over."""
 
 
-class Recorded(LocalBlobs):
+class Recording:
     """Remembers the order of creates; the first ``lost_answers`` succeed and say they failed."""
 
-    def __init__(self, root: Path, *, lost_answers: int = 0) -> None:
-        super().__init__(root)
+    def __init__(self, *place: Any, lost_answers: int = 0) -> None:
+        super().__init__(*place)
         self.created: list[str] = []
         self.lost_answers = lost_answers
 
     def create(self, key: str, data: bytes) -> bool:
-        is_new = super().create(key, data)
+        is_new: bool = super().create(key, data)  # type: ignore[misc]
         self.created.append(key)
         if self.lost_answers:
             self.lost_answers -= 1
@@ -39,8 +47,24 @@ class Recorded(LocalBlobs):
         return is_new
 
 
+class Recorded(Recording, LocalBlobs):
+    """In a folder."""
+
+
+class RecordedInBucket(Recording, S3Blobs):
+    """In a bucket."""
+
+
+@pytest.fixture(params=BOTH)
+def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Recorded | RecordedInBucket:
+    if request.param == "folder":
+        return Recorded(tmp_path)
+    access = request.getfixturevalue("s3").access
+    return RecordedInBucket(S3Place(BUCKET, uuid.uuid4().hex), access)
+
+
 def committer(
-    blobs: LocalBlobs,
+    blobs: Blobs,
     *,
     batch: BatchId = BATCH,
     still_mine: Callable[[], Awaitable[None]] = mine,
@@ -49,13 +73,16 @@ def committer(
     return Committer(blobs, batch, still_mine=still_mine, rows_max=4, age_s_max=age_s_max)
 
 
-def rows_of(blobs: LocalBlobs, key: str) -> list[str]:
-    rows: list[str] = pq.read_table(blobs.path(key), columns=["prompt"])["prompt"].to_pylist()
+def rows_of(blobs: Blobs, key: str) -> list[str]:
+    table = pq.read_table(pa.BufferReader(blobs.get(key)), columns=["prompt"])
+    rows: list[str] = table["prompt"].to_pylist()
     return [prompt.rpartition(" ")[2] for prompt in rows]
 
 
-async def test_shards_are_committed_in_the_order_of_settling(tmp_path: Path) -> None:
-    blobs = Recorded(tmp_path)
+async def test_shards_are_committed_in_the_order_of_settling(
+    recorded: Recorded | RecordedInBucket,
+) -> None:
+    blobs = recorded
 
     async with committer(blobs) as commits:
         for number in range(10):
@@ -104,11 +131,13 @@ async def test_adding_waits_while_the_disk_is_behind(tmp_path: Path) -> None:
     assert commits.rows_committed == 100
 
 
-async def test_nothing_is_committed_by_a_run_that_has_lost_its_batch(tmp_path: Path) -> None:
+async def test_nothing_is_committed_by_a_run_that_has_lost_its_batch(
+    recorded: Recorded | RecordedInBucket,
+) -> None:
     async def lost() -> None:
         raise ClaimLost("another run has taken over")
 
-    blobs = Recorded(tmp_path)
+    blobs = recorded
     commits = committer(blobs, still_mine=lost)
 
     await commits.add(done(1))
@@ -120,8 +149,10 @@ async def test_nothing_is_committed_by_a_run_that_has_lost_its_batch(tmp_path: P
     assert blobs.created == []
 
 
-async def test_after_a_failed_commit_none_of_the_later_ones_is_made(tmp_path: Path) -> None:
-    blobs = Recorded(tmp_path)
+async def test_after_a_failed_commit_none_of_the_later_ones_is_made(
+    recorded: Recorded | RecordedInBucket,
+) -> None:
+    blobs = recorded
     blobs.put(shard_key(BATCH, 1), b"somebody else's")
     commits = committer(blobs)
 
@@ -149,8 +180,10 @@ def test_a_store_that_fails_twice_is_unusable(tmp_path: Path) -> None:
         create_or_same(Recorded(tmp_path, lost_answers=2), "key", b"content")
 
 
-async def test_another_epoch_commits_beside_and_never_over(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
+async def test_another_epoch_commits_beside_and_never_over(
+    recorded: Recorded | RecordedInBucket,
+) -> None:
+    blobs = recorded
 
     for epoch in (1, 2):
         async with committer(blobs, batch=replace(BATCH, epoch=epoch)) as commits:

@@ -439,7 +439,7 @@ def test_a_shard_that_is_replaced_is_not_even_opened_however_many_runs_there_wer
     below=st.integers(0, 3_000_000),
     run=st.sampled_from(["dt=2026-01-31/night-000001", "dt=2026-01-31/night-1-000001"]),
 )
-@settings(max_examples=50, deadline=None)
+@few(50, of=500)
 def test_shards_of_a_run_below_a_number_are_replaced_and_no_others(
     number: int, below: int, run: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from nightkiln.core.model import LeaseId, Usd
 from nightkiln.ports.provider import Charge
 from nightkiln.store.charges import write_charge
+from nightkiln.store.sql_files import sql_file
 from nightkiln.store.store import Store
 from nightkiln.store.views import VIEWS
-from tests.docs.shown import ROOT
+from tests.docs.shown import ROOT, blocks
 
 PAGE = (ROOT / "docs" / "reference" / "tables.md").read_text()
 Columns = list[tuple[str, str]]
@@ -47,6 +49,16 @@ def shown(store: Store) -> dict[str, Columns]:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path / "store"), create=True)
+
+
+def test_a_bucket_is_opened_as_the_views_beside_its_data_say() -> None:
+    how_to = sql_file("how_to_s3", views=json.dumps("s3://bucket/prefix/views.sql"))
+    shown = [line.removeprefix("--   ") for line in how_to.splitlines() if "--   " in line]
+
+    [block] = [block for block in blocks(PAGE) if block.kind == "python"]
+
+    assert list(block.lines) == shown, "tests/adapters/test_s3_store.py runs what is shown there"
+    assert len(shown) == 3, "an import, and two lines"
 
 
 def test_the_page_tells_every_view_column_by_column_and_nothing_else(store: Store) -> None:

@@ -10,10 +10,11 @@ from random import Random
 
 import pytest
 
-from nightkiln.night import ALL_DONE, BAD_INPUT
+from nightkiln.night import ALL_DONE, BAD_INPUT, STOPPED_EARLY
 from nightkiln.testing.kills import KILLED, Scene, ended
 from nightkiln.testing.s3_proxy import Asked, S3Proxy, Way, s3_proxy
 from nightkiln.testing.s3_server import BUCKET, S3Server
+from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 
 pytestmark = pytest.mark.s3
@@ -35,7 +36,19 @@ STEPS = [
     "-end.parquet",
     "000001.ended.json",
 ]
-SAMPLED = ["images/", "results/dt=2", "000001.ended.json"]
+BEFORE, AFTER = False, True
+SAMPLED = [
+    ("images/", AFTER),  # before it, they wait in the spool: that has a test of its own
+    ("results/dt=2", BEFORE),
+    ("results/dt=2", AFTER),
+    ("000001.ended.json", BEFORE),
+    ("000001.ended.json", AFTER),
+]
+OTHERS = [(step, when) for step in STEPS for when in (BEFORE, AFTER) if (step, when) not in SAMPLED]
+
+
+def told(sample: object) -> str:
+    return {BEFORE: "before", AFTER: "after"}[sample] if isinstance(sample, bool) else str(sample)
 
 
 @pytest.fixture
@@ -102,8 +115,7 @@ async def test_a_night_lands_in_a_bucket_and_is_left_alone_by_the_next_run(
         await scene.again()
 
 
-@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", SAMPLED)
+@pytest.mark.parametrize(("step", "is_after"), SAMPLED, ids=told)
 async def test_a_controller_that_is_killed_at_a_write_loses_nothing(
     *, step: str, is_after: bool, proxy: S3Proxy, tmp_path: Path
 ) -> None:
@@ -111,8 +123,7 @@ async def test_a_controller_that_is_killed_at_a_write_loses_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", [step for step in STEPS if step not in SAMPLED])
+@pytest.mark.parametrize(("step", "is_after"), OTHERS, ids=told)
 async def test_nor_at_any_other(
     *, step: str, is_after: bool, proxy: S3Proxy, tmp_path: Path
 ) -> None:
@@ -162,12 +173,16 @@ async def test_two_controllers_work_on_two_batches_of_one_store_at_once(
         folder.mkdir()
     one, other = (scene_at(folder, proxy, place, batch=folder.name) for folder in folders)
     async with one, other:
+        for folder in folders:  # else the slower one might find everything made
+            write_catalog(folder / "catalog", JOBS, reuse="never")
         both = await asyncio.gather(ended(one.start()), ended(other.start()))
 
         assert [status for status, _ in both] == [ALL_DONE, ALL_DONE], both
         with one.opened().connect() as con:
             asked = "select batch, count(*), count(distinct job_id) from jobs group by 1 order by 1"
             assert con.execute(asked).fetchall() == [("one", JOBS, JOBS), ("other", JOBS, JOBS)]
+        one.check()
+        other.check()
 
 
 async def test_what_waits_when_a_controller_is_killed_is_adopted_and_not_rendered_again(
@@ -184,6 +199,19 @@ async def test_what_waits_when_a_controller_is_killed_is_adopted_and_not_rendere
         await scene.finish()
 
         assert scene.renders == JOBS
+
+
+async def test_a_spool_that_finds_no_room_ends_the_run_and_the_next_one_goes_on(
+    proxy: S3Proxy, tmp_path: Path
+) -> None:
+    async with scene_at(tmp_path, proxy) as scene:
+        status, said = await ended(scene.start("full=replace:stores:5"))
+
+        assert status == STOPPED_EARLY
+        assert "No space left on device" in said
+        assert "free some space in" in said
+        scene.crashes += 1  # what it had not kept yet may be rendered again
+        await scene.finish()
 
 
 def _kept(scene: Scene) -> int:

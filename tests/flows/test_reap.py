@@ -36,7 +36,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def swept(market: SimulatedMarket) -> Any:
+async def swept(market: SimulatedMarket, **params: Any) -> Any:
     """State of a flow run that sweeps a market."""
     from prefect import flow
     from prefect.client.schemas.objects import State
@@ -46,7 +46,7 @@ async def swept(market: SimulatedMarket) -> Any:
 
     @flow(name="sweeping", retries=0, persist_result=False, result_storage=RESULTS)
     async def sweeping() -> State[None]:
-        return await sweep(ReapParams(), asks={"cloud": market})
+        return await sweep(ReapParams(**params), asks={"cloud": market})
 
     running: Any = sweeping
     return await running(return_state=True)
@@ -109,3 +109,13 @@ async def test_where_nothing_is_rented_the_schedule_disturbs_nobody(desk: Path) 
     assert state.is_completed()
     assert "no provider that bills is set up" in state.message
     assert not (desk / "state").exists()
+
+
+async def test_credentials_that_are_not_there_fail_the_sweep_with_what_to_do(desk: Path) -> None:
+    market = SimulatedMarket(Night(calm(shipped_market()), seed=1, horizon_s=HOUR_S), name="cloud")
+    await left_behind(desk, market)
+
+    state = await swept(market, s3_block="no-such-block")
+
+    assert state.is_failed()
+    assert "there is no such block" in state.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-HELD = {"access_key_id": "AKIA", "secret_access_key": "never told", "region": "eu-central-1"}
+HELD = {
+    "access_key_id": "AKIA",
+    "secret_access_key": "never told",
+    "session_token": None,
+    "region": "eu-central-1",
+}
 
 
 async def saved(value: Any) -> str:
@@ -32,38 +38,53 @@ async def saved(value: Any) -> str:
 
 
 @pytest.mark.parametrize("is_text", [False, True], ids=["an object", "its text"])
-async def test_a_blocks_credentials_are_those_of_the_settings_as_long_as_a_run_lasts(
-    *, is_text: bool
+@pytest.mark.parametrize("params", ["BatchParams", "MaintainParams", "ReapParams"])
+async def test_a_blocks_credentials_are_those_of_one_flow_runs_settings_and_nowhere_else(
+    *, params: str, is_text: bool
 ) -> None:
-    from tasks.secrets import s3_secrets
+    from tasks.batch import BatchParams
+    from tasks.maintain import MaintainParams
+    from tasks.reap import ReapParams
+    from tasks.secrets import s3_given
 
+    made: dict[str, Any] = {
+        "BatchParams": BatchParams(catalog=Path("catalog")),
+        "MaintainParams": MaintainParams(),
+        "ReapParams": ReapParams(),
+    }
     block = await saved(json.dumps(HELD) if is_text else HELD)
 
-    async with s3_secrets(block):
-        access = load_settings().s3_access
+    settings = made[params].settings(**await s3_given(block))
 
+    access = settings.s3_access
     assert (access.access_key_id, access.secret_access_key) == ("AKIA", "never told")
-    assert access.region == "eu-central-1"
+    assert (access.region, access.session_token) == ("eu-central-1", "")
+    assert "never told" not in f"{settings!r} {settings.model_dump_json()} {dict(os.environ)}"
     assert load_settings().s3_access.secret_access_key == ""
-    assert not [name for name in os.environ if name.startswith("NIGHTKILN_S3_")]
 
 
-@pytest.mark.parametrize("held", ["never told", '["never told"]', {"key": "never told"}])
+@pytest.mark.parametrize(
+    "held",
+    [
+        "never told",
+        '["never told"]',
+        {"key": "never told"},
+        {**HELD, "session_token": ["never told"]},
+    ],
+)
 async def test_a_block_that_holds_something_else_is_refused_and_not_shown(held: Any) -> None:
-    from tasks.secrets import s3_secrets
+    from tasks.secrets import s3_given
 
     block = await saved(held)
 
     with pytest.raises(BadInput, match="holds something else") as refused:
-        async with s3_secrets(block):
-            raise AssertionError("it was taken")
+        await s3_given(block)
 
     assert "never told" not in f"{refused.value} {refused.value.__cause__}"
 
 
 async def test_a_block_that_is_not_there_is_told_by_its_name() -> None:
-    from tasks.secrets import s3_secrets
+    from tasks.secrets import s3_given
 
     with pytest.raises(BadInput, match=r"no-such-block.*Secret block"):
-        async with s3_secrets("no-such-block"):
-            raise AssertionError("it was taken")
+        await s3_given("no-such-block")
