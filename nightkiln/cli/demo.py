@@ -15,6 +15,7 @@ from nightkiln.cli.options import JsonOption
 from nightkiln.cli.query import show
 from nightkiln.cli.run import say_outcome, watch
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.terms import Upload
 from nightkiln.demo import (
     INTRODUCTION,
     QUERY,
@@ -101,7 +102,8 @@ async def _night(store: str, limit: int | None, *, as_json: bool) -> Outcome:
     catalog = chosen_catalog(demo_catalog(), limit=limit)
     request = Request(catalog, name=batch_name(), is_fresh=True)
     async with stand_ins(render_s=RENDER_S) as urls:
-        settings = load_settings(store=store, worker_urls=urls)
+        # Whatever is set for real nights: these workers bring nothing anywhere.
+        settings = load_settings(store=store, worker_urls=urls, upload=Upload.THROUGH)
         return await watch(request, settings, as_json=as_json)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from nightkiln.blobs import LocalBlobs
@@ -37,6 +39,7 @@ from nightkiln.store.verifying import verify
 from nightkiln.testing.s3_proxy import Fault, S3Proxy, Way, s3_proxy
 from nightkiln.testing.s3_server import BUCKET, S3Server
 from nightkiln.testing.waiting import until
+from nightkiln.verify import BYTES_MAX
 
 JOB = BoundJob(JobId("a" * 64), {})
 HURRIED = S3Limits(pause_s=0.01, pause_s_max=0.05, answer_s=5.0, tries=5)
@@ -389,6 +392,25 @@ def test_to_a_folder_no_machine_can_bring_anything(tmp_path: Path) -> None:
 
 def test_a_signed_address_is_in_no_text_that_anybody_could_print() -> None:
     assert "secret" not in repr(Signed("http://bucket/secret", {}))
+
+
+SIGNATURES = [picture(kind=kind)[:16] for kind in ("PNG", "JPEG", "GIF", "WEBP")]
+
+
+@given(
+    st.sampled_from([b"", b"\x1aE\xdf\xa3", *SIGNATURES]),
+    st.binary(max_size=200),
+    st.integers(1, BYTES_MAX),
+)
+def test_whatever_a_file_begins_with_it_is_a_kind_of_ours_or_refused(
+    first: bytes, then: bytes, size: int
+) -> None:
+    try:
+        facts = glimpse(first + then, size=size, sha256="0" * 64)
+    except BadOutput:
+        return
+    assert (facts.size, facts.verified) == (size, "checksum")
+    assert (facts.width is None) == (facts.height is None)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])

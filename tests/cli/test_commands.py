@@ -142,6 +142,18 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(tmp_path: Path) 
     assert "secret" not in str(result.exception) + result.output
 
 
+def test_to_a_folder_no_machine_can_bring_results_by_itself(worker: str, tmp_path: Path) -> None:
+    catalog = write_catalog(tmp_path / "catalog", 1)
+    store = ("--store", str(tmp_path / "store"), "--upload", "direct")
+
+    ran = called("run", str(catalog), "--worker-url", worker, *store)
+    looked = called("doctor", *store, "--json")
+
+    assert isinstance(ran.exception, BadInput)
+    assert "to an object store only" in str(ran.exception)
+    assert (looked.exit_code, "leave --upload out" in looked.stdout) == (2, True)
+
+
 def test_query_shows_a_table(store: str) -> None:
     result = called(
         "query", "select status, count(*) as jobs from jobs group by 1", "--store", store
