@@ -24,6 +24,7 @@ from nightkiln.wiring import book_of, has_store, open_store
 
 LOOK_S_MAX = 10.0  # for a service to list what is ours, while somebody waits for it
 BILLS_S_MAX = 60.0  # for a service to say what it has billed
+FAILING_S_MAX = 60.0  # that a store which fails may hold up one sweep
 
 
 def can_sweep(settings: Settings) -> bool:
@@ -87,7 +88,7 @@ async def swept(
     rules, book = rules_of(settings, unknown_s=unknown_s), book_of(settings)
     async with AsyncExitStack() as stack:
         found = await _entered(settings, asks, stack)
-        close = partial(_close, settings)
+        close = Closing(partial(_write_end, settings))
         done = await reap(found, book, rules, clock=clock, close=close, ended_max=ended_max)
         stores = {owner.store for owner in await asyncio.to_thread(book.owners)}
         stores |= {each.entry.store for each in done.sight.findings if each.entry is not None}
@@ -110,13 +111,38 @@ async def _entered(
     return found
 
 
-async def _close(settings: Settings, entry: Entry, until_s: float, why: str) -> None:
-    """Write the last row of a lease into the store of its batch.
+class Closing:
+    """Writes the last rows of leases into the stores of their batches.
 
-    Raises:
-        StoreUnusable: it is not there, or cannot be written.
+    A store that nobody reaches is waited for once, not once for each lease: the next sweep would
+    not begin before this one has ended, and machines would be billed meanwhile.
     """
-    await asyncio.to_thread(_write_end, settings, entry, until_s, why)
+
+    def __init__(
+        self,
+        write: Callable[[Entry, float, str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._failing_s: dict[str, float] = {}  # that each store has taken to fail
+
+    async def __call__(self, entry: Entry, until_s: float, why: str) -> None:
+        """Write one.
+
+        Raises:
+            StoreUnusable: the store is not there, cannot be written, or has failed for so long.
+        """
+        failing_s = self._failing_s.get(entry.store, 0.0)
+        if failing_s > FAILING_S_MAX:
+            raise StoreUnusable(f"{entry.store} did not answer before; the next sweep tries again")
+        began_s = self._clock()
+        try:
+            await asyncio.to_thread(self._write, entry, until_s, why)
+        except StoreUnusable:
+            self._failing_s[entry.store] = failing_s + self._clock() - began_s
+            raise
 
 
 def _write_end(settings: Settings, entry: Entry, until_s: float, why: str) -> None:
