@@ -37,7 +37,7 @@ _CAUSE = re.compile(r"[A-Za-z_.]+: ")  # "NoCredentialsError: ..."
 
 
 @contextmanager
-def scratch(*, memory_limit: str = "480MB") -> Iterator[duckdb.DuckDBPyConnection]:
+def scratch(*, memory_limit: str = "460MB") -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB on a temporary file, which spills to disk rather than taking more memory."""
     with temporary_folder() as folder:
         settings: dict[str, Any] = {"memory_limit": memory_limit, "temp_directory": str(folder)}
