@@ -5,10 +5,11 @@ nothing of nightkiln: requests and replies are dicts with a version, and either 
 other's where they do not match (workers/README.md has the contract). Importing it asks nobody.
 
 Why it is as it is: a call is run again when its machine is taken away, also with ``retries=0``, so
-nothing here is done twice to the world: a reply is all that a call makes. A container that crashed
-while it starts would be started again for ever, at our cost, so a start that fails is kept in mind,
-and told to the call that brought it about. A call that nobody waits for any more (``expires_at``)
-is not rendered.
+nothing here is done twice to the world: a reply is all that a call makes, and what it posts with
+forms of its own attempt, where a second run replaces what the first has left. A container that
+crashed while it starts would be started again for ever, at our cost, so a start that fails is kept
+in mind, and told to the call that brought it about. A call that nobody waits for any more
+(``expires_at``) is not rendered.
 
 The memory snapshot is off unless it is asked for: with a GPU it is alpha, restores are reported to
 crash, after which the start is a full one all the same, and it does not speed up loading weights.

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workers.modal_bringing import bring
 from workers.modal_plan import Plan
 
 COMFY = Path("/opt/ComfyUI")
@@ -134,7 +135,8 @@ class Server:
         entry.pop("prompt", None)
         files = list(self._files(entry, request["result_bytes_max"]))
         self._json("POST", "/history", {"delete": [prompt_id]})
-        return {"entry": entry, "files": files}
+        brought = bring(files, request.get("forms", ()), until_s=request["expires_at"])
+        return {"entry": entry, "files": brought}
 
     def _graph(self, request: dict[str, Any], prompt_id: str) -> dict[str, Any]:
         """The graph, with input files under the names that ComfyUI gave them."""

@@ -8,7 +8,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-CONTRACT = 1  # of requests and replies; goes up when an old caller or worker would misread them
+CONTRACT = 2  # of requests and replies; goes up when an old caller or worker would misread them
 VARIABLE = "NK_PLAN"  # the plan, as JSON, where the app is deployed and where it runs
 MARK_DIGITS = 24  # of the environment's digest, in the name of a function
 VERSION = re.compile(r"[0-9][0-9A-Za-z.]{0,30}")

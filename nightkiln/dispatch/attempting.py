@@ -49,7 +49,7 @@ class Attempting:
         worker = self.life.worker
         assert worker is not None
         bound = self.shell.work.bind(self.hand.job)
-        submitting = worker.submit(bound, self.id)
+        submitting = self.shell.work.landing.submit(worker, bound, self.id, self.life.trust)
         self._submitting = asyncio.create_task(submitting, name=f"submit {self.id}")
         # Whoever cancels us must not cut this off: the worker may have taken the job already.
         self.ticket = await asyncio.shield(self._submitting)

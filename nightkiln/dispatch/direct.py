@@ -2,8 +2,10 @@
 
 The machine weighs its file, an address is signed for exactly that content, the machine puts it
 there, and the store says what has come. Whatever goes wrong up to then only means that the file
-comes through this computer, like any other. Then its first bytes are looked at, and of some files
-every pixel: of bytes read back from the store, and drawn so that no machine can tell which.
+comes through this computer, like any other. Who was given forms has posted its file before anybody
+asked: then a copy of it counts, which no form reaches. Then its first bytes are looked at, and of
+some files every pixel: of bytes read back from the store, and drawn so that no machine can tell
+which.
 """
 
 from __future__ import annotations
@@ -20,11 +22,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from nightkiln.core.errors import BadOutput, StoreUnusable
-from nightkiln.core.model import Fault, Output, OutputFacts
+from nightkiln.core.model import AttemptId, Fault, Output, OutputFacts
 from nightkiln.disk import trouble
 from nightkiln.glimpse import BEGINNING_BYTES, glimpse
 from nightkiln.ports.blobs import Blobs
-from nightkiln.ports.uploads import Arrived, CanUpload, Uploads, Weighed
+from nightkiln.ports.uploads import (
+    INCOMING,
+    Arrived,
+    CanUpload,
+    Form,
+    HasPosted,
+    Uploads,
+    Weighed,
+)
+from nightkiln.ports.worker import OutputHandle
 from nightkiln.verify import BYTES_MAX, inspect
 
 DECODED_EVERY = 16  # of what trusted machines bring, one file in so many
@@ -48,11 +59,51 @@ class Direct:
     _askers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(ASKS_MAX, "direct"), repr=False
     )
+    _trying: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _verdict: list[str | None] = field(default_factory=list)  # on forms; empty: not tried yet
 
     def samples(self, key: str) -> bool:
         """Whether what comes under ``key`` is decoded, however far its machine is trusted."""
         drawn = hashlib.sha256(self.secret + key.encode()).digest()
         return int.from_bytes(drawn[:8], "big") % DECODED_EVERY == 0
+
+    async def form_objection(self) -> str | None:
+        """Why no forms are given out for this store; tried out once. None: they are.
+
+        Raises:
+            StoreUnusable: it could not be tried.
+        """
+        async with self._trying:
+            if not self._verdict:
+                self._verdict.append(await self._asked(self.uploads.form_objection))
+            return self._verdict[0]
+
+    async def forms(self, keys: Sequence[str], *, expires_s: float) -> list[Form]:
+        """One for each of what will be looked at under ``keys``."""
+        signs = [
+            partial(self.uploads.form, posted_as(key, n), size_max=BYTES_MAX, expires_s=expires_s)
+            for n, key in enumerate(keys)
+        ]
+        return [await self._asked(sign) for sign in signs]
+
+    async def posted(self, handle: HasPosted, key: str) -> Weighed | str:
+        """Set aside under ``key`` what a machine has posted: what it is, or why it does not count.
+
+        Raises:
+            StoreUnusable: the store cannot be asked.
+        """
+        posted = handle.posted
+        if isinstance(posted, str):
+            return posted
+        source, weighed = posted_as(key, posted.number), posted.weighed
+        arrived = await self._asked(partial(self.uploads.set_aside, source, key))
+        if arrived is None:
+            return "nothing has come"
+        # A form lets any bytes in, so here the store has to tell what they are.
+        if (arrived.size, arrived.sha256) != (weighed.size, weighed.sha256):
+            self.drop([source, key])
+            return "something else has come"
+        return weighed
 
     async def bring(self, handle: CanUpload, key: str) -> Weighed | str:
         """Have a machine bring its file to ``key``: what has come, or why nothing that counts.
@@ -130,3 +181,19 @@ class Direct:
 
     async def _asked(self, question: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._askers, question)
+
+
+def keys_of(attempt_id: AttemptId, count: int) -> list[str]:
+    """Where what machines bring of an attempt is looked at, by the order of its files."""
+    return [f"{INCOMING}{attempt_id}/{n}" for n in range(count)]
+
+
+def posted_by(handle: OutputHandle, key: str) -> str | None:
+    """Where a machine says that it has posted what will be looked at under ``key``."""
+    posted = handle.posted if isinstance(handle, HasPosted) else ""
+    return posted_as(key, posted.number) if not isinstance(posted, str) else None
+
+
+def posted_as(key: str, number: int) -> str:
+    """The key of a form, beside the one under which what was posted is looked at."""
+    return f"{key.rpartition('/')[0]}/{number}-posted"

@@ -11,19 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nightkiln.core.errors import BadOutput, StoreUnusable
-from nightkiln.core.model import AttemptId, BoundJob, Fault, JobId, Output, OutputFacts
+from nightkiln.core.errors import BadOutput, RenderFailed, StoreUnusable
+from nightkiln.core.model import AttemptId, BoundJob, Fault, JobId, Output, OutputFacts, Ticket
 from nightkiln.disk import trouble
-from nightkiln.dispatch.direct import Direct
+from nightkiln.dispatch.direct import Direct, keys_of, posted_by
 from nightkiln.ports.blobs import Blobs
-from nightkiln.ports.uploads import INCOMING, CanUpload, Uploads
-from nightkiln.ports.worker import OutputHandle, Rendered
+from nightkiln.ports.uploads import CanUpload, Form, HasPosted, TakesForms, Uploads
+from nightkiln.ports.worker import OutputHandle, Rendered, Worker
 from nightkiln.verify import inspect
 
 KEEPS_MAX = 8  # jobs whose files are brought into the store at once
 CHECKS_MAX = 2  # files checked at once, in threads: more would only crowd a small controller
 FIRST_DECODED = 8  # images of a lease, or after a fault there, that are decoded whatever the rule
 SAMPLE_EVERY = 16  # with ``decode: sample``, one image in so many is decoded
+FORMS_USUAL = 4  # for the files of a job of which nobody knows how many it makes
+FORMS_MAX = 64  # of one job; what it makes beyond comes through this computer
 UPLOADS_FAILED_MAX = 3  # on one lease; then its machine is not asked to bring anything any more
 
 
@@ -67,6 +69,7 @@ class Fetched:
     node: str
     facts: OutputFacts
     brought: str | None = None  # the key under which its machine has brought it
+    posted: str | None = None  # the one of a form, of which ``brought`` is a copy
 
 
 class StageTimes:
@@ -100,11 +103,46 @@ class Landing:
     _keepers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(KEEPS_MAX, "keep"), repr=False
     )
+    _told: set[str] = field(default_factory=set)  # why no forms are given out
     _checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHECKS_MAX))
 
     def let_bring(self, uploads: Uploads | None) -> None:
         """Have machines that can bring their files by themselves; None: they do not."""
         self.direct = Direct(uploads, self.blobs) if uploads is not None else None
+
+    async def submit(
+        self, worker: Worker, job: BoundJob, attempt_id: AttemptId, trust: Trust
+    ) -> Ticket:
+        """Hand a job over, with forms for what it makes where the worker can use them.
+
+        Raises:
+            RenderFailed, WorkerLost: as ``Worker.submit`` says.
+        """
+        if not isinstance(worker, TakesForms) or not await self._gives_forms(worker, trust):
+            return await worker.submit(job, attempt_id)
+        expected = job.outputs_expected
+        count = min(FORMS_MAX, expected if expected is not None else FORMS_USUAL)
+        keys = keys_of(attempt_id, count)
+
+        async def forms(expires_s: float) -> Sequence[Form]:
+            assert self.direct is not None
+            return await self.direct.forms(keys, expires_s=expires_s)
+
+        return await worker.submit_with(job, attempt_id, forms)
+
+    async def _gives_forms(self, worker: TakesForms, trust: Trust) -> bool:
+        if self.direct is None or trust.uploads_failed >= UPLOADS_FAILED_MAX:
+            return False
+        why = worker.no_forms
+        if not why:
+            try:
+                why = await self.direct.form_objection() or ""
+            except StoreUnusable:
+                return False  # it is told where it matters; this one comes through here
+        if why and why not in self._told and self.warn is not None:
+            self._told.add(why)
+            await self.warn(f"results come through this computer, not by themselves: {why}")
+        return not why
 
     async def fetch(
         self, job: BoundJob, rendered: Rendered, attempt_id: AttemptId, trust: Trust
@@ -124,24 +162,27 @@ class Landing:
             )
         numbers = range(len(rendered.outputs))
         paths = [self.staging / f"{attempt_id}-{n}" for n in numbers]
-        keys = [f"{INCOMING}{attempt_id}/{n}" for n in numbers]
+        keys = keys_of(attempt_id, len(numbers))
         try:
             return [
                 await self._fetch_one(handle, path, key, trust)
                 for handle, path, key in zip(rendered.outputs, paths, keys, strict=True)
             ]
-        except BaseException:
-            could = [isinstance(handle, CanUpload) for handle in rendered.outputs]
-            self._drop(paths, [key for key, it_could in zip(keys, could, strict=True) if it_could])
+        except BaseException as error:
+            pairs = list(zip(rendered.outputs, keys, strict=True))
+            found = [key for handle, key in pairs if isinstance(handle, CanUpload | HasPosted)]
+            if isinstance(error, RenderFailed):  # else it waits for the run that goes on
+                found += filter(None, (posted_by(handle, key) for handle, key in pairs))
+            self._drop(paths, found)
             raise
 
     async def _fetch_one(self, handle: OutputHandle, path: Path, key: str, trust: Trust) -> Fetched:
         is_close = trust.looks_closely()
-        if isinstance(handle, CanUpload) and self.direct is not None:
+        if isinstance(handle, CanUpload | HasPosted) and self.direct is not None:
             here = path if trust.is_fresh or self.direct.samples(key) else None
             facts = await self._brought(self.direct, handle, key, trust, here=here)
             if facts is not None:
-                return Fetched(path, handle.node, facts, brought=key)
+                return Fetched(path, handle.node, facts, key, posted_by(handle, key))
         with self.times.stage("download"):
             await handle.save(path)
         async with self._checks:
@@ -150,9 +191,21 @@ class Landing:
         return Fetched(path, handle.node, facts)
 
     async def _brought(
-        self, direct: Direct, handle: CanUpload, key: str, trust: Trust, *, here: Path | None
+        self,
+        direct: Direct,
+        handle: CanUpload | HasPosted,
+        key: str,
+        trust: Trust,
+        *,
+        here: Path | None,
     ) -> OutputFacts | None:
-        """What a machine has brought by itself; None: its file comes through this computer."""
+        """What a machine has brought by itself; None: its file comes through this computer.
+
+        Raises:
+            StoreUnusable: it has what was posted, and does not say so; there is no other way.
+        """
+        if isinstance(handle, HasPosted):
+            return await self._bring(direct, handle, key, trust, here=here)
         if trust.uploads_failed >= UPLOADS_FAILED_MAX:
             return None
         # A store that is in trouble is not the machine's fault; from here on a spool waits for it.
@@ -161,10 +214,19 @@ class Landing:
         return None
 
     async def _bring(
-        self, direct: Direct, handle: CanUpload, key: str, trust: Trust, *, here: Path | None
+        self,
+        direct: Direct,
+        handle: CanUpload | HasPosted,
+        key: str,
+        trust: Trust,
+        *,
+        here: Path | None,
     ) -> OutputFacts | None:
         with self.times.stage("upload"):
-            brought = await direct.bring(handle, key)
+            if isinstance(handle, HasPosted):
+                brought = await direct.posted(handle, key)
+            else:
+                brought = await direct.bring(handle, key)
         if isinstance(brought, str):
             trust.uploads_failed += 1
             if trust.uploads_failed == 1 and self.warn is not None:
@@ -192,6 +254,7 @@ class Landing:
         )
         pairs = list(zip(outputs, fetched, strict=True))
         await asyncio.get_running_loop().run_in_executor(self._keepers, self._put, pairs)
+        self._drop([], [one.posted for one in fetched if one.posted is not None])
         return outputs
 
     def _put(self, pairs: Sequence[tuple[Output, Fetched]]) -> None:
@@ -209,8 +272,8 @@ class Landing:
 
     def discard(self, fetched: Sequence[Fetched]) -> None:
         """Drop files that will not be kept."""
-        brought = [one.brought for one in fetched if one.brought is not None]
-        self._drop([one.path for one in fetched], brought)
+        keys = [key for one in fetched for key in (one.brought, one.posted) if key is not None]
+        self._drop([one.path for one in fetched], keys)
 
     def _drop(self, paths: Sequence[Path], keys: Sequence[str]) -> None:
         if self.direct is not None:

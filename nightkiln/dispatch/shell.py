@@ -24,6 +24,7 @@ from nightkiln.core.model import (
     Need,
     Output,
     Settled,
+    Ticket,
 )
 from nightkiln.core.story import Step
 from nightkiln.core.terms import Load
@@ -36,7 +37,7 @@ from nightkiln.dispatch.tally import STARTING, Tally
 from nightkiln.ports.journal import Journal
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider, Telling
-from nightkiln.ports.worker import Rendered
+from nightkiln.ports.worker import Rendered, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ class Sink(Protocol):
 
 class Harbour(Protocol):
     """Where outputs come home to: ``Landing``, or in a rehearsal nothing at all."""
+
+    async def submit(
+        self, worker: Worker, job: BoundJob, attempt_id: AttemptId, trust: Trust
+    ) -> Ticket:
+        """Hand a job over; some workers are told where to bring what they make."""
 
     async def fetch(
         self, job: BoundJob, rendered: Rendered, attempt_id: AttemptId, trust: Trust

@@ -100,7 +100,7 @@ def test_a_deploy_sends_what_the_catalog_asks_for_and_nothing_that_keeps_running
     assert [(one.path, one.is_read_only) for one in comfy.volumes] == [("/models", True)]
     filling = app.functions["download_models"]
     assert [(one.path, one.is_read_only) for one in filling.volumes] == [("/models", False)]
-    assert f"contract-1-environment-{environment.digest[:24]}" in app.functions
+    assert f"contract-2-environment-{environment.digest[:24]}" in app.functions
 
 
 def test_the_image_is_pinned_to_the_environment_and_holds_no_secret(

@@ -25,6 +25,7 @@ from nightkiln.core.model import (
     Need,
     Output,
     Settled,
+    Ticket,
 )
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
@@ -32,7 +33,7 @@ from nightkiln.dispatch import Dispatcher, Tally, Work
 from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.dispatch.loop import LIST_AGAIN_S
 from nightkiln.observers import JsonLines
-from nightkiln.ports.worker import Rendered
+from nightkiln.ports.worker import Rendered, Worker
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
 from nightkiln.testing.market.machines import Boot
@@ -80,6 +81,12 @@ class Nothing:
     ) -> Sequence[Fetched]:
         del job, rendered, attempt_id, trust
         return ()
+
+    async def submit(
+        self, worker: Worker, job: BoundJob, attempt_id: AttemptId, trust: Trust
+    ) -> Ticket:
+        del trust
+        return await worker.submit(job, attempt_id)
 
     async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
         del job_id, fetched

@@ -7,27 +7,39 @@ is believed before it was looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nightkiln import comfy_answers as answers
 from nightkiln.core.errors import RenderFailed, WorkerLost
 from nightkiln.core.model import BoundJob, Fault, Loss
+from nightkiln.ports.uploads import Form, Posted, Weighed
 from nightkiln.providers.modal.errors import DEPLOY
 
-CONTRACT = 1  # of requests and replies; the app says which one it speaks
+CONTRACT = 2  # of requests and replies; the app says which one it speaks
+FORMS_SINCE = 2  # before, an app sends every file with its reply
+CONTRACTS = (CONTRACT, 1)  # that this side speaks
 MARK_DIGITS = 24
 WARM, RENDER = "warm", "render"
 DONE, EXPIRED, TOO_LARGE = "done", "expired", "too_large"  # what a reply can be, else refused
 TOO_LATE = "the call came too late and was not rendered"
 NAME_CHARS_MAX = 200
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SIZE_MAX = 2**40  # bytes of a file; how many are too many is not said here
 TIME_MAX = 1e11  # epoch seconds; more is no time
 
 
-def mark_of(digest: str) -> str:
+def mark_of(digest: str, contract: int = CONTRACT) -> str:
     """The function of an app by whose name it says which contract and environment it is for."""
-    return f"contract-{CONTRACT}-environment-{digest[:MARK_DIGITS]}"
+    return f"contract-{contract}-environment-{digest[:MARK_DIGITS]}"
+
+
+def environments_in(functions: Iterable[str]) -> tuple[str, ...]:
+    """First digits of the digests that an app with these functions is for."""
+    starts = tuple(mark_of("", contract) for contract in CONTRACTS)
+    return tuple(name.rpartition("-")[2] for name in functions if name.startswith(starts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +48,21 @@ class Asking:
 
     digest: str  # of the environment that the app must have
     result_bytes_max: int
+    contract: int = CONTRACT  # that the app speaks
 
     def warm(self, *, expires_at_s: float) -> dict[str, Any]:
         """Come up, and say so."""
         return self._request(WARM, expires_at_s)
 
     def render(
-        self, job: BoundJob, contents: Sequence[bytes], *, expires_at_s: float
+        self,
+        job: BoundJob,
+        contents: Sequence[bytes],
+        *,
+        expires_at_s: float,
+        forms: Sequence[Form] = (),
     ) -> dict[str, Any]:
-        """Render a job; ``contents`` are those of ``job.files``."""
+        """Render a job; ``contents`` are its input files', ``forms`` are for what it makes."""
         files = [
             {
                 "sha256": bound.file.sha256,
@@ -55,11 +73,14 @@ class Asking:
             for bound, content in zip(job.files, contents, strict=True)
         ]
         request = self._request(RENDER, expires_at_s)
-        return {**request, "job": job.id, "graph": job.graph, "files": files}
+        asked = {**request, "job": job.id, "graph": job.graph, "files": files}
+        if forms:
+            asked["forms"] = [{"url": form.url, "fields": dict(form.fields)} for form in forms]
+        return asked
 
     def _request(self, kind: str, expires_at_s: float) -> dict[str, Any]:
         return {
-            "contract": CONTRACT,
+            "contract": self.contract,
             "environment": self.digest,
             "kind": kind,
             "expires_at": expires_at_s,
@@ -82,16 +103,24 @@ class Reply:
     told: Mapping[str, Any] = field(repr=False)
 
 
-def read_reply(told: Any, digest: str) -> Reply:
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of one file: its bytes, or what the container says that it has posted."""
+
+    content: bytes | None = field(repr=False)
+    posted: Posted | str | None  # None: nobody has asked for that; text: why it could not
+
+
+def read_reply(told: Any, digest: str, contract: int = CONTRACT) -> Reply:
     """Check a reply.
 
     Raises:
         RenderFailed: it is none that this side understands, or of another environment.
     """
     fields = told if isinstance(told, Mapping) else {}
-    if fields.get("contract") != CONTRACT:
+    if fields.get("contract") != contract:
         theirs = answers.text(repr(fields.get("contract")))
-        said = f"the app speaks contract {theirs}, and this side {CONTRACT}"
+        said = f"the app speaks contract {theirs}, and this side {contract}"
         raise RenderFailed(f"modal: {said}; {DEPLOY}", fault=Fault.OURS, kind="contract")
     if fields.get("environment") != digest:
         said = "the app that answers was built for another environment"
@@ -113,7 +142,7 @@ def read_reply(told: Any, digest: str) -> Reply:
     )
 
 
-def done(reply: Reply) -> tuple[answers.Finished, Mapping[answers.ViewName, bytes]]:
+def done(reply: Reply) -> tuple[answers.Finished, Mapping[answers.ViewName, Sent]]:
     """What a job's reply holds: its history, and its files by name.
 
     Raises:
@@ -136,24 +165,40 @@ def refused(reply: Reply) -> str:
     return f"modal: the app refused: {answers.text(said)}; {DEPLOY}"
 
 
-def _done(reply: Reply) -> tuple[answers.Finished, Mapping[answers.ViewName, bytes]]:
+def _done(reply: Reply) -> tuple[answers.Finished, Mapping[answers.ViewName, Sent]]:
     if "rejection" in reply.told:
         raise answers.rejection(reply.told["rejection"])
     finished = answers.finished(reply.told.get("entry"))
     sent = reply.told.get("files")
-    contents = {
-        (one.get("filename"), one.get("subfolder"), one.get("type")): one.get("content")
+    known = {
+        (one.get("filename"), one.get("subfolder"), one.get("type")): one
         for one in (sent if isinstance(sent, list) else ())
         if isinstance(one, Mapping)
     }
     files = {}
     for name in finished.files:
-        content = contents.get((name.filename, name.subfolder, name.folder))
-        if not isinstance(content, bytes):
+        files[name] = _sent(known.get((name.filename, name.subfolder, name.folder), {}))
+        if files[name].content is None and not isinstance(files[name].posted, Posted):
             said = f"modal: {answers.text(name.filename)} did not come with the result"
             raise RenderFailed(said, fault=Fault.MACHINE, kind="missing_file")
-        files[name] = content
     return finished, files
+
+
+def _sent(told: Mapping[str, Any]) -> Sent:
+    content, posted, why = told.get("content"), told.get("posted"), told.get("not_posted")
+    if isinstance(posted, Mapping):
+        number = _count(posted.get("number"), answers.FILES_MAX)
+        size, sha256 = _count(posted.get("size"), SIZE_MAX), posted.get("sha256")
+        is_sum = isinstance(sha256, str) and SHA256.fullmatch(sha256) is not None
+        if is_sum and number is not None and size is not None:
+            return Sent(None, Posted(number, Weighed(size, str(sha256))))
+    said = answers.text(why) if isinstance(why, str) else None
+    return Sent(content if isinstance(content, bytes) else None, said)
+
+
+def _count(value: Any, most: int) -> int | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= most else None
 
 
 def _time(value: Any) -> float:

@@ -75,6 +75,11 @@ class Desk:
                     await self.cancel(slot, await spawning, ends_container=True)
             raise
 
+    def life_s(self, slot: Slot) -> float:
+        """For how long a call that is handed over now may be run."""
+        longest_s = self.deployed.startup_timeout_s + self.deployed.timeout_s
+        return min(slot.expires_s - self.clock(), longest_s)
+
     def _check_start(self, slot: Slot) -> None:
         """Only what a lease is reserved for is begun: a start near its end would go on beyond it.
 
@@ -90,8 +95,7 @@ class Desk:
         self, slot: Slot, what: str, request: Callable[[float], Mapping[str, Any]]
     ) -> Call:
         now_s = self.clock()
-        longest_s = self.deployed.startup_timeout_s + self.deployed.timeout_s
-        expires_s = min(slot.expires_s, now_s + longest_s)
+        expires_s = now_s + self.life_s(slot)
         try:
             call_id = await self.service.spawn(request(expires_s), gpu=slot.gpu)
         except (ModalFailed, asyncio.CancelledError) as error:
@@ -202,7 +206,7 @@ class Desk:
     def _read(self, told: Any, call: Call) -> Reply:
         """Raises RenderFailed: it is no reply, or none for us."""
         return in_our_time(
-            read_reply(told, self.asking.digest),
+            read_reply(told, self.asking.digest, self.asking.contract),
             submitted_s=call.submitted_s if call.what else None,
             now_s=self.clock(),
             # It may have idled after its start, for whoever it was started for.

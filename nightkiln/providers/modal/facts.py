@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from nightkiln.providers.modal.contract import CONTRACT, MARK_DIGITS
+
+OTHERS_SHOWN_MAX = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
@@ -14,6 +18,7 @@ class Deployed:
     gpus: tuple[str, ...]  # in order of preference
     timeout_s: float
     startup_timeout_s: float
+    contract: int = CONTRACT  # that it speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,12 @@ class Seen:
 
     version: int | None
     environments: tuple[str, ...]  # first digits of the digests that it is for
+
+    def difference(self, digest: str) -> str:
+        """Which environment was wanted, and which ones the app is for."""
+        others = ", ".join(self.environments[:OTHERS_SHOWN_MAX])
+        found = f", it has {others}" if others else ""
+        return f"wanted is {digest[:MARK_DIGITS]}{found}"
 
 
 @dataclass(frozen=True, slots=True)

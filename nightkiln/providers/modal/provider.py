@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count, islice
 from pathlib import Path
@@ -181,7 +182,7 @@ class ModalProvider:
             WorkerLost: it did not.
         """
         call: Call | None = None
-        asking = self._asking
+        asking = desk.asking
         try:
             async with asyncio.timeout(offer.startup_s):
                 call = await desk.hand_over(slot, WARM, lambda at: asking.warm(expires_at_s=at))
@@ -206,13 +207,14 @@ class ModalProvider:
 
     def _desk(self, deployed: Deployed | None = None) -> Desk:
         """Without the app as it is deployed, calls can still be ended and fetched."""
-        usual = Deployed(None, (), self._terms.timeout_s, self._terms.startup_timeout_s)
+        if deployed is None:
+            deployed = Deployed(None, (), self._terms.timeout_s, self._terms.startup_timeout_s)
         return Desk(
             service=self._service,
             calls=self._calls,
             meter=self._meter,
-            asking=self._asking,
-            deployed=deployed if deployed is not None else usual,
+            asking=replace(self._asking, contract=deployed.contract),
+            deployed=deployed,
             limits=self._terms.limits,
             clock=self._clock,
             price=self._price,

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import stamina
 
-from nightkiln.providers.modal.contract import mark_of
+from nightkiln.providers.modal.contract import CONTRACT, CONTRACTS, environments_in, mark_of
 from nightkiln.providers.modal.errors import Kind, ModalFailed, translated
 from nightkiln.providers.modal.facts import Deployed, Item, Seen, Stats
 from nightkiln.providers.modal.terms import ModalTerms
@@ -27,7 +27,6 @@ CLASS, METHOD, DOWNLOAD = "Comfy", "render", "download_models"
 NAP_S, NAP_S_MAX = 0.5, 5.0
 DOWNLOAD_S_MAX = 4 * 3600.0
 CLOSE_S_MAX = 5.0
-OTHERS_SHOWN_MAX = 3
 
 T = TypeVar("T")
 
@@ -57,6 +56,7 @@ class ModalService:
         self._sdk: Any = None
         self._client: Any = None
         self._version: int | None = None
+        self._contract = CONTRACT
         self._renders: dict[str | None, Any] = {}  # by GPU; each is looked up once
         self._opening = asyncio.Lock()
 
@@ -86,12 +86,7 @@ class ModalService:
 
     async def _deployed(self, digest: str) -> Deployed:
         seen = await self._seen()
-        mark = self._function(mark_of(digest), seen.version)
-        try:
-            await mark.hydrate.aio()
-        except self._sdk.exception.NotFoundError:
-            said = _difference(digest, seen)
-            raise ModalFailed(Kind.OTHER_ENVIRONMENT, "look-up", said=said) from None
+        contract, mark = await self._mark(digest, seen)
         if seen.version != self._version:
             self._version = seen.version
             self._renders.clear()
@@ -102,7 +97,21 @@ class ModalService:
             timeout_s=float(facts.timeout),
             # The service says nobody's start-up timeout, so the app says it like this.
             startup_timeout_s=float((await mark.info.aio()).timeout),
+            contract=contract,
         )
+
+    async def _mark(self, digest: str, seen: Seen) -> tuple[int, Any]:
+        """The newest contract that both sides speak, and the function that says so."""
+        for contract in CONTRACTS:
+            mark = self._function(mark_of(digest, contract), seen.version)
+            try:
+                await mark.hydrate.aio()
+            except self._sdk.exception.NotFoundError:
+                continue
+            self._contract = contract
+            return contract, mark
+        said = seen.difference(digest)
+        raise ModalFailed(Kind.OTHER_ENVIRONMENT, "look-up", said=said)
 
     async def call_nothing(self, digest: str) -> None:
         """Begin a call that has no inputs: it runs nowhere, and is refused as any other would be.
@@ -111,7 +120,8 @@ class ModalService:
             ModalFailed: it was refused, or nobody answers.
         """
         await self._connected()
-        asking = self._called_for(self._function(mark_of(digest), self._version))
+        mark = mark_of(digest, self._contract)
+        asking = self._called_for(self._function(mark, self._version))
         await self._asked("call", asking, within_s=self._terms.limits.first_contact_s)
 
     async def _called_for(self, function: Any) -> None:
@@ -133,9 +143,7 @@ class ModalService:
         where = {**self._where, "client": await self._connected()}
         app = await self._sdk.App.lookup.aio(self._terms.app, **where)
         info = await app.info.aio()
-        start = mark_of("")
-        marks = [name.removeprefix(start) for name in info.functions if name.startswith(start)]
-        return Seen(info.lifecycle.version, tuple(marks))
+        return Seen(info.lifecycle.version, environments_in(info.functions))
 
     async def spawn(self, request: Mapping[str, Any], *, gpu: str | None) -> str:
         """Hand a call over; its id. ``gpu``: on one of these, not of the app's own list.
@@ -289,10 +297,3 @@ class ModalService:
             raise ModalFailed(kind, verb, said=f"no answer in {within_s:g} s") from None
         except Exception as error:  # noqa: BLE001 - a call may raise whatever its code raised
             raise translated(error, verb) from None  # it may hold what was sent
-
-
-def _difference(digest: str, seen: Seen) -> str:
-    """Which environment was wanted, and which ones the app is for."""
-    others = ", ".join(seen.environments[:OTHERS_SHOWN_MAX])
-    found = f", it has {others}" if others else ""
-    return f"wanted is {mark_of(digest).removeprefix(mark_of(''))}{found}"

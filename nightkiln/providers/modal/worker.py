@@ -9,11 +9,12 @@ from pathlib import Path
 
 from nightkiln.comfy_http import planned_content
 from nightkiln.core.errors import RenderFailed, StoreUnusable, WorkerLost
-from nightkiln.core.model import AttemptId, BoundJob, Ticket, Timings
+from nightkiln.core.model import AttemptId, BoundJob, Fault, Ticket, Timings
 from nightkiln.disk import trouble
+from nightkiln.ports.uploads import Form, Forms, Posted
 from nightkiln.ports.worker import OutputHandle, Place, Rendered
 from nightkiln.providers.modal.calls import Call
-from nightkiln.providers.modal.contract import Reply, done
+from nightkiln.providers.modal.contract import FORMS_SINCE, Reply, Sent, done
 from nightkiln.providers.modal.desk import Desk, Slot
 from nightkiln.providers.modal.errors import ModalFailed, as_attempt
 
@@ -37,6 +38,29 @@ class Kept:
             raise StoreUnusable(trouble(error, path)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One output of a container that was given forms: posted by it, or here all the same."""
+
+    node: str
+    posted: Posted | str
+    content: bytes | None = field(repr=False)  # None: it has handed over nothing else
+
+    async def save(self, path: Path) -> None:
+        """Write out what came with the result.
+
+        Raises:
+            RenderFailed: nothing did: it was posted, and this run does not have it from there.
+            StoreUnusable: our own disk does not take it.
+        """
+        if self.content is None:
+            said = (
+                "modal: what a container has posted to the store is not there, or not for this run"
+            )
+            raise RenderFailed(said, fault=Fault.MACHINE, kind="not_posted")
+        await Kept(self.node, self.content).save(path)
+
+
 class ModalWorker:
     """Containers behind one slot; which one a call gets is Modal's choice."""
 
@@ -46,13 +70,23 @@ class ModalWorker:
         self._desk, self._slot, self.gpu = desk, slot, gpu
         self._tickets: dict[AttemptId, Ticket] = {}
 
+    @property
+    def no_forms(self) -> str:
+        if self._desk.asking.contract >= FORMS_SINCE:
+            return ""
+        return "the app on Modal was deployed by an older version; run nightkiln modal deploy"
+
     async def submit(self, job: BoundJob, attempt_id: AttemptId) -> Ticket:
+        return await self.submit_with(job, attempt_id, _none)
+
+    async def submit_with(self, job: BoundJob, attempt_id: AttemptId, forms: Forms) -> Ticket:
         if attempt_id in self._tickets:
             return self._tickets[attempt_id]
         contents = await asyncio.to_thread(_contents, job)
+        made = await forms(self._desk.life_s(self._slot))
 
         def request(expires_at_s: float) -> dict[str, object]:
-            return self._desk.asking.render(job, contents, expires_at_s=expires_at_s)
+            return self._desk.asking.render(job, contents, expires_at_s=expires_at_s, forms=made)
 
         try:
             call = await self._desk.hand_over(self._slot, attempt_id, request)
@@ -96,13 +130,26 @@ def rendered(reply: Reply, call: Call, *, version: int | None) -> Rendered:
         WorkerLost: nobody waited for it any more.
     """
     finished, files = done(reply)
-    handles: Sequence[OutputHandle] = [Kept(name.node, files[name]) for name in finished.files]
+    handles = [_handle(name.node, files[name]) for name in finished.files]
     taken_s = max(0.0, reply.t_end - reply.t_start)
     gpu_s = min(finished.gpu_s, taken_s) if finished.gpu_s is not None else taken_s
     timings = Timings(call.submitted_s, call.submitted_s + taken_s, gpu_s)
     shown = f"v{version}" if version is not None else "v?"
     gpu = reply.gpu if reply.gpu is not None else "unknown"
     return Rendered(handles, timings, Place(f"{reply.container} {shown} {reply.tag}".strip(), gpu))
+
+
+def _handle(node: str, sent: Sent) -> OutputHandle:
+    if sent.posted is not None:
+        return Delivered(node, sent.posted, sent.content)
+    assert sent.content is not None, "one or the other has come"
+    return Kept(node, sent.content)
+
+
+async def _none(expires_s: float) -> Sequence[Form]:
+    """No forms."""
+    del expires_s
+    return ()
 
 
 def _contents(job: BoundJob) -> list[bytes]:
