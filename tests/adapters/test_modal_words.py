@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nightkiln.core.errors import RenderFailed, WorkerLost
 from nightkiln.core.model import Fault, LeaseId, Need
+from nightkiln.ports.uploads import Posted
 from nightkiln.providers.modal.billing import charges_of
 from nightkiln.providers.modal.contract import CONTRACT, done, in_our_time, read_reply
 from nightkiln.providers.modal.errors import TABLE, Kind, as_attempt, translated
@@ -182,6 +183,42 @@ def test_a_file_that_did_not_come_along_is_the_containers_fault() -> None:
         done(read_reply(told(entry=entry, files=[]), DIGEST))
 
     assert error.value.fault is Fault.MACHINE
+
+
+SUM = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("file", "is_sense"),
+    [
+        ({"posted": {"number": 0, "size": 5, "sha256": SUM}}, True),
+        ({"posted": {"number": 0, "size": 5, "sha256": SUM[1:]}}, False),
+        ({"posted": {"number": -1, "size": 5, "sha256": SUM}}, False),
+        ({"posted": {"number": True, "size": 5, "sha256": SUM}}, False),
+        ({"posted": {"number": 0, "size": 1e99, "sha256": SUM}}, False),
+        ({"posted": "yes", "content": b"here"}, True),
+        ({"not_posted": "x" * 10**6, "content": b"here"}, True),
+        ({"not_posted": "HTTP 403"}, False),
+    ],
+)
+def test_a_file_came_along_or_was_posted_and_everything_else_is_the_containers_fault(
+    file: dict[str, Any],
+    is_sense: bool,  # noqa: FBT001
+) -> None:
+    name = {"filename": "a.png", "subfolder": "", "type": "output"}
+    entry = {
+        "status": {"status_str": "success", "messages": []},
+        "outputs": {"7": {"images": [name]}},
+    }
+    reply = read_reply(told(entry=entry, files=[{**name, **file}]), DIGEST)
+
+    if is_sense:
+        [sent] = done(reply)[1].values()
+        assert (sent.content is None) == isinstance(sent.posted, Posted)
+        assert len(f"{sent!r}") < SAID_CHARS_MAX
+    else:
+        with pytest.raises(RenderFailed, match="did not come"):
+            done(reply)
 
 
 # Prices and offers.

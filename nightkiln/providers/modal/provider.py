@@ -253,12 +253,11 @@ class ModalProvider:
 
     def _row(self, slot: Slot) -> Billed:
         calls = list(slot.open.values())
-        usd_per_hour = (slot.usd_per_s * HOUR_S).quantize(CENT_PARTS)
         return Billed(
             lease_id=slot.lease.id,
             fleet=self._terms.fleet,
             contract=calls[0].call_id if calls else slot.lease.offer.ref,
-            usd_per_hour=usd_per_hour,
+            usd_per_hour=(slot.usd_per_s * HOUR_S).quantize(CENT_PARTS),
             since_s=min((call.submitted_s for call in calls), default=None),
             status=f"{len(calls)} calls open",
             gpu=slot.lease.offer.gpu,
@@ -298,5 +297,4 @@ class ModalProvider:
         Raises:
             ModalFailed: nobody answers.
         """
-        desk = self._desk(self._deployed)
-        return await recalled(desk, self._calls, ticket, within_s=within_s)
+        return await recalled(self._desk(self._deployed), self._calls, ticket, within_s=within_s)
