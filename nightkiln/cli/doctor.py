@@ -118,7 +118,20 @@ def _store(settings: Settings, catalog: Path | None) -> Iterator[Finding]:
     yield Finding("store", True, f"{store.uri} is writable, and what is created is created once")
     if settings.is_direct:
         yield Finding("direct upload", True, "it takes what was signed, and refuses other bytes")
+        if settings.has_modal:
+            yield _forms(store)
     yield _room(store, catalog)
+
+
+def _forms(store: Store) -> Finding:
+    """Whether containers on Modal can bring results, too; else they come through here."""
+    assert store.uploads is not None, "it was prepared for that"
+    try:
+        why_not = store.uploads.form_objection()
+    except NightkilnError as error:
+        why_not = str(error)
+    said = f"its results come through this computer: {why_not}" if why_not else "it takes forms"
+    return Finding("direct upload from Modal", None if why_not else True, said)
 
 
 def _room(store: Store, catalog: Path | None) -> Finding:
