@@ -51,9 +51,7 @@ class Store:
     """One store, open. Made by ``Store.open``."""
 
     def __init__(self, home: Home) -> None:
-        self.uri = home.uri
-        self.blobs = home.blobs
-        self.disk = home.disk
+        self.uri, self.blobs, self.disk = home.uri, home.blobs, home.disk
         self.uploads: Uploads | None = None  # how machines bring results by themselves
         self._home = home
 
@@ -127,8 +125,7 @@ class Store:
         ``is_direct``: machines bring what they can to it by themselves.
 
         Raises:
-            StoreUnusable: what is created here is not sure to be created once, or it cannot be
-                written.
+            StoreUnusable: creations are not sure to hold here, or it cannot be written.
             BadInput: machines cannot bring anything there.
         """
         self._home.check_creates_once()
@@ -290,10 +287,8 @@ class Store:
     def _check_version(self) -> None:
         version = self._marker()["schema_version"]
         if version > SCHEMA_VERSION:
-            raise StoreUnusable(
-                f"{self.uri} was made by a newer nightkiln (schema {version}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade nightkiln"
-            )
+            said = f"{self.uri} was made by a newer nightkiln (schema {version}, this one knows "
+            raise StoreUnusable(f"{said}{SCHEMA_VERSION}); upgrade nightkiln")
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         import duckdb
