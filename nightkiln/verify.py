@@ -37,9 +37,11 @@ INFLATED_BYTES_MAX = 16 * 1024**2  # held at once while the pixels of a PNG are 
 # How closely a file was looked at before it counted: every pixel; all its bytes here, and how they
 # hang together; or its SHA-256 and length by the store, and its first bytes here.
 DECODED, READ, CHECKSUM = "decoded", "read", "checksum"
+PIXELS_DIGITS = 32  # hex, of a SHA-256: 128 bits do not meet by chance
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG specification, table 11.1: colour type
+_PALETTE = 3
 # Adam7 passes as (x start, y start, x step, y step): PNG specification, section 8.2.
 _ADAM7 = (
     (0, 0, 8, 8),
@@ -133,13 +135,14 @@ def inspect(
             )
             return OutputFacts(digest, size, kind.media, kind.ext, verified=READ)
         data = file.read()
+    pixels = None
     if kind is PNG:
-        width, height = _check_png(data, decode=decode, blank_is_fault=blank_is_fault)
+        width, height, pixels = _check_png(data, decode=decode, blank_is_fault=blank_is_fault)
     else:
         width, height = _check_image(data, kind, decode=decode, blank_is_fault=blank_is_fault)
     digest = sha256 if sha256 is not None else hashlib.sha256(data).hexdigest()
     looked = DECODED if decode else READ
-    return OutputFacts(digest, size, kind.media, kind.ext, width, height, looked)
+    return OutputFacts(digest, size, kind.media, kind.ext, width, height, looked, pixels)
 
 
 def _bad(message: str, kind: str, fault: Fault = Fault.MACHINE) -> BadOutput:
@@ -161,6 +164,11 @@ class _Header:
     colour: int
     is_interlaced: bool
 
+    def identity(self) -> bytes:
+        """What equal pixels have in common beside themselves."""
+        values = (self.width, self.height, self.bits, self.colour, int(self.is_interlaced))
+        return ",".join(map(str, values)).encode()
+
     def raw_bytes(self) -> int:
         """Length of the inflated pixel data, filter bytes included."""
         if not self.is_interlaced:
@@ -179,18 +187,20 @@ class _Header:
         return height * (1 + (width * self.bits * _PNG_CHANNELS[self.colour] + 7) // 8)
 
 
-def _check_png(data: bytes, *, decode: bool, blank_is_fault: bool) -> tuple[int, int]:
+def _check_png(data: bytes, *, decode: bool, blank_is_fault: bool) -> tuple[int, int, str | None]:
+    """Width, height, and the digest of its pixels if they were looked at."""
     header, pixels, is_animated = _walk_png(data)
     if not decode:
-        return header.width, header.height
+        return header.width, header.height, None
     packed = sum(len(part) for part in pixels)
     raw = header.raw_bytes()
-    _inflate(pixels, raw)
+    digest = _inflate(pixels, raw, header.identity())
     is_suspect = packed * PACKED_WELL < raw or packed >= raw
     is_decodable = header.width * header.height <= DECODED_PIXELS_MAX
     if is_animated or (blank_is_fault and is_suspect and is_decodable):
         _check_image(data, PNG, decode=True, blank_is_fault=blank_is_fault)
-    return header.width, header.height
+    is_all = not is_animated and header.colour != _PALETTE  # else colours stand elsewhere, too
+    return header.width, header.height, digest if is_all else None
 
 
 def _walk_png(data: bytes) -> tuple[_Header, list[memoryview], bool]:
@@ -232,8 +242,12 @@ def _header(name: bytes, body: bytes) -> _Header:
     return _Header(width, height, bits, colour, is_interlaced=bool(interlace))
 
 
-def _inflate(parts: list[memoryview], raw_bytes: int) -> None:
-    """Unpack the pixels and throw them away; length and Adler-32 must be right."""
+def _inflate(parts: list[memoryview], raw_bytes: int, identity: bytes) -> str:
+    """Unpack the pixels and keep their digest alone; length and Adler-32 must be right.
+
+    They are hashed as they were filtered for packing: one encoder filters equal pixels equally.
+    """
+    hasher = hashlib.sha256(identity)
     inflater = isal_zlib.decompressobj()
     got = 0
     try:
@@ -242,7 +256,9 @@ def _inflate(parts: list[memoryview], raw_bytes: int) -> None:
             while True:
                 # One byte more than there may be shows a bomb without letting it go off.
                 room = min(raw_bytes - got + 1, INFLATED_BYTES_MAX)
-                step = len(inflater.decompress(pending, max_length=room))
+                unpacked = inflater.decompress(pending, max_length=room)
+                hasher.update(unpacked)
+                step = len(unpacked)
                 got += step
                 pending = inflater.unconsumed_tail
                 # What fills its room may have left more behind it than the tail shows.
@@ -252,6 +268,7 @@ def _inflate(parts: list[memoryview], raw_bytes: int) -> None:
         raise _bad(f"the pixels do not unpack: {error}", "pixels") from error
     if got != raw_bytes or not inflater.eof:
         raise _bad(f"{got} bytes of pixels instead of {raw_bytes}", "pixels")
+    return hasher.hexdigest()[:PIXELS_DIGITS]
 
 
 def _check_image(data: bytes, kind: Kind, *, decode: bool, blank_is_fault: bool) -> tuple[int, int]:

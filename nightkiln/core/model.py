@@ -204,6 +204,7 @@ class OutputFacts:
     width: int | None = None  # pixels; None where the kind has none or we do not decode it
     height: int | None = None
     verified: str | None = None  # decoded | read | checksum: how closely it was looked at
+    pixels: str | None = None  # digest of a PNG's pixels alone: equal where only metadata differs
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ with done as (
     select
         job_id, batch, finished_at, filename, row_in_file,
         out_index, out_node, out_uri, out_sha256, out_bytes, out_media, out_width, out_height,
-        out_verified
+        out_verified, out_pixels
     from _results
     where status = 'done' and batch <> {{batch}}
 ),

@@ -1,16 +1,19 @@
--- One row per file that came out of more than one seed: a seed that goes nowhere, most often. Files
--- are compared, not pixels, and ComfyUI writes the seed into a PNG unless it is told not to.
+-- One row per picture that came out of more than one seed: a seed that goes nowhere, most often.
+-- Pixels are compared, since ComfyUI writes the seed into its PNGs; files where pixels are not known.
 -- Suspects are found by short hashes of their digests: those of all pictures would fill memory.
 create or replace view duplicates as
-with suspects as (
-    select hash(sha256) as suspect
-    from outputs
-    where seed is not null
+with pictures as (
+    select *, coalesce(pixels, sha256) as same from outputs where seed is not null
+),
+suspects as (
+    select hash(same) as suspect
+    from pictures
     group by suspect
     having min(seed) <> max(seed)
 )
 select
-    sha256,
+    same,
+    count(distinct sha256) as files,
     count(distinct seed) as seeds,
     count(distinct job_id) as jobs,
     count(distinct batch) as batches,
@@ -22,7 +25,7 @@ select
     any_value(media) as media,
     any_value(bytes) as bytes,
     max(finished_at) as last_at
-from outputs
-where seed is not null and hash(sha256) in (select suspect from suspects)
-group by sha256
+from pictures
+where hash(same) in (select suspect from suspects)
+group by same
 having count(distinct seed) > 1;

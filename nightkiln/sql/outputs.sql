@@ -12,5 +12,6 @@ select
     out_width[i] as width,
     out_height[i] as height,
     out_verified[i] as verified,
+    out_pixels[i] as pixels,
     prompt, seed, provider, gpu, host, finished_at
 from (select *, unnest(out_index) + 1 as i from _settled);

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import duckdb
 
 
+_FACTS = ("sha256", "size", "media", "width", "height", "verified", "pixels")
+_COLUMNS = {"size": "bytes"}  # where the table's name is another one
+
+
 def attach(con: duckdb.DuckDBPyConnection, store: Store, *, batch: str, date: str) -> None:
     """Give a plan's DuckDB connection the views ``settled_here`` and ``done_elsewhere``.
 
@@ -35,25 +39,19 @@ def renewed_sql(*, batch: str, date: str, since: int) -> str:
 
 def reused_outputs(row: Mapping[str, Any]) -> tuple[Output, ...]:
     """The outputs that a row of ``done_elsewhere`` points at."""
-    names = ("index", "node", "uri", "sha256", "bytes", "media", "width", "height", "verified")
-    lists = (row[f"out_{name}"] for name in names)
     return tuple(
         Output(
             index=index,
             node=node,
             uri=uri,
-            facts=OutputFacts(
-                sha256=sha256,
-                size=size,
-                media=media,
-                ext=uri.rpartition(".")[2],
-                width=width,
-                height=height,
-                verified=verified,
-            ),
+            facts=OutputFacts(ext=uri.rpartition(".")[2], **dict(zip(_FACTS, facts, strict=True))),
         )
-        for index, node, uri, sha256, size, media, width, height, verified in zip(
-            *lists, strict=True
+        for index, node, uri, *facts in zip(
+            row["out_index"],
+            row["out_node"],
+            row["out_uri"],
+            *(row[f"out_{_COLUMNS.get(name, name)}"] for name in _FACTS),
+            strict=True,
         )
     )
 

@@ -70,7 +70,8 @@ RESULTS = pa.schema(
         ("out_media", _TEXTS),
         ("out_width", pa.list_(pa.int32())),
         ("out_height", pa.list_(pa.int32())),
-        ("out_verified", _TEXTS),  # since version 2
+        ("out_verified", _TEXTS),  # since version 2, like the next
+        ("out_pixels", _TEXTS),
         ("att_id", _TEXTS),
         ("att_lease_id", _TEXTS),
         ("att_provider", _TEXTS),
@@ -232,6 +233,7 @@ def _outputs(outputs: Sequence[Output]) -> dict[str, Any]:
         "out_width": [fact.width for fact in facts],
         "out_height": [fact.height for fact in facts],
         "out_verified": [fact.verified for fact in facts],
+        "out_pixels": [fact.pixels for fact in facts],
     }
 
 

@@ -372,16 +372,25 @@ def test_the_same_pixels_of_two_seeds_are_found_and_those_of_one_seed_are_not(
     store: Store,
 ) -> None:
     once, twin = done(1), done(2)
-    commit(store, [once, replace(twin, outputs=once.outputs), done(3)])
+    alike = [showing(done(number), "5ee" * 10) for number in (4, 5)]
+    commit(store, [once, replace(twin, outputs=once.outputs), done(3), *alike])
     commit(store, [reused(done(3).job, done(3).outputs, now_s=T_S)], OTHER)
 
     found = ask(
         store,
-        "select sha256, seeds, jobs, batches, prompts, example_seeds, len(example_uris) "
-        "from duplicates",
+        "select same, files, seeds, jobs, batches, prompts, example_seeds, len(example_uris) "
+        "from duplicates order by seeds, same",
     )
 
-    assert found == [(once.outputs[0].facts.sha256, 2, 2, 1, 2, [1, 2], 2)]
+    by_pixels = ("5ee" * 10, 2, 2, 2, 1, 2, [4, 5], 2)
+    by_bytes = (once.outputs[0].facts.sha256, 1, 2, 2, 1, 2, [1, 2], 2)
+    assert sorted(found) == sorted([by_pixels, by_bytes])
+
+
+def showing(settled: Settled, pixels: str) -> Settled:
+    """With a picture of these pixels, whatever else its file carries."""
+    [output] = settled.outputs
+    return replace(settled, outputs=(replace(output, facts=replace(output.facts, pixels=pixels)),))
 
 
 def test_progress_says_how_far_a_batch_is_and_what_it_cost(store: Store) -> None:

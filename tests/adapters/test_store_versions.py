@@ -24,12 +24,8 @@ STORES = Path(__file__).parents[1] / "stores"
 KEPT = sorted(path.name for path in STORES.glob("schema-*.tar.gz"))
 SECOND = replace(BATCH, epoch=2)
 NEEDS_FILES = {"quotes", "calibration", "scorecard", "blocklist"}  # not in the first stores
-LATER = (
-    "download_s",
-    "out_media",
-    "out_verified",
-    "att_fault",
-)  # columns that "the version before" has not
+# Columns that "the version before" has not.
+LATER = ("download_s", "out_media", "out_verified", "out_pixels", "att_fault")
 
 
 def kept(folder: Path, name: str) -> Store:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from nightkiln.core.errors import BadOutput
 from nightkiln.core.model import Fault
@@ -101,6 +102,34 @@ def test_a_whole_png_of_any_colour_type_passes(mode: str, tmp_path: Path) -> Non
     assert (facts.media, facts.ext, facts.width, facts.height) == ("image/png", "png", 40, 30)
     assert facts.sha256 == hashlib.sha256(data).hexdigest()
     assert facts.size == len(data)
+
+
+def test_pixels_have_one_digest_whatever_else_a_file_carries(tmp_path: Path) -> None:
+    image, notes = noise(), PngInfo()
+    notes.add_text("prompt", '{"seed": 7}')
+
+    plain, told, other = (
+        inspect(at(tmp_path, data))
+        for data in (encoded(image), encoded(image, pnginfo=notes), encoded(noise(seed=2)))
+    )
+
+    assert plain.sha256 != told.sha256
+    assert plain.pixels == told.pixels != other.pixels
+    assert plain.pixels is not None
+
+
+def test_the_same_bytes_in_another_shape_are_other_pixels(tmp_path: Path) -> None:
+    packed = zlib.compress(bytes(28))  # a row is one byte and three per pixel
+    facts = [
+        inspect(at(tmp_path, png(packed, width=width, height=height)), blank_is_fault=False)
+        for width, height in ((2, 4), (1, 7), (9, 1))
+    ]
+
+    assert len({one.pixels for one in facts}) == len(facts)
+
+
+def test_of_colours_in_a_palette_no_digest_is_taken(tmp_path: Path) -> None:
+    assert inspect(at(tmp_path, encoded(noise().convert("P")))).pixels is None
 
 
 @pytest.mark.parametrize(

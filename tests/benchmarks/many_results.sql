@@ -33,6 +33,7 @@ select
     list_transform(range(outputs), lambda i: cast(1024 as integer)) as out_width,
     list_transform(range(outputs), lambda i: cast(1024 as integer)) as out_height,
     list_transform(range(outputs), lambda i: 'decoded') as out_verified,
+    list_transform(range(outputs), lambda i: md5(batch || n || '-' || i)) as out_pixels,
     list_transform(range(tries), lambda i: batch || '-1-' || n || '-' || i) as att_id,
     list_transform(range(tries), lambda i: lease_id) as att_lease_id,
     list_transform(range(tries), lambda i: provider) as att_provider,

@@ -82,7 +82,6 @@ class HybridScene(VastScene):
     silence_s: float = 20.0
     is_quoted: bool = False
     batch: str = BATCH
-    store: str = ""  # empty: in ``folder``
     is_fresh: bool = False  # render also what other batches of the store have done
     behind: list[StandIn] = field(default_factory=list)  # a ComfyUI of each container
     lost_s: dict[str, float] = field(default_factory=dict)  # label -> epoch seconds of its end
@@ -119,7 +118,6 @@ class HybridScene(VastScene):
         return HybridController(
             **self._of_every_controller(),
             batch=self.batch,
-            store=self.store,
             is_fresh=self.is_fresh,
             usd_per_hour_max=self.usd_per_hour_max,
             fallback=self.fallback,
