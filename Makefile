@@ -22,7 +22,7 @@ test-nights: setup
 	$(BIN)/pytest -n 4 --dist loadgroup -m "nights and not real and not long" tests
 
 test-s3: setup
-	$(BIN)/pytest -m "s3 and not long" tests
+	$(BIN)/pytest -n 3 --share-s3 -m "s3 and not long" tests
 
 # In the Chromium that NIGHTKILN_CHROMIUM names, else the one on the path, else Debian's, installed.
 test-ui: setup

@@ -9,6 +9,9 @@ import inspect
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +19,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from nightkiln.testing.s3_server import S3Server, s3_server
 
+S3 = pytest.StashKey[S3Server]()
+S3_URL = "nightkiln_s3_url"
 TEST_S_MAX = 120.0
 NIGHT_S_MAX = 300.0
 # A server, an app that was deployed to one, or a store that was made once.
@@ -69,10 +74,37 @@ def a_state_folder_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server]:
     """One server for the whole run: it takes a second to start, and a dozen ports."""
+    shared = getattr(request.config, "workerinput", {}).get(S3_URL)
+    if shared is not None:
+        yield S3Server(shared)
+        return
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many processes share a server is for whoever starts them to say."""
+    parser.addoption(
+        "--share-s3", action="store_true", help="one S3 server for all of -n processes"
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Asked by xdist in its own process, before it starts one for tests."""
+    config: pytest.Config = node.config
+    if not config.getoption("--share-s3"):
+        return
+    if S3 not in config.stash:
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        config.stash[S3] = stack.enter_context(s3_server(Path(folder)))
+    node.workerinput[S3_URL] = config.stash[S3].url
 
 
 @pytest.hookimpl(optionalhook=True)
