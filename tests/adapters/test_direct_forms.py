@@ -20,12 +20,14 @@ import pytest
 from nightkiln.blobs.s3 import S3Blobs
 from nightkiln.blobs.s3_client import S3Limits
 from nightkiln.blobs.s3_place import S3Place
+from nightkiln.cli.doctor import _store
 from nightkiln.core.errors import BadOutput, RenderFailed, StoreUnusable
 from nightkiln.core.model import AttemptId, BoundJob, JobId, Output, Ticket, Timings
 from nightkiln.dispatch.landing import UPLOADS_FAILED_MAX, Fetched, Landing, Trust, VerifyRules
 from nightkiln.ports.uploads import INCOMING, Form, Forms, Posted, Weighed
 from nightkiln.ports.worker import Rendered, Worker
 from nightkiln.providers.modal.worker import Delivered
+from nightkiln.settings import load_settings
 from nightkiln.testing.s3_proxy import Fault, S3Proxy, Way, s3_proxy
 from nightkiln.testing.s3_server import BUCKET, S3Server
 from nightkiln.testing.waiting import until
@@ -130,7 +132,7 @@ def proxy(proxies: S3Proxy) -> Iterator[S3Proxy]:
 
 
 @pytest.fixture
-def harbour(s3: S3Server, proxy: S3Proxy, tmp_path: Path) -> Harbour:
+def harbour(s3: S3Server, proxy: S3Proxy, tmp_path: Path) -> Iterator[Harbour]:
     place = S3Place(BUCKET, f"forms/{uuid.uuid4().hex}")
     blobs = S3Blobs(place, replace(s3.access, endpoint_url=proxy.url), limits=HURRIED)
     landing = Landing(blobs, tmp_path, "night", VerifyRules())
@@ -139,7 +141,9 @@ def harbour(s3: S3Server, proxy: S3Proxy, tmp_path: Path) -> Harbour:
     landing.direct.secret = b"draws nothing 0"
     harbour = Harbour(blobs, landing)
     landing.warn = harbour.warn
-    return harbour
+    yield harbour
+    proxy.faults.clear()
+    landing.direct._askers.shutdown()  # what is dropped is dropped by now
 
 
 def trusted() -> Trust:
@@ -312,6 +316,31 @@ async def test_who_posts_no_sha256_is_believed_no_more(harbour: Harbour) -> None
 
     with pytest.raises(RenderFailed):
         await harbour.landing.fetch(JOB, rendered, ID, trusted())
+
+
+@pytest.mark.parametrize(("way", "is_good"), [(None, True), (Way.FORBIDDEN, None)])
+def test_doctor_says_whether_containers_can_post(
+    way: Way | None,
+    is_good: bool | None,  # noqa: FBT001
+    proxy: S3Proxy,
+    tmp_path: Path,
+) -> None:
+    if way is not None:
+        proxy.faults.append(Fault(way, "POST", times=1_000))
+    settings = load_settings(
+        store=f"s3://{BUCKET}/forms/{uuid.uuid4().hex}",
+        state=str(tmp_path),
+        upload="direct",
+        s3_endpoint_url=proxy.url,
+        s3_access_key_id=proxy.server.access.access_key_id,
+        s3_secret_access_key=proxy.server.access.secret_access_key,
+        modal_token_id="ak-1",  # noqa: S106 - of nobody
+        modal_token_secret="as-1",  # noqa: S106 - of nobody
+    )
+
+    found = {one.what: one for one in _store(settings, None)}
+
+    assert found["direct upload from Modal"].is_good is is_good
 
 
 def test_a_form_is_in_no_text_that_anybody_could_print() -> None:
