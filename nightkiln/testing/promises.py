@@ -54,7 +54,7 @@ def _wrong_answers(store: Store, batch: str, jobs: int) -> Iterator[str]:
         ("runs that ended before they began", _RUNS, (0,)),
         ("leases that cannot have been", _LEASES, (0, 0, 0, 0, False)),
     ]
-    with store.connect() as con:
+    with store.connect("jobs", "outputs", "attempts", "runs", "batches", "leases") as con:
         for what, sql, wanted in questions:
             answer = con.execute(sql, {"batch": batch}).fetchall()
             if answer != [wanted]:
@@ -62,7 +62,7 @@ def _wrong_answers(store: Store, batch: str, jobs: int) -> Iterator[str]:
 
 
 def _wrong_files(store: Store) -> Iterator[str]:
-    with store.connect() as con:
+    with store.connect("outputs") as con:
         outputs = con.execute("select uri, sha256, bytes from outputs").fetchall()
     for uri, sha256, size in outputs:
         try:

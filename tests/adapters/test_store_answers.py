@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,15 +42,11 @@ from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
 from nightkiln.store.views import VIEWS
 from nightkiln.testing.settled import BATCH, done, failed
+from tests.asking import ask
 
 T_S = 1_770_000_000.0  # 2026-02-02 02:40 UTC
 OTHER = replace(BATCH, batch="other", workflow_digest="v" * 64, catalog="other")
 FAST, SLOW, IDLE = "fast.example", "slow.example", "idle.example"
-
-
-def ask(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    with store.connect() as con:
-        return con.execute(sql).fetchall()
 
 
 def commit(store: Store, settled: Sequence[Settled], batch: BatchId = BATCH) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -36,6 +35,7 @@ from nightkiln.store.records import LEASES, write_lease_end
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import Store
 from nightkiln.testing.settled import BATCH, done, failed
+from tests.asking import ask
 from tests.examples import few
 
 CENT = Decimal("0.01")
@@ -57,11 +57,6 @@ TOLD = """
 T_S = 1_770_000_000.0  # when the night was
 FIRST = LeaseId("night-1-lease-000")
 OFFER = Offer("vast", "4711", "RTX 4090", Decimal("0.36"), kind=Kind.ON_DEMAND)
-
-
-def ask(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    with store.connect() as con:
-        return con.execute(sql).fetchall()
 
 
 def commit(store: Store, settled: list[Settled], batch: BatchId = BATCH) -> None:

@@ -109,7 +109,7 @@ def committed_jobs(store: Store) -> set[str]:
 
 def rows_of(store: Store) -> dict[str, tuple[str, str]]:
     """File and sha256 by job; a job that is shown twice counts as an error."""
-    with store.connect() as con:
+    with store.connect("jobs") as con:
         rows = con.execute("select job_id, uri, sha256 from jobs").fetchall()
     assert len({job_id for job_id, *_ in rows}) == len(rows)
     return {job_id: (uri, sha256) for job_id, uri, sha256 in rows}

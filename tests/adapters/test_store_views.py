@@ -37,6 +37,7 @@ from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.store import MARKER, Store
 from nightkiln.store.views import OWN_COLUMNS, VIEWS
 from nightkiln.testing.settled import BATCH, done, failed, job, picture
+from tests.asking import ask
 from tests.examples import few
 
 LATER = replace(BATCH, epoch=2)
@@ -69,11 +70,6 @@ def begin(
     )
     write_batch_start(store.blobs, start)
     return start
-
-
-def ask(store: Store, sql: str) -> list[tuple[Any, ...]]:
-    with store.connect() as con:
-        return con.execute(sql).fetchall()
 
 
 def with_columns(settled: Settled, columns: Mapping[str, Any]) -> Settled:

@@ -22,7 +22,7 @@ from tests.benchmarks import (
     speed,
     storing,
 )
-from tests.benchmarks.document import NIGHTS_BEGIN, NIGHTS_END, today, with_figures
+from tests.benchmarks.document import MARKERS, today, with_figures
 from tests.benchmarks.figure import Figure
 
 
@@ -45,7 +45,11 @@ GROUPS: Mapping[str, Group] = {
     "quote": agreement.figures,
     "speed": speed.figures,
 }
-OF_NIGHTS = ("nights", "quote", "speed")  # groups with a section of their own on the page
+# The section of the page in which a group's figures stand, where it is not the first.
+SECTIONS = {
+    **dict.fromkeys(("store", "s3", "gallery"), "stores"),
+    **dict.fromkeys(("nights", "quote", "speed"), "nights"),
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,26 +64,25 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, print, and write down."""
     options = _parser().parse_args()
-    lines: dict[bool, list[str]] = {False: [], True: []}
+    lines: dict[str, list[str]] = {section: [] for section in MARKERS}
     for name in options.only if options.only is not None else GROUPS:
         group = GROUPS[name]
         if group is nights.figures:
             group = partial(nights.figures, count=options.nights)
         for figure in group(is_quick=options.quick):
-            lines[name in OF_NIGHTS].append(figure.line())
+            lines[SECTIONS.get(name, "figures")].append(figure.line())
             print(figure.line(), flush=True)
     if options.write is not None:
         options.write.write_text(_with_all(options.write.read_text(), lines))
 
 
-def _with_all(page: str, lines: Mapping[bool, list[str]]) -> str:
+def _with_all(page: str, lines: Mapping[str, list[str]]) -> str:
     """``page`` with the sections that there are lines for."""
     command = " ".join(["python -m tests.benchmarks", *sys.argv[1:]])
-    if lines[False]:
-        page = with_figures(page, lines[False], command=command, now=today())
-    if lines[True]:
-        markers = (NIGHTS_BEGIN, NIGHTS_END)
-        page = with_figures(page, lines[True], command=command, now=today(), markers=markers)
+    for section, told in lines.items():
+        if told:
+            markers = MARKERS[section]
+            page = with_figures(page, told, command=command, now=today(), markers=markers)
     return page
 
 

@@ -11,8 +11,17 @@ from typing import Any
 
 BEGIN = "<!-- figures: written by python -m tests.benchmarks --write -->"
 END = "<!-- end of figures -->"
-NIGHTS_BEGIN = "<!-- nights: written by python -m tests.benchmarks --only nights --write -->"
-NIGHTS_END = "<!-- end of nights -->"
+MARKERS = {  # by section of the page
+    "figures": (BEGIN, END),
+    "stores": (
+        "<!-- stores: written by python -m tests.benchmarks --only store --write -->",
+        "<!-- end of stores -->",
+    ),
+    "nights": (
+        "<!-- nights: written by python -m tests.benchmarks --only nights --write -->",
+        "<!-- end of nights -->",
+    ),
+}
 
 
 def with_figures(

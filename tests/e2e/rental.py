@@ -23,6 +23,7 @@ from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+from tests.asking import ask as asked
 from tests.e2e.test_release import Ears
 
 JOBS, HOUR_S = 6, 3600.0
@@ -163,8 +164,7 @@ class Scene:
         return entry
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        with Store.open(self.root).connect() as con:
-            return con.execute(sql).fetchall()
+        return asked(Store.open(self.root), sql)
 
 
 @asynccontextmanager

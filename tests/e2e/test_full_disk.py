@@ -19,11 +19,11 @@ from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+from tests.asking import ask as asked
 
 
 def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
-    with Store.open(str(store)).connect() as con:
-        return con.execute(sql).fetchall()
+    return asked(Store.open(str(store)), sql)
 
 
 def run(catalog: Path, store: Path, url: str) -> subprocess.CompletedProcess[str]:

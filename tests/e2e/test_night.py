@@ -20,6 +20,7 @@ from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+from tests.asking import ask as asked
 
 
 class Quiet(JsonLines):
@@ -51,8 +52,7 @@ async def night(
 
 
 def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
-    with Store.open(str(store)).connect() as con:
-        return con.execute(sql).fetchall()
+    return asked(Store.open(str(store)), sql)
 
 
 def assert_whole(store: Path, jobs: int) -> None:

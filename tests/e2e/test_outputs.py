@@ -21,6 +21,7 @@ from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.samples import INPUTS, text_to_image, write_catalog
 from nightkiln.testing.waiting import until
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+from tests.asking import ask as asked
 
 
 async def night(folder: Path, store: Path, server: StandIn) -> Outcome:
@@ -31,8 +32,7 @@ async def night(folder: Path, store: Path, server: StandIn) -> Outcome:
 
 
 def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
-    with Store.open(str(store)).connect() as con:
-        return con.execute(sql).fetchall()
+    return asked(Store.open(str(store)), sql)
 
 
 def saver(kind: str, **inputs: Any) -> dict[str, Any]:

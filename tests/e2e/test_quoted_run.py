@@ -38,6 +38,7 @@ from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+from tests.asking import ask as ask_store
 
 JOBS = 12
 MUCH, LITTLE = "2.50", "0.001"
@@ -81,8 +82,7 @@ class Trial:
         )
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        with Store.open(str(self.folder / "store")).connect() as con:
-            return con.execute(sql).fetchall()
+        return ask_store(Store.open(str(self.folder / "store")), sql)
 
 
 @asynccontextmanager

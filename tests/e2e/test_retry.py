@@ -27,6 +27,7 @@ from nightkiln.store.store import Store
 from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.settled import done, picture
+from tests.asking import ask as asked
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Desk:
         return found
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        with Store.open(str(self.folder / "store")).connect() as con:
-            return con.execute(sql).fetchall()
+        return asked(Store.open(str(self.folder / "store")), sql)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from nightkiln.testing.comfyui.process import stand_in_process
 from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import text_to_image, write_catalog
 from nightkiln.wiring import chosen_catalog
+from tests.asking import ask as asked
 
 CATALOGS = Path(__file__).parents[2] / "catalogs"
 PICKED = "FROM prompts WHERE from_job IN (FROM read_csv('{marks}', header = false))"
@@ -61,8 +62,7 @@ def run(catalog: Path, store: Path, worker: str, *more: str) -> dict[str, Any]:
 
 
 def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
-    with Store.open(str(store)).connect() as con:
-        return con.execute(sql).fetchall()
+    return asked(Store.open(str(store)), sql)
 
 
 def test_a_query_chooses_rows_and_the_same_command_resumes(
