@@ -26,7 +26,7 @@ test-s3: setup
 
 # In the Chromium that NIGHTKILN_CHROMIUM names, else the one on the path, else Debian's, installed.
 test-ui: setup
-	NIGHTKILN_CHROMIUM="$$(scripts/chromium)" && export NIGHTKILN_CHROMIUM && \
+	NIGHTKILN_CHROMIUM="$$($(BIN)/python -m tests.ui.chromium)" && export NIGHTKILN_CHROMIUM && \
 	  $(BIN)/pytest -m ui tests/ui
 
 test-long: setup

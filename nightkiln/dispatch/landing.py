@@ -204,40 +204,34 @@ class Landing:
         Raises:
             StoreUnusable: it has what was posted, and does not say so; there is no other way.
         """
-        if isinstance(handle, HasPosted):
-            return await self._bring(direct, handle, key, trust, here=here)
-        if trust.uploads_failed >= UPLOADS_FAILED_MAX:
+        is_posted = isinstance(handle, HasPosted)
+        if not is_posted and trust.uploads_failed >= UPLOADS_FAILED_MAX:
             return None
-        # A store that is in trouble is not the machine's fault; from here on a spool waits for it.
-        with contextlib.suppress(StoreUnusable):
-            return await self._bring(direct, handle, key, trust, here=here)
-        return None
+        try:
+            with self.times.stage("upload"):
+                if isinstance(handle, HasPosted):
+                    brought = await direct.posted(handle, key)
+                else:
+                    brought = await direct.bring(handle, key)
+            if isinstance(brought, str):
+                await self._not_brought(brought, key, trust)
+                return None
+            async with self._checks:
+                with self.times.stage("verify"):
+                    return await direct.look(
+                        key, brought, here=here, blank_is_fault=self.rules.blank_is_fault
+                    )
+        except StoreUnusable:
+            if is_posted:
+                raise
+            # Not the machine's fault; from here on a spool waits for the store.
+            return None
 
-    async def _bring(
-        self,
-        direct: Direct,
-        handle: CanUpload | HasPosted,
-        key: str,
-        trust: Trust,
-        *,
-        here: Path | None,
-    ) -> OutputFacts | None:
-        with self.times.stage("upload"):
-            if isinstance(handle, HasPosted):
-                brought = await direct.posted(handle, key)
-            else:
-                brought = await direct.bring(handle, key)
-        if isinstance(brought, str):
-            trust.uploads_failed += 1
-            if trust.uploads_failed == 1 and self.warn is not None:
-                said = f"a machine did not bring a result to the store by itself: {brought}"
-                await self.warn(f"{said}; it comes through this computer ({key})")
-            return None
-        async with self._checks:
-            with self.times.stage("verify"):
-                return await direct.look(
-                    key, brought, here=here, blank_is_fault=self.rules.blank_is_fault
-                )
+    async def _not_brought(self, why: str, key: str, trust: Trust) -> None:
+        trust.uploads_failed += 1
+        if trust.uploads_failed == 1 and self.warn is not None:
+            said = f"a machine did not bring a result to the store by itself: {why}"
+            await self.warn(f"{said}; it comes through this computer ({key})")
 
     def _check(self, path: Path, decode: bool) -> OutputFacts:  # noqa: FBT001
         with self.times.stage("verify"):

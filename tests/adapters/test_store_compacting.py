@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId, Settled
-from nightkiln.disk import OsDisk
 from nightkiln.store.audit import unnamed_compact_files
 from nightkiln.store.commit import create_or_same, shard_key
 from nightkiln.store.compacting import Compacted, compact
@@ -40,8 +38,8 @@ from nightkiln.store.plan_joins import attach
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.settled_sql import settled_sql
 from nightkiln.store.store import Store
-from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
 from nightkiln.testing.settled import BATCH, done, failed, job
+from tests.adapters.dying import died
 from tests.examples import few
 
 TOMORROW = replace(BATCH, batch="tomorrow", date="2026-02-01")
@@ -270,26 +268,6 @@ def test_several_compactions_at_once_while_a_batch_commits_leave_every_job_once(
     assert unnamed_compact_files(store.blobs) == set(), "who was late has cleared up"
 
 
-def stopped(folder: Path, step: int, *, how: str, grace_s: float) -> bool:
-    """Compact until something happens before ``step``; whether it came to that step."""
-    volatile = VolatileDisk(NoFsyncDisk(OsDisk()))
-    reached = False
-
-    def before(number: int, _name: str) -> None:
-        nonlocal reached
-        if number == step or (number > step and how != "disk full"):
-            reached = True
-            raise OSError(errno.ENOSPC, "no space")  # for good, where nobody is left
-
-    try:
-        store = Store.open(str(folder), disk=SteppedDisk(volatile, before))
-        compacted(store, grace_s=grace_s)
-    except StoreUnusable:
-        if how == "power cut":
-            volatile.lose_power()
-    return reached
-
-
 def reader(store: Store) -> duckdb.DuckDBPyConnection:
     """Somebody who looks at the rows that count; keeps looking at what it was told first."""
     con = duckdb.connect()
@@ -305,12 +283,14 @@ def rows(con: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
 def broken_by_dying_at(folder: Path, step: int, *, how: str, before: list[Any]) -> list[str]:
     """What somebody who reads sees wrong; None of it once ``step`` is behind the last one."""
     with reader(Store.open(str(folder))) as old:
-        was_reached = stopped(folder, step, how=how, grace_s=1e12)
+        was_reached = died(folder, step, partial(compacted, grace_s=1e12), how=how)
         found = ["old views"] if rows(old) != before else []
     after = Store.open(str(folder))
     with reader(after) as new:
         found += ["new views"] if rows(new) != before else []
-    stopped(folder, step, how=how, grace_s=0)  # the next one dies as late, removing
+    died(
+        folder, step, partial(compacted, grace_s=0), how=how
+    )  # the next one dies as late, removing
     with reader(after) as new:
         found += ["views after removing"] if rows(new) != before else []
     compacted(after, grace_s=0)

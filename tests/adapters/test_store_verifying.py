@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections import Counter
@@ -14,7 +13,6 @@ import pytest
 
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import BatchId, Settled
-from nightkiln.disk import OsDisk
 from nightkiln.store.claim import acquire
 from nightkiln.store.claims import newest_claim, write_ended
 from nightkiln.store.collecting import OLDER_THAN_S, Collectable, Collected, collect, collectable
@@ -27,8 +25,8 @@ from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.stats import stats
 from nightkiln.store.store import Store
 from nightkiln.store.verifying import Kind, Verified, verify
-from nightkiln.testing.disk import NoFsyncDisk, SteppedDisk, VolatileDisk
 from nightkiln.testing.settled import BATCH, done, failed, job, picture
+from tests.adapters.dying import died
 
 STEPS_MAX = 80
 NOW_S = 2e9  # files are as old as they are told to be
@@ -280,24 +278,9 @@ def test_a_batch_stands_as_its_last_run_left_it_however_many_collections_were_ki
     assert (claim.ended["exit_code"], claim.ended["failed"]) == (1, 1)
 
 
-def collection_stopped(folder: Path, step: int, *, how: str) -> bool:
-    """Collect until something happens before ``step``; whether it came to that step."""
-    volatile = VolatileDisk(NoFsyncDisk(OsDisk()))
-    reached = False
-
-    def before(number: int, _name: str) -> None:
-        nonlocal reached
-        if number == step or (number > step and how != "disk full"):
-            reached = True
-            raise OSError(errno.ENOSPC, "no space")  # for good, where nobody is left
-
-    try:
-        store = Store.open(str(folder), disk=SteppedDisk(volatile, before))
-        removed_by_gc(store, found_by_gc(store))
-    except StoreUnusable:
-        if how == "power cut":
-            volatile.lose_power()
-    return reached
+def collected(store: Store) -> None:
+    """All that there is to collect just now."""
+    removed_by_gc(store, found_by_gc(store))
 
 
 @pytest.mark.parametrize("how", ["killed", "power cut", "disk full"])
@@ -313,7 +296,7 @@ def test_a_collection_that_dies_at_any_step_takes_nobodys_file_and_the_next_one_
     for step in range(1, STEPS_MAX, every):
         folder = tmp_path / f"step-{step}"
         shutil.copytree(store.root, folder)  # times of files, too
-        was_reached = collection_stopped(folder, step, how=how)
+        was_reached = died(folder, step, collected, how=how)
         after = Store.open(str(folder))
         assert set(verify(after, is_quick=False, tell=quiet).counts) <= {Kind.ORPHAN}, step
 

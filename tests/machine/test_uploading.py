@@ -13,7 +13,8 @@ from nightkiln.blobs.s3_place import S3Place
 from nightkiln.dispatch.landing import Landing, Trust, VerifyRules
 from nightkiln.machine.rendering import rendering
 from nightkiln.machine.uploading import Uploadable
-from nightkiln.ports.uploads import Arrived, CanUpload
+from nightkiln.ports.uploads import Arrived, CanUpload, Signed, Weighed
+from nightkiln.ports.worker import Worker
 from nightkiln.testing.s3_server import BUCKET, S3Server
 from nightkiln.verify import inspect
 from tests.machine.place import attempt, job, place
@@ -27,15 +28,19 @@ def blobs(s3: S3Server) -> S3Blobs:
     return S3Blobs(S3Place(BUCKET, f"machines/{uuid.uuid4().hex}"), s3.access)
 
 
+async def asked_for(worker: Worker, blobs: S3Blobs) -> tuple[CanUpload, Weighed, Signed]:
+    """A picture at its machine, what that says of it, and an address signed for just that."""
+    [output] = (await worker.result(await worker.submit(job(), attempt()))).outputs
+    assert isinstance(output, CanUpload)
+    weighed = await output.weighed()
+    assert weighed is not None
+    return output, weighed, blobs.uploads.sign(KEY, weighed, expires_s=60)
+
+
 @pytest.mark.s3
 async def test_a_machine_weighs_its_picture_and_brings_it(blobs: S3Blobs, tmp_path: Path) -> None:
     async with place(tmp_path) as here, rendering(here.stay()) as worker:
-        [output] = (await worker.result(await worker.submit(job(), attempt()))).outputs
-        assert isinstance(output, CanUpload)
-
-        weighed = await output.weighed()
-        assert weighed is not None
-        signed = blobs.uploads.sign(KEY, weighed, expires_s=60)
+        output, weighed, signed = await asked_for(worker, blobs)
         assert await output.upload(signed, within_s=60) == ""
 
         assert blobs.uploads.arrived(KEY) == Arrived(weighed.size, weighed.sha256)
@@ -51,11 +56,7 @@ async def test_an_upload_that_is_cut_off_counts_if_it_has_come(
     blobs: S3Blobs, tmp_path: Path
 ) -> None:
     async with place(tmp_path) as here, rendering(here.stay()) as worker:
-        [output] = (await worker.result(await worker.submit(job(), attempt()))).outputs
-        assert isinstance(output, CanUpload)
-        weighed = await output.weighed()
-        assert weighed is not None
-        signed = blobs.uploads.sign(KEY, weighed, expires_s=60)
+        output, weighed, signed = await asked_for(worker, blobs)
 
         assert await output.upload(signed, within_s=60) == ""
         again = await output.upload(signed, within_s=60)  # as after a cut: its copy is gone
@@ -85,11 +86,7 @@ async def test_a_machine_without_a_way_to_the_store_says_how_its_curl_ended(
     blobs: S3Blobs, tmp_path: Path
 ) -> None:
     async with place(tmp_path) as here, rendering(here.stay()) as worker:
-        [output] = (await worker.result(await worker.submit(job(), attempt()))).outputs
-        assert isinstance(output, CanUpload)
-        weighed = await output.weighed()
-        assert weighed is not None
-        signed = blobs.uploads.sign(KEY, weighed, expires_s=60)
+        output, _, signed = await asked_for(worker, blobs)
 
         nowhere = replace(signed, url="http://127.0.0.1:9/" + signed.url.partition("9/")[2])
         said = await output.upload(nowhere, within_s=60)

@@ -20,7 +20,7 @@ def browser() -> Iterator[Browser]:
 
     found = found_chromium()
     if found is None:
-        pytest.fail(f"no Chromium: scripts/chromium installs one; or name it in {VARIABLE}")
+        pytest.fail(f"no Chromium: python -m tests.ui.chromium installs it; or {VARIABLE}")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=found)
         yield started
