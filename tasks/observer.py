@@ -9,6 +9,7 @@ release, and only the end of the flow waits for them, for a bounded time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -77,7 +78,7 @@ class PrefectObserver:
         self._watches: dict[str, LeaseWatch] = {}
         self._leases: set[asyncio.Task[Any]] = set()
         self._latest: Progress | None = None
-        self._fresh = asyncio.Event()
+        self._fresh, self._over = asyncio.Event(), asyncio.Event()
         self._bar: UUID | None = None
         self._writer: asyncio.Task[None] | None = None
 
@@ -93,12 +94,12 @@ class PrefectObserver:
     ) -> None:
         """Tell the server what it does not know yet; give up on it after a while."""
         assert self._writer is not None
-        self._writer.cancel()
-        await asyncio.wait([self._writer])
+        self._over.set()
+        self._fresh.set()
         for watch in self._watches.values():
             watch.over.set()
-        last = asyncio.create_task(self._write(), name="last progress artifact")
-        _, late = await asyncio.wait({last, *self._leases}, timeout=CLOSE_S_MAX)
+        # A write is not cut off: the server may have made the bar already, and would make a second.
+        _, late = await asyncio.wait({self._writer, *self._leases}, timeout=CLOSE_S_MAX)
         for one in late:
             one.cancel()
         if late:
@@ -138,15 +139,13 @@ class PrefectObserver:
 
     async def _write_always(self) -> None:
         """The bar's only writer: updates that overtake each other would leave it short of 100 %."""
-        while True:
+        while self._fresh.is_set() or not self._over.is_set():
             await self._fresh.wait()
             self._fresh.clear()
-            await self._write()
-            await asyncio.sleep(PROGRESS_EVERY_S)
-
-    async def _write(self) -> None:
-        if self._latest is not None:
-            await _quietly(self._put(self._latest), "the progress artifact")
+            if self._latest is not None:
+                await _quietly(self._put(self._latest), "the progress artifact")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), PROGRESS_EVERY_S)
 
     async def _put(self, now: Progress) -> None:
         percent = round(100 * (now.total - now.left) / max(1, now.total), 1)

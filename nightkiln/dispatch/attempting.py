@@ -28,6 +28,7 @@ class Attempting:
     id: AttemptId
     started_s: float
     ticket: Ticket | None = None
+    is_landed: bool = False  # its job has a result in the store, and a line in the journal
     _submitting: asyncio.Task[Ticket] | None = None
 
     async def run(self) -> None:
@@ -40,7 +41,8 @@ class Attempting:
         except WorkerLost as error:
             await self._lost(error)
         except asyncio.CancelledError:
-            await self._cancelled()
+            if not self.is_landed:
+                await self._cancelled()
             raise
         finally:
             self.life.renders.pop(self.id, None)
@@ -65,7 +67,9 @@ class Attempting:
             # From here on there is no way back: a result that is being kept is never cut off.
             self.hand.is_landing = self.life.renders[self.id].is_landing = True
             self._record("done", gpu_s=rendered.timings.gpu_s, place=rendered.place)
-            await self._land(fetched, self.shell.now_s() - downloading_s, rendered.timings.gpu_s)
+            download_s = self.shell.now_s() - downloading_s
+            landing = self._land(fetched, download_s, rendered.timings.gpu_s)
+            await _whole(asyncio.create_task(landing, name=f"land {self.id}"))
         await worker.forget(self.ticket)
 
     def _too_late(self) -> None:
@@ -100,6 +104,7 @@ class Attempting:
             download_s=download_s,
         )
         await self.shell.settle("rendered", settled)
+        self.is_landed = True
         self.life.jobs_done += 1
         self.shell.tally.job_done(self.life.id, len(outputs), self.shell.now_s())
         self.shell.events.put_nowait(Rendered(self.id, gpu_s))
@@ -193,6 +198,19 @@ class Attempting:
         if place is not None:
             attempt = replace(attempt, host=place.host, gpu=place.gpu)
         self.hand.attempts.append(attempt)
+
+
+async def _whole(landing: asyncio.Task[None]) -> None:
+    """Wait for it, also when the run ends with an error meanwhile.
+
+    What is in the store without its line in the journal would be rendered once more.
+    """
+    try:
+        await asyncio.shield(landing)
+    except asyncio.CancelledError:
+        await asyncio.wait([landing])
+        landing.exception()  # seen: the run ends with an error already
+        raise
 
 
 async def give_up(shell: Shell, job_id: JobId, fault: Fault, error: str) -> None:

@@ -1,18 +1,21 @@
-"""A machine that is lost while results of it are still on their way into the store."""
+"""Machines that are lost, and runs that break, while results are on their way into the store."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nightkiln.blobs import LocalBlobs
-from nightkiln.core.errors import WorkerLost
+from nightkiln.core.errors import StoreUnusable, WorkerLost
 from nightkiln.core.model import (
     AttemptId,
     BoundJob,
@@ -21,6 +24,7 @@ from nightkiln.core.model import (
     Lease,
     LeaseEnd,
     Need,
+    Output,
     Settled,
     Ticket,
     Timings,
@@ -28,7 +32,8 @@ from nightkiln.core.model import (
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
 from nightkiln.dispatch import Dispatcher, Landing, Tally, VerifyRules, Work
-from nightkiln.journal import FileJournal
+from nightkiln.dispatch.landing import Fetched
+from nightkiln.journal import FileJournal, read_journal
 from nightkiln.observers import JsonLines
 from nightkiln.ports.worker import Rendered
 from nightkiln.providers.local import LocalProvider
@@ -48,6 +53,8 @@ class Machine:
     cancelled: list[Ticket] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)  # to those who submit
     has_link: bool = False  # that breaks with it
+    error: Exception = field(default_factory=lambda: WorkerLost("restarted"))
+    hanging: Ticket | None = None  # a job that never ends
     gpu: str = "tiny"
     loading_s: float = 0.0
 
@@ -60,7 +67,9 @@ class Machine:
     async def result(self, ticket: Ticket) -> Rendered:
         if ticket == LOSING:
             await self.is_lost.wait()
-            raise WorkerLost("restarted")
+            raise self.error
+        if ticket == self.hanging:
+            await asyncio.Event().wait()
         return Rendered((), Timings(0.0, 1.0, 1.0))
 
     async def cancel(self, ticket: Ticket) -> None:
@@ -101,6 +110,16 @@ class SlowSink:
         return self.gates.setdefault(job_id, asyncio.Event())
 
 
+class SlowLanding(Landing):
+    """Keeps what came when it is let, and nobody stops the thread that does it."""
+
+    writes: threading.Event
+
+    async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
+        await asyncio.to_thread(self.writes.wait)
+        return await super().keep(job_id, fetched)
+
+
 class Jobs:
     """A catalog of a few jobs."""
 
@@ -129,7 +148,12 @@ class Run:
 
 @asynccontextmanager
 async def running(
-    folder: Path, count: int, *, answers: bool = True, has_link: bool = False
+    folder: Path,
+    count: int,
+    *,
+    answers: bool = True,
+    has_link: bool = False,
+    writes: threading.Event | None = None,
 ) -> AsyncIterator[Run]:
     """A run of ``count`` jobs, three at a time; it must end by itself."""
 
@@ -140,13 +164,17 @@ async def running(
     if answers:
         machine.answers.set()
     provider = OneMachine(machine)
+    landing = SlowLanding(LocalBlobs(folder), folder, "night", VerifyRules())
+    landing.writes = writes or threading.Event()
+    if writes is None:
+        landing.writes.set()
     journal = FileJournal(folder / "journal")
     work = Work(
         need=Need(),
         source=Jobs(count),
         bind=lambda job: BoundJob(job.id, {}),
         providers={provider.name: provider},
-        landing=Landing(LocalBlobs(folder), folder, "night", VerifyRules()),
+        landing=landing,
         journal=journal,
         journal_fields=settled_fields,
         sink=sink,
@@ -155,10 +183,12 @@ async def running(
     )
     scheduler = Scheduler(Terms("night-1", leases_max=1))
     dispatcher = Dispatcher(work, scheduler, Tally("night", count))
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        group.create_task(dispatcher.run())
-        yield Run(machine, sink, dispatcher, said)
-    await journal.close()
+    try:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(dispatcher.run())
+            yield Run(machine, sink, dispatcher, said)
+    finally:
+        await journal.close()
 
 
 async def test_a_stop_at_once_while_a_machine_is_being_lost_ends_the_run(tmp_path: Path) -> None:
@@ -201,3 +231,29 @@ async def test_a_machine_that_its_job_and_its_link_have_lost_is_told_once(tmp_pa
         await until(lambda: run.told("lease_lost"))
         run.dispatcher.stop("stopped")
     assert [line["error"] for line in run.told("lease_lost")] == ["restarted"]
+
+
+async def test_a_run_that_breaks_still_notes_the_results_that_are_on_their_way(
+    tmp_path: Path,
+) -> None:
+    landing, hanging, writes = job(1).id, Ticket(job(2).id), threading.Event()
+
+    async def break_down() -> None:
+        async with running(tmp_path, 3, writes=writes) as run:
+            machines.append(run.machine)
+            run.machine.error, run.machine.hanging = StoreUnusable("no space left"), hanging
+            run.sink.gate(landing).set()
+            await until(lambda: len(run.machine.submitted) == 3)
+            run.machine.is_lost.set()
+
+    machines: list[Machine] = []
+    breaking = asyncio.create_task(break_down())
+    try:
+        await until(lambda: machines and hanging in machines[0].cancelled)
+    finally:
+        writes.set()
+    with pytest.raises(ExceptionGroup) as broken:
+        await breaking
+    assert broken.group_contains(StoreUnusable)
+    noted = [entry for entry in read_journal(tmp_path / "journal") if entry["kind"] == "rendered"]
+    assert [entry["settled"]["job"]["id"] for entry in noted] == [landing]
