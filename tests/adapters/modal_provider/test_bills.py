@@ -7,6 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from nightkiln.testing.modal import FakeModal
 from tests.adapters.modal_provider.bench import a_bench, a_slot, with_new_containers
 from tests.adapters.modal_world import (
@@ -24,6 +26,7 @@ from tests.adapters.modal_world import (
 RENDER_S, IDLE_S = 0.5, 1  # of the wall
 
 
+@pytest.mark.nights
 async def test_our_count_is_never_below_the_bill(modal: FakeModal, tmp_path: Path) -> None:
     await with_new_containers(modal, render_s=RENDER_S)
     before = len(modal.billing.spells)
@@ -57,6 +60,7 @@ async def test_a_slot_that_never_had_a_container_cost_nothing(
     assert used.gpu_s == 0
 
 
+@pytest.mark.nights
 async def test_the_billing_report_is_shared_out_among_leases(tmp_path: Path) -> None:
     with a_modal() as modal:  # of its own: the whole bill of these hours is theirs
         deployed(modal)
