@@ -1,5 +1,4 @@
--- One row per try. What the tries that gave nothing cost is the waste of a batch. How many a job had
--- is a column of its own, so that no list is read for nothing but its length.
+-- One row per try. What the tries that gave nothing cost is the waste of a batch.
 create or replace view attempts as
 select
     a.* exclude (i),
@@ -19,7 +18,9 @@ from (
         att_status[i] as status,
         att_fault[i] as fault,
         att_error[i] as error
-    from (select *, unnest(range(1, attempt_count + 1)) as i from _settled)
+    from (
+{{numbered}}
+    )
 ) a
 -- Grouped, so that DuckDB knows that there is one row per lease, and leaves the join out of every
 -- question that does not ask for money.

@@ -5,8 +5,7 @@
 create or replace view leases as
 with told as (
     select *
-    from read_parquet('{{root}}leases/*/*.parquet', union_by_name = true, hive_partitioning = true,
-        hive_types = {'dt': date})
+    from read_parquet('{{root}}leases/*/*.parquet', hive_partitioning = true, hive_types = {'dt': date}{{by_name}})
     union all by name
     select
         cast(null as decimal(12, 6)) as usd_gpu, cast(null as decimal(12, 6)) as usd_storage,

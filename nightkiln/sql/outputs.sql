@@ -1,5 +1,5 @@
 -- One row per file. The lists are taken apart by position: of parallel unnests DuckDB would read
--- every list, named in the query or not. A row's outputs are numbered from 0 on, without a gap.
+-- every list, named in the query or not.
 create or replace view outputs as
 select
     job_id, batch, dt, catalog, status,
@@ -14,4 +14,6 @@ select
     out_verified[i] as verified,
     out_pixels[i] as pixels,
     prompt, seed, provider, gpu, host, finished_at
-from (select *, unnest(out_index) + 1 as i from _settled);
+from (
+{{numbered}}
+);

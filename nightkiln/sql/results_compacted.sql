@@ -1,7 +1,6 @@
 -- manifest {{manifest}}: every row of every compacted file. A job is in one of them at most.
 create or replace view _compacted as
-select *, filename, file_row_number as row_in_file
-from read_parquet([{{files}}], hive_partitioning = true, hive_types = {'dt': date}{{by_name}});
+{{compacted}};
 -- Every row of the shards that no compacted file replaces. What is replaced stays until nobody can
 -- have older views than these.
 create or replace view _fresh as

@@ -11,11 +11,9 @@ next one. A run that commits meanwhile is in nobody's way: its shard is read unt
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,12 +36,11 @@ from nightkiln.store.manifest import (
     shard_of,
     shown_since,
 )
-from nightkiln.store.rows import RESULTS, as_results
+from nightkiln.store.rows import as_results
 from nightkiln.store.store import Store
+from nightkiln.store.writing import Writing
 from nightkiln.temporary import temporary_folder
 
-FILE_ROWS_MAX = 500_000
-GROUP_ROWS = 122_880  # of one row group, as DuckDB writes them
 GRACE_S = 24 * 3600.0  # for queries that run, and views that somebody has open
 MANIFESTS_KEPT = 3
 
@@ -145,67 +142,6 @@ def _kept(one: Input, data: bytes) -> Iterator[pa.Table]:
                 table = table.filter(pc.invert(pc.is_in(numbers, lost)))
             first += rows
             yield table
-
-
-class Writing:
-    """Writes tables into files of at most ``FILE_ROWS_MAX`` rows, and those into the store."""
-
-    def __init__(self, store: Store, name: str, folder: Path) -> None:
-        self._store = store
-        self._name = name
-        self._folder = folder
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
-        self._writer: pq.ParquetWriter | None = None
-        self._rows = 0  # in the file that is open
-        self._done: list[CompactFile] = []
-
-    def all(self, tables: Iterable[pa.Table]) -> list[CompactFile]:
-        """Write everything; the files, durable and not yet known to anybody."""
-        try:
-            for table in tables:
-                self._waiting.append(table)
-                self._waiting_rows += table.num_rows
-                while self._waiting_rows >= GROUP_ROWS:
-                    self._write(GROUP_ROWS)
-            while self._waiting_rows:
-                self._write(min(GROUP_ROWS, self._waiting_rows))
-            self._close()
-        finally:
-            if self._writer is not None:
-                self._writer.close()
-        return self._done
-
-    @property
-    def _path(self) -> Path:
-        return self._folder / f"{len(self._done):06d}.parquet"
-
-    def _write(self, rows: int) -> None:
-        """One row group out of what waits."""
-        rows = min(rows, FILE_ROWS_MAX - self._rows)
-        waiting = pa.concat_tables(self._waiting)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, RESULTS, compression="zstd")
-        self._writer.write_table(waiting.slice(0, rows).combine_chunks(), row_group_size=rows)
-        self._waiting = [waiting.slice(rows)]
-        self._waiting_rows -= rows
-        self._rows += rows
-        if self._rows == FILE_ROWS_MAX:
-            self._close()
-
-    def _close(self) -> None:
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._writer = None
-        path, key = self._path, f"{self._name}-{len(self._done):03d}.parquet"
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = path.stat().st_size
-        self._store.blobs.put(key, path)
-        path.unlink(missing_ok=True)
-        self._done.append(CompactFile(key, self._rows, size, sha256))
-        self._rows = 0
 
 
 def _next(

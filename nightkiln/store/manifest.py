@@ -27,14 +27,26 @@ FORMAT = 1
 READ_TRIES_MAX = 5  # the newest was replaced and removed in between that often: something is wrong
 
 _MANIFEST = re.compile(r"manifests/(?P<number>[0-9]{6,})(?P<shown>\.shown)?\.json")
+_SHAPE = re.compile(r"-o(?P<outputs>[0-9])-a(?P<attempts>[0-9])\.parquet$")
 _SHARD = re.compile(r"results/(?P<run>dt=[0-9-]{10}/.+-[0-9]{6})-(?P<number>[0-9]{6,})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many outputs and attempts every row of a compacted file has. Its name says so."""
+
+    outputs: int
+    attempts: int
+
+    def __str__(self) -> str:
+        return f"o{self.outputs}-a{self.attempts}"
 
 
 @dataclass(frozen=True, slots=True)
 class CompactFile:
     """One file of compacted rows; every (batch, job) is in one of them at most."""
 
-    key: str  # compact/dt=<batch date>/<name>.parquet
+    key: str  # compact/dt=<batch date>/<name>[-<shape>].parquet
     rows: int
     bytes: int
     sha256: str
@@ -43,6 +55,12 @@ class CompactFile:
     def day(self) -> str:
         """The batch date that its rows are filed under."""
         return self.key.split("/")[1].removeprefix("dt=")
+
+    @property
+    def shape(self) -> Shape | None:
+        """That of every row; None: they differ, or nobody has looked."""
+        match = _SHAPE.search(self.key)
+        return Shape(int(match["outputs"]), int(match["attempts"])) if match is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The SQL of the two views that all others stand on: every committed row, and the one that counts.
+"""The SQL of what all views stand on: every committed row, the one that counts, and its numbers.
 
 Before the first compaction they read the shards alone. After it they read the files that the
 newest manifest names, and the shards that it does not replace: those by a pattern, as runs commit
@@ -8,6 +8,8 @@ without writing views anew.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import pyarrow as pa
 
@@ -15,6 +17,15 @@ from nightkiln.store.manifest import Manifest
 from nightkiln.store.rows import RESULTS
 from nightkiln.store.sql_files import literal, sql_file
 
+Kind = Literal["outputs", "attempts"]
+KINDS: tuple[Kind, ...] = ("outputs", "attempts")
+
+# How many a job had is a column of its own, so that no list is read for nothing but its length. A
+# row's outputs are numbered from 0 on, without a gap.
+_NUMBER: Mapping[Kind, str] = {
+    "outputs": "unnest(out_index) + 1",
+    "attempts": "unnest(range(1, attempt_count + 1))",
+}
 _TYPES = {
     "string": "varchar",
     "int32": "integer",
@@ -32,8 +43,7 @@ def settled_sql(root: str, manifest: Manifest, *, has_versions: bool = False) ->
     ``root``: where the store is, as ``glob_root`` gives it. ``has_versions``: rows of an earlier
     schema are among them; columns go by their names.
     """
-    by_name = ", union_by_name = true" if has_versions else ""
-    more = f"\nunion all by name\nselect {_columns(RESULTS)} where false" if has_versions else ""
+    by_name, more = _of_versions(has_versions=has_versions)
     if not manifest.files:
         results = sql_file("results", root=root, by_name=by_name, more=more)
         return "\n".join((results, sql_file("settled")))
@@ -43,7 +53,7 @@ def settled_sql(root: str, manifest: Manifest, *, has_versions: bool = False) ->
                 "results_compacted",
                 root=root,
                 manifest=str(manifest.number),
-                files=", ".join(f"'{root}{one.key}'" for one in manifest.files),
+                compacted=_compacted(root, (one.key for one in manifest.files), by_name),
                 by_name=by_name,
                 where=_not_folded(manifest),
                 more=more,
@@ -51,6 +61,40 @@ def settled_sql(root: str, manifest: Manifest, *, has_versions: bool = False) ->
             sql_file("settled_compacted"),
         )
     )
+
+
+def numbered_sql(root: str, manifest: Manifest, kind: Kind, *, has_versions: bool = False) -> str:
+    """A question for the rows of ``_settled``, each as often as it has outputs or attempts: i.
+
+    Compacted files in which every row has as many are read without looking at its lists for that.
+    """
+    unfolded = f"select *, {_NUMBER[kind]} as i from"
+    counts = {one.key: getattr(one.shape, kind) for one in manifest.files if one.shape is not None}
+    if not counts:
+        return f"{unfolded} _settled"
+    by_name, more = _of_versions(has_versions=has_versions)
+    parts = [f"{unfolded} _fresh{more}"]
+    mixed = [one.key for one in manifest.files if one.key not in counts]
+    if mixed:
+        parts.append(f"{unfolded} ({_compacted(root, mixed, by_name)})")
+    for count in sorted(set(counts.values()) - {0}):
+        keys = [key for key, has in counts.items() if has == count]
+        numbers = ", ".join(f"({number})" for number in range(1, count + 1))
+        parts.append(f"from ({_compacted(root, keys, by_name)}), (values {numbers}) numbers(i)")
+    return sql_file("numbered_compacted", parts="\nunion all by name\n".join(parts))
+
+
+def _compacted(root: str, keys: Iterable[str], by_name: str) -> str:
+    files = ", ".join(f"'{root}{key}'" for key in keys)
+    return sql_file("compacted", files=files, by_name=by_name).rstrip()
+
+
+def _of_versions(*, has_versions: bool) -> tuple[str, str]:
+    """What is added to a list of files, and to all rows, where some are of an earlier schema."""
+    if not has_versions:
+        return "", ""
+    more = f"\nunion all by name\nselect {_columns(RESULTS)} where false"
+    return ", union_by_name = true", more
 
 
 def shown_manifest(views_sql: str) -> int:

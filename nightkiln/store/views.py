@@ -15,7 +15,7 @@ from typing import Any
 
 from nightkiln.store.answers import ANSWERS, answers_sql
 from nightkiln.store.manifest import Manifest
-from nightkiln.store.settled_sql import settled_sql
+from nightkiln.store.settled_sql import KINDS, numbered_sql, settled_sql
 from nightkiln.store.sql_files import glob_root, literal, sql_file
 
 UNFOLDED_MAX = 500  # columns that views show; the JSON holds all
@@ -175,7 +175,9 @@ def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[
     shared = _unfolded(catalogs)
     yield "_settled", settled_sql(root, has.manifest, has_versions=has.versions)
     yield "charges", sql_file("charges" if has.charges else "charges_none", root=root)
-    yield "leases", sql_file("leases", root=root)
+    # Not without need: DuckDB opens every file for it, also where a question needs none.
+    by_name = ", union_by_name = true" if has.versions else ""
+    yield "leases", sql_file("leases", root=root, by_name=by_name)
     yield "runs", sql_file("runs", root=root)
     yield "batches", sql_file("batches")
     yield "jobs", sql_file("jobs", view="jobs", unfolded=shared, where="")
@@ -186,8 +188,9 @@ def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[
     if has.scores:
         yield "scorecard", sql_file("scorecard", root=root)
         yield "blocklist", sql_file("blocklist", root=root)
-    yield "outputs", sql_file("outputs")
-    yield "attempts", sql_file("attempts")
+    for kind in KINDS:
+        numbered = numbered_sql(root, has.manifest, kind, has_versions=has.versions)
+        yield kind, sql_file(kind, numbered=numbered)
     yield "catalog_rows", sql_file("catalog_rows", unfolded=shared)
     yield "answers", answers_sql()  # with all others only
 

@@ -31,13 +31,15 @@ from nightkiln.store.manifest import (
     CompactFile,
     Folded,
     Manifest,
+    Shape,
     create_manifest,
     newest_manifest,
 )
 from nightkiln.store.plan_joins import attach
 from nightkiln.store.rows import parquet_bytes, rows_table
-from nightkiln.store.settled_sql import settled_sql
+from nightkiln.store.settled_sql import KINDS, numbered_sql, settled_sql
 from nightkiln.store.store import Store
+from nightkiln.store.writing import SHAPE_ROWS_MIN
 from nightkiln.testing.settled import BATCH, done, failed, job
 from tests.adapters.dying import died
 from tests.examples import few
@@ -81,6 +83,18 @@ def seen(store: Store) -> list[list[tuple[Any, ...]]]:
         theirs = answers(con)
     assert ours == theirs
     return ours
+
+
+def asked(store: Store, sql: str) -> list[tuple[Any, ...]]:
+    with store.connect() as con:
+        return con.execute(sql).fetchall()
+
+
+def with_outputs(count: int, number: int, **given: Any) -> Settled:
+    """Job ``number`` with so many outputs, all alike."""
+    made = done(number, **given)
+    [output] = made.outputs
+    return replace(made, outputs=tuple(replace(output, index=at) for at in range(count)))
 
 
 @pytest.fixture
@@ -151,6 +165,58 @@ def test_rows_committed_later_win_or_lose_against_compacted_ones(store: Store) -
     assert seen(store) == before
     assert compacted(store, grace_s=0).removed == 2
     assert seen(store) == before
+
+
+def test_rows_with_as_many_outputs_and_attempts_get_files_that_say_so(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    many = [done(number) for number in range(SHAPE_ROWS_MIN)]
+    rare = [failed(-1), with_outputs(2, -2), with_outputs(9, -3), replace(done(-4), attempts=())]
+    commit(store, [*rare, *many])
+    store.refresh_views()
+    before = seen(store)
+
+    compacted(store)
+
+    files = {one.shape: one.rows for one in newest_manifest(store.blobs).files}
+    assert files == {Shape(1, 1): len(many), None: len(rare)}
+    assert seen(store) == before
+    second = replace(BATCH, epoch=2)
+    won = [with_outputs(2, 5, finished_s=1.8e9), done(-1)]
+    lost = [failed(6, finished_s=1.8e9), done(-2, finished_s=1.0)]
+    commit(store, [*won, *lost], second)
+    before = seen(store)
+    [(outputs,)] = asked(store, "select count(*) from outputs")
+    assert outputs == len(many) + 1 + 2 + 9 + 1 + 1  # job 5 has a second one, job -1 its first
+    compacted(store)
+    assert seen(store) == before
+
+
+def test_days_of_one_shape_are_in_files_that_say_so_however_few_rows_they_have(
+    store: Store,
+) -> None:
+    commit(store, [with_outputs(2, 21, batch=TOMORROW)], TOMORROW, number=1)
+    before = seen(store)
+
+    compacted(store)
+
+    shapes = {one.day: one.shape for one in newest_manifest(store.blobs).files}
+    assert shapes == {"2026-01-31": Shape(1, 1), "2026-02-01": None}
+    assert seen(store) == before
+
+
+def test_lists_of_files_that_say_so_are_not_taken_apart(store: Store) -> None:
+    commit(store, [failed(21, batch=TOMORROW)], TOMORROW, number=1)
+    compacted(store)
+    manifest = newest_manifest(store.blobs)
+    told, mixed = (one.key for one in manifest.files)
+
+    for kind in KINDS:
+        sql = numbered_sql("", manifest, kind)
+        apart, whole = sql.split(", (values (1))")[0].rsplit("union all by name", 1)
+
+        assert told in whole
+        assert mixed in apart
+        assert "unnest" not in whole
 
 
 def test_a_plan_sees_compacted_rows(store: Store) -> None:
@@ -398,9 +464,14 @@ def test_whatever_was_committed_and_compacted_in_whatever_order_the_answer_is_th
         for store in stores:
             commit(store, told, batch, numbers[batch.batch])
         numbers[batch.batch] += 1
-    with reader(stores[0]) as plain, reader(stores[1]) as folded:
-        sql = "select job_id, batch, status, finished_at from _settled order by all"
-        assert plain.execute(sql).fetchall() == folded.execute(sql).fetchall()
+    views = ("outputs", "attempts")
+    with stores[0].connect(*views) as plain, stores[1].connect(*views) as folded:
+        for sql in (
+            "select job_id, batch, status, finished_at from _settled order by all",
+            "select job_id, batch, index, uri, finished_at from outputs order by all",
+            "select job_id, batch, attempt_id, finished_at from attempts order by all",
+        ):
+            assert plain.execute(sql).fetchall() == folded.execute(sql).fetchall()
 
 
 @pytest.mark.nights

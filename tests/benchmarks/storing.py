@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 from nightkiln.catalog import load_catalog, plan_jobs, scratch
 from nightkiln.core.model import Cost, Lease, LeaseEnd, LeaseId, Offer
 from nightkiln.store.commit import SHARD_ROWS_MAX, create_or_same, shard_key
-from nightkiln.store.compacting import GROUP_ROWS, compact
+from nightkiln.store.compacting import compact
 from nightkiln.store.manifest import CompactFile, Manifest, create_manifest
 from nightkiln.store.records import write_lease_end
 from nightkiln.store.rows import RESULTS, parquet_bytes, rows_table
 from nightkiln.store.store import Store
+from nightkiln.store.writing import GROUP_ROWS
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.settled import BATCH, done
 from tests.benchmarks.child import in_child, measured, peak_mb
