@@ -139,6 +139,8 @@ def test_rows_of_earlier_versions_stay_readable(tmp_path: Path) -> None:
     for path in [path for path in store.root.glob("leases/*/*") if path.is_file()]:
         table = pq.ParquetFile(path).read()
         pq.write_table(table.drop_columns(sorted(new)), path)
+    [empty] = store.root.glob("results/dt=1970-01-01/*")  # named after the version that made it
+    empty.rename(empty.with_name("schema-1.parquet"))
     for path in store.root.glob("charges/*/*"):
         path.unlink()
     commit(store, [with_attempts(1, (FIRST, 6.0, "done"))])
