@@ -1,6 +1,9 @@
 # Every target works from a fresh clone on a machine that has Python 3.11, make and the registries.
 BIN := .venv/bin
 
+# Where it is set, each of the many processes of the tests would compile what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-comfyui test-nights test-s3 test-ui test-long bench lock clean
 
 setup: .venv/ready
@@ -19,7 +22,7 @@ test-comfyui: setup
 	$(BIN)/pytest -m "real and not long" tests
 
 test-nights: setup
-	$(BIN)/pytest -n 4 --dist loadgroup -m "nights and not real and not long" tests
+	$(BIN)/pytest -n 6 --dist loadgroup -m "nights and not real and not long" tests
 
 test-s3: setup
 	$(BIN)/pytest -n 3 --share-s3 -m "s3 and not long" tests

@@ -105,6 +105,7 @@ def same(kind: str, shown_kind: str, shown: list[Any], values: list[Any]) -> boo
     return all((a is None) == (b is None) for a, b in zip(shown, values, strict=True))
 
 
+@pytest.mark.nights
 @few(4, of=100)
 @given(
     first=kinds,

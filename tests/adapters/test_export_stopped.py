@@ -93,6 +93,7 @@ def sweep(
     raise AssertionError("the export never came to its end")
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize("form", [Format.WEBDATASET, Format.FILES])
 def test_a_stopped_export_ends_with_the_same_bytes(tmp_path: Path, form: Format) -> None:
     first = 2 + 3 * list(Format).index(form)  # each form is stopped at steps of its own
@@ -100,7 +101,7 @@ def test_a_stopped_export_ends_with_the_same_bytes(tmp_path: Path, form: Format)
     assert sweep(tmp_path, form, first=first, every=SAMPLE_EVERY) == {}
 
 
-@pytest.mark.nights
+@pytest.mark.long
 @pytest.mark.parametrize("form", Format)
 def test_so_it_does_wherever_it_is_stopped(tmp_path: Path, form: Format) -> None:
     assert sweep(tmp_path, form) == {}
@@ -116,7 +117,13 @@ def test_a_disk_that_leaves_out_one_kind_of_sync_is_found_out(tmp_path: Path, sk
 
 
 @pytest.mark.nights
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize(
+    "form",
+    [
+        Format.PARQUET,
+        *(pytest.param(form, marks=pytest.mark.long) for form in Format if form != Format.PARQUET),
+    ],
+)
 def test_a_killed_process_is_continued_by_the_same_command(tmp_path: Path, form: Format) -> None:
     store = a_store(tmp_path / "store")
     export(store, Request(tmp_path / "whole", form, shard_rows=2))

@@ -151,6 +151,7 @@ def test_a_second_build_makes_no_thumbnail_twice_and_changes_nothing(
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize("reads", [0, 1, 20])
 def test_a_build_that_is_stopped_leaves_the_page_of_before_and_its_thumbnails(
     store: Store, tmp_path: Path, reads: int

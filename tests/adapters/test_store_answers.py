@@ -288,6 +288,7 @@ def test_a_machine_alone_in_its_class_has_nobody_to_be_held_against(store: Store
     assert ask(store, "select seconds_per_job, seconds_vs_class from machines") == [(2.0, None)]
 
 
+@pytest.mark.nights
 @settings(max_examples=6, deadline=None)
 @given(
     paces=st.lists(st.floats(0.01, 1e4), min_size=2, max_size=5),

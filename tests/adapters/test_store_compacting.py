@@ -139,6 +139,7 @@ def test_what_is_replaced_is_removed_after_a_grace_and_nobody_notices(store: Sto
     assert seen(store) == before
 
 
+@pytest.mark.nights
 def test_rows_committed_later_win_or_lose_against_compacted_ones(store: Store) -> None:
     compacted(store, grace_s=0)
     third = replace(BATCH, epoch=3)
@@ -231,6 +232,7 @@ def test_a_plan_sees_compacted_rows(store: Store) -> None:
     assert {one for (one,) in elsewhere} == {job(number).id for number in (1, 2, 3, 4)}
 
 
+@pytest.mark.nights
 def test_of_two_compactions_one_is_void(store: Store) -> None:
     before = seen(store)
     wanted = folding(store)
@@ -245,6 +247,7 @@ def test_of_two_compactions_one_is_void(store: Store) -> None:
     assert seen(store) == before
 
 
+@pytest.mark.nights
 def test_a_gap_in_a_runs_shards_is_left_for_later(store: Store) -> None:
     commit(store, [done(11)], number=3)  # number 2 was being committed while this was listed
 
@@ -256,6 +259,7 @@ def test_a_gap_in_a_runs_shards_is_left_for_later(store: Store) -> None:
     assert compacted(store).shards == 2
 
 
+@pytest.mark.nights
 def test_views_written_by_somebody_slow_are_written_again_and_the_grace_begins_anew(
     store: Store,
 ) -> None:
@@ -269,6 +273,7 @@ def test_views_written_by_somebody_slow_are_written_again_and_the_grace_begins_a
     assert b"-- manifest 1:" in store.blobs.get("views.sql")
 
 
+@pytest.mark.nights
 def test_whoever_reads_while_batches_commit_and_are_compacted_sees_every_job_once(
     store: Store,
 ) -> None:
@@ -303,6 +308,7 @@ def test_whoever_reads_while_batches_commit_and_are_compacted_sees_every_job_onc
     assert wrong == []
 
 
+@pytest.mark.nights
 def test_several_compactions_at_once_while_a_batch_commits_leave_every_job_once(
     store: Store,
 ) -> None:
@@ -371,11 +377,9 @@ def broken_by_dying_at(folder: Path, step: int, *, how: str, before: list[Any]) 
 @pytest.mark.parametrize(
     ("how", "every"),
     [
-        ("killed", 9),
-        *(
-            pytest.param(how, 1, marks=pytest.mark.nights)
-            for how in ("killed", "power cut", "disk full")
-        ),
+        pytest.param(how, every, marks=marks)
+        for every, marks in ((9, pytest.mark.nights), (1, pytest.mark.long))
+        for how in ("killed", "power cut", "disk full")
     ],
 )
 def test_one_that_dies_at_any_step_changes_no_answer_and_the_next_one_ends_its_work(
@@ -421,6 +425,7 @@ def test_a_real_process_that_is_killed_leaves_as_much(store: Store, tmp_path: Pa
     assert step > 10, "it was never killed"
 
 
+@pytest.mark.nights
 @few(4, of=80)
 @given(
     story=st.lists(
@@ -469,6 +474,7 @@ def test_whatever_was_committed_and_compacted_in_whatever_order_the_answer_is_th
             assert plain.execute(sql).fetchall() == folded.execute(sql).fetchall()
 
 
+@pytest.mark.nights
 def test_a_shard_that_is_replaced_is_not_even_opened_however_many_runs_there_were(
     store: Store,
 ) -> None:
@@ -485,6 +491,7 @@ def test_a_shard_that_is_replaced_is_not_even_opened_however_many_runs_there_wer
     assert len(seen(store)[0]) == len(before[0]) + 1
 
 
+@pytest.mark.nights
 @given(
     number=st.integers(0, 3_000_000),
     below=st.integers(0, 3_000_000),

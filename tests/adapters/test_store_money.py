@@ -350,6 +350,7 @@ def nights(draw: st.DrawFn) -> Night:
     )
 
 
+@pytest.mark.nights
 @few(6, of=100)
 @given(night=nights())
 def test_jobs_and_booked_waste_add_up_to_the_leases_to_the_cent(night: Night) -> None:

@@ -153,7 +153,10 @@ def sweep(
     raise AssertionError("the run never came to its end")
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.nights)])
+@pytest.mark.parametrize(
+    "every",
+    [pytest.param(3, marks=pytest.mark.nights), pytest.param(1, marks=pytest.mark.long)],
+)
 def test_a_power_cut_before_any_step_loses_nothing_that_was_said(
     every: int, tmp_path: Path
 ) -> None:

@@ -285,7 +285,9 @@ def collected(store: Store) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "power cut", "disk full"])
 @pytest.mark.parametrize(
-    "every", [pytest.param(1, marks=pytest.mark.nights), 5], ids=["each step", "sample"]
+    "every",
+    [pytest.param(1, marks=pytest.mark.long), pytest.param(5, marks=pytest.mark.nights)],
+    ids=["each step", "sample"],
 )
 def test_a_collection_that_dies_at_any_step_takes_nobodys_file_and_the_next_one_ends_its_work(
     store: Store, tmp_path: Path, *, how: str, every: int

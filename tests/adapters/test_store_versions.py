@@ -83,6 +83,7 @@ def test_a_kept_store_answers_every_view(tmp_path: Path, name: str) -> None:
     assert [str(one) for (one,) in usd] == ["0.900000"]
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize("name", [*KEPT, "fewer columns"])
 def test_what_is_committed_and_compacted_today_stands_beside_it(tmp_path: Path, name: str) -> None:
     store = before_these_columns(tmp_path) if name == "fewer columns" else kept(tmp_path, name)

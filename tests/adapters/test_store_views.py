@@ -351,6 +351,7 @@ def test_every_catalog_row_has_a_line_with_its_own_columns(store: Store) -> None
     assert ask(store, "select row, rows, category from jobs") == [(3, [3, 8], "Animals")]
 
 
+@pytest.mark.nights
 @few(8, of=100)
 @given(
     name=st.text(min_size=1, max_size=12)

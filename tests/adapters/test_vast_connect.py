@@ -72,6 +72,7 @@ async def test_a_rented_machine_renders_and_is_given_back(tmp_path: Path) -> Non
         assert not list((tmp_path / "state" / "pins").iterdir()), "its host key is forgotten"
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
@@ -95,6 +96,7 @@ async def test_a_machine_that_is_not_what_was_rented_gets_no_job(
         assert alive(market) == []
 
 
+@pytest.mark.nights
 async def test_renting_again_lets_a_machine_live_longer(tmp_path: Path) -> None:
     async with a_place(tmp_path) as (market, provider):
         lease = await rented(provider)
@@ -139,6 +141,7 @@ async def rendered_at_last(worker: Worker) -> Rendered:
     raise AssertionError("no ComfyUI ever rendered it")
 
 
+@pytest.mark.nights
 async def test_a_machine_that_comes_back_under_another_port_goes_on(tmp_path: Path) -> None:
     async with a_place(tmp_path, "moves") as (market, provider):
         lease = await rented(provider)

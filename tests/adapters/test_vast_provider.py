@@ -346,6 +346,7 @@ async def test_a_machine_that_is_truly_gone_is_lost_and_renting_goes_on(tmp_path
         await rented(provider, 1, second)
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize(
     "fault",
     [
@@ -584,6 +585,7 @@ async def test_the_second_machine_of_a_label_is_destroyed(tmp_path: Path) -> Non
         assert market.exchange.contracts[contract(market)].destroyed_s is None, "not the first"
 
 
+@pytest.mark.nights
 @pytest.mark.timeout_s(180)
 async def test_fifty_machines_are_gone_within_a_minute_at_the_documented_limits(
     tmp_path: Path,

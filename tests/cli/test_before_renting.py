@@ -90,6 +90,7 @@ def test_programs_are_told_the_same_as_one_object(desk: Desk, catalog: str) -> N
     assert "the API key is not valid" in told["error"]
 
 
+@pytest.mark.nights
 def test_a_process_ends_the_same_way(desk: Desk, catalog: str) -> None:
     with environ(desk.variables(NIGHTKILN_VAST_API_KEY=WRONG)):
         command = [sys.executable, "-m", "nightkiln", *RUN, catalog]
@@ -135,6 +136,7 @@ def test_a_model_that_would_need_a_token_on_the_machine_is_refused(
     assert nothing_was_started(desk)
 
 
+@pytest.mark.nights
 def test_what_is_sent_from_here_is_in_the_quote(desk: Desk, tmp_path: Path) -> None:
     file = tmp_path / "style.safetensors"
     with file.open("wb") as written:
@@ -162,6 +164,7 @@ def test_what_is_sent_from_here_is_in_the_quote(desk: Desk, tmp_path: Path) -> N
 # The worst case.
 
 
+@pytest.mark.nights
 def test_the_worst_case_is_all_credit_and_too_much_of_it_is_a_warning(
     desk: Desk, catalog: str
 ) -> None:

@@ -45,6 +45,7 @@ def receipt(watched: Watched, store: str) -> Receipt:
     return receipt_of(watched, Store.open(store, disk=OsDisk()))
 
 
+@pytest.mark.nights
 def test_the_night_shows_what_it_promises(receipt: Receipt) -> None:
     machines = [one for one in receipt.rented if one.kind is not Kind.SERVERLESS]
     [fallback] = [one for one in receipt.rented if one.kind is Kind.SERVERLESS]
@@ -58,6 +59,7 @@ def test_the_night_shows_what_it_promises(receipt: Receipt) -> None:
     assert all(one.why for one in receipt.fell_back)
 
 
+@pytest.mark.nights
 def test_every_job_is_settled_and_most_have_their_image(receipt: Receipt, store: str) -> None:
     assert receipt.jobs_left == 0
     assert receipt.jobs_done + receipt.jobs_failed == JOBS
@@ -66,11 +68,13 @@ def test_every_job_is_settled_and_most_have_their_image(receipt: Receipt, store:
     assert len(images) == receipt.jobs_done
 
 
+@pytest.mark.nights
 def test_what_was_billed_is_in_the_ledger_and_under_the_budget(receipt: Receipt) -> None:
     assert 0 < receipt.billed_usd <= receipt.ledger_usd <= BUDGET_USD
     assert receipt.is_within_budget
 
 
+@pytest.mark.nights
 def test_the_parts_of_a_receipt_add_up(receipt: Receipt) -> None:
     parted_usd = sum((one.usd for one in receipt.rented), Decimal(0))
     assert float(parted_usd) == pytest.approx(float(receipt.billed_usd), abs=MILLIONTH)
@@ -82,6 +86,7 @@ def test_the_parts_of_a_receipt_add_up(receipt: Receipt) -> None:
     assert 0 < receipt.waste_fraction < 1
 
 
+@pytest.mark.nights
 def test_the_night_is_held_against_its_quote(receipt: Receipt, store: str) -> None:
     said = receipt.quoted
     assert said is not None
@@ -97,6 +102,7 @@ def test_the_night_is_held_against_its_quote(receipt: Receipt, store: str) -> No
     assert receipt.is_inside_finish == (receipt.finish_s <= said.finish_s_p90)
 
 
+@pytest.mark.nights
 def test_a_receipt_fits_a_screen_of_100_columns(receipt: Receipt) -> None:
     file = io.StringIO()
     console = Console(file=file, width=COLUMNS)
@@ -109,6 +115,7 @@ def test_a_receipt_fits_a_screen_of_100_columns(receipt: Receipt) -> None:
     assert not any("…" in line for line in lines), "nothing is cut off"
 
 
+@pytest.mark.nights
 def test_a_program_is_told_the_same(receipt: Receipt) -> None:
     facts = receipt.facts()
 

@@ -154,6 +154,7 @@ def test_the_command_on_the_page_renders_the_very_same_job_again(
     assert rendered == (seeds,)
 
 
+@pytest.mark.nights
 def test_exported_marks_and_the_job_id_of_a_tile_are_what_retry_takes(tmp_path: Path) -> None:
     catalog = write_catalog(tmp_path / "catalog", 3)
     place = ("--store", str(tmp_path / "store"))

@@ -69,6 +69,7 @@ def test_what_it_prints_makes_the_real_sdk_use_it_and_the_end_says_what_was_left
         assert process.wait(END_S_MAX) == 0
 
 
+@pytest.mark.nights
 def test_machines_are_there_by_default_and_programs_may_ask_for_lines() -> None:
     with started("--json", "--faults", "default", "--seed", "7") as process:
         hello = json.loads(said(process))
@@ -80,6 +81,7 @@ def test_machines_are_there_by_default_and_programs_may_ask_for_lines() -> None:
         assert process.wait(END_S_MAX) == 0
 
 
+@pytest.mark.nights
 def test_a_fake_modal_beside_it_runs_what_the_sdk_deploys(tmp_path: Path) -> None:
     (tmp_path / "potter.py").write_text(POTTER)
     with started("--bare", "--with-modal", "--speed", "600") as process:

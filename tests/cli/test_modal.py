@@ -188,6 +188,7 @@ def test_doctor_says_what_to_do_where_there_is_no_token(tmp_path: Path) -> None:
     assert "modal: no token; for serverless GPUs, set MODAL_TOKEN_ID" in result.stdout
 
 
+@pytest.mark.nights
 def test_a_rollback_is_one_command(
     deploy: Result, modal: FakeModal, catalog: Path, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_a_quote_counts_on_nothing_that_the_run_may_not_have(catalog: str) -> No
     assert "may have  machines at 2 USD an hour at most (vast_usd_per_hour_max)\n" in result.stdout
 
 
+@pytest.mark.nights
 def test_a_quote_under_a_cap_that_nothing_keeps_says_that_nothing_would_be_done(
     catalog: str,
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_quote_under_a_cap_that_nothing_keeps_says_that_nothing_would_be_done(
     assert (told["fits"], told["deadline_met_fraction"], told["fallback"]) == (False, 0, "never")
 
 
+@pytest.mark.nights
 def test_a_quote_that_does_not_fit_says_what_would(catalog: str) -> None:
     result = called("quote", catalog, "--by", "1h", "--budget", "0.01", "--json")
 

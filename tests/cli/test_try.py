@@ -92,6 +92,7 @@ def test_a_run_does_not_render_again_what_was_tried(catalog: str, store: str, wo
     assert (run["done"], run["reused"], run["total"]) == (32, 8, 40)
 
 
+@pytest.mark.nights
 def test_a_quote_of_the_same_store_goes_by_what_was_measured(
     catalog: str, store: str, worker: str
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_quote_of_the_same_store_goes_by_what_was_measured(
     assert after["finish_s_p50"] < before["finish_s_p50"]
 
 
+@pytest.mark.nights
 def test_people_are_told_what_a_quote_and_a_rehearsal_go_by(
     catalog: str, store: str, worker: str
 ) -> None:
@@ -123,6 +125,7 @@ def test_people_are_told_what_a_quote_and_a_rehearsal_go_by(
     assert "nights of market file ordinary (" in quote
 
 
+@pytest.mark.nights
 def test_a_processor_that_nobody_rents_out_is_named_and_not_used(catalog: str, store: str) -> None:
     with stand_in_process("--render-s", "0.02") as process:
         tried(catalog, store, process.url, "--rows", "2")
@@ -136,6 +139,7 @@ def test_a_processor_that_nobody_rents_out_is_named_and_not_used(catalog: str, s
     assert "not for rent in this market" in said
 
 
+@pytest.mark.nights
 def test_the_same_trial_again_shows_the_same_and_renders_nothing(
     catalog: str, store: str, worker: str
 ) -> None:
@@ -166,6 +170,7 @@ def test_one_worker_renders_also_where_two_are_named(catalog: str, store: str, w
     assert len(trial["workers"]) == 1
 
 
+@pytest.mark.nights
 def test_a_job_that_fails_is_explained_and_another_worker_gets_its_try(
     catalog: str, store: str, worker: str
 ) -> None:
@@ -244,6 +249,7 @@ def test_a_store_that_is_damaged_is_not_taken_for_none(catalog: str, tmp_path: P
     assert isinstance(result.exception, StoreUnusable)
 
 
+@pytest.mark.nights
 def test_a_signal_ends_a_trial_in_order_and_shows_what_is_made(catalog: str, store: str) -> None:
     command = [sys.executable, "-m", "nightkiln", "try", catalog, "--store", store]
     with (

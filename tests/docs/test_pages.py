@@ -29,11 +29,15 @@ SHOWN = {page: commands((ROOT / page).read_text()) for page in pages()}
 HERE = [page for page in SHOWN if page not in {MODAL_PAGE, PREFECT_PAGE, S3_PAGE, VAST_PAGE}]
 SLOW = {
     "docs/how-to/compare.md",
+    "docs/how-to/deadline.md",
     "docs/how-to/export.md",
+    "docs/how-to/gallery.md",
     "docs/how-to/rehearse.md",
     "docs/how-to/retry.md",
     "docs/how-to/select.md",
+    "docs/reference/store.md",
     "docs/reference/stories.md",
+    "docs/reference/tables.md",
     "docs/tutorial/first-night.md",
 }
 READ = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})

@@ -110,10 +110,11 @@ async def random_kills(folder: Path, kills: int, seed: int) -> list[str]:
     return hits
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.nights)])
+@pytest.mark.nights
 async def test_random_kills_lose_nothing(
-    kills: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    kills = 5
     hits = await random_kills(tmp_path, kills, DICE)
 
     with capsys.disabled():
@@ -203,6 +204,7 @@ async def test_a_signal_ends_a_run_in_order(number: signal.Signals, tmp_path: Pa
         assert scene.renders == 40
 
 
+@pytest.mark.nights
 async def test_a_second_signal_hands_running_jobs_back(tmp_path: Path) -> None:
     async with Scene(tmp_path, 6, render_s=30.0) as scene:
         process = scene.start()

@@ -114,8 +114,10 @@ class SlowLanding(Landing):
     """Keeps what came when it is let, and nobody stops the thread that does it."""
 
     writes: threading.Event
+    is_asked = False
 
     async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
+        self.is_asked = True
         await asyncio.to_thread(self.writes.wait)
         return await super().keep(job_id, fetched)
 
@@ -137,6 +139,7 @@ class Run:
 
     machine: Machine
     sink: SlowSink
+    landing: SlowLanding
     dispatcher: Dispatcher
     said: io.StringIO
 
@@ -186,7 +189,7 @@ async def running(
     try:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             group.create_task(dispatcher.run())
-            yield Run(machine, sink, dispatcher, said)
+            yield Run(machine, sink, landing, dispatcher, said)
     finally:
         await journal.close()
 
@@ -243,7 +246,7 @@ async def test_a_run_that_breaks_still_notes_the_results_that_are_on_their_way(
             machines.append(run.machine)
             run.machine.error, run.machine.hanging = StoreUnusable("no space left"), hanging
             run.sink.gate(landing).set()
-            await until(lambda: len(run.machine.submitted) == 3)
+            await until(lambda: run.landing.is_asked and len(run.machine.submitted) == 3)
             run.machine.is_lost.set()
 
     machines: list[Machine] = []

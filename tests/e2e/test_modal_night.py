@@ -159,6 +159,7 @@ async def test_a_batch_is_rendered_and_says_by_which_version_and_what_it_cost(
     assert abs(leases_usd - outcome.usd) < Decimal("0.000001")
 
 
+@pytest.mark.nights
 async def test_a_preempted_call_is_run_again_and_its_result_counts_once(
     modal: FakeModal, batch: Batch
 ) -> None:

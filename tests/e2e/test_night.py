@@ -91,6 +91,7 @@ async def test_a_row_carries_what_one_asks_about_in_the_morning(tmp_path: Path) 
     )  # fmt: skip
 
 
+@pytest.mark.nights
 async def test_the_demo_nights_misfortunes_cost_no_job(tmp_path: Path) -> None:
     folder, store = write_catalog(tmp_path / "catalog", 40), tmp_path / "store"
     bad = ("corrupt@2", "error@4", "blank@6", "die@12")

@@ -139,6 +139,7 @@ async def test_a_budget_that_is_said_to_fit_does(tmp_path: Path) -> None:
     assert night.ask("select verdict from quotes order by epoch") == [("refused",), ("taken",)]
 
 
+@pytest.mark.nights
 async def test_a_retry_is_quoted_for_what_it_renders_again_and_refused_like_a_run(
     tmp_path: Path,
 ) -> None:
@@ -165,6 +166,7 @@ async def test_a_retry_is_quoted_for_what_it_renders_again_and_refused_like_a_ru
     assert jobs + waste == leases  # what the results of before cost is waste now
 
 
+@pytest.mark.nights
 async def test_a_run_that_goes_on_is_quoted_for_what_is_left(tmp_path: Path) -> None:
     async with trial(tmp_path) as night:
         await night.run(MUCH, limit=5)
@@ -209,6 +211,7 @@ async def test_free_workers_are_used_without_a_quote_or_a_question(tmp_path: Pat
         assert con.execute("select count(*) from quotes").fetchall() == [(0,)]
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize("may_spend", [False, True])
 async def test_without_a_terminal_only_yes_lets_money_be_spent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, may_spend: bool
@@ -258,6 +261,7 @@ def test_the_deadline_that_is_played_is_what_is_left_until_it() -> None:
     assert (script.deadline_s, script.late) == (5400.0, Late.STOP)
 
 
+@pytest.mark.nights
 def test_a_deadline_that_will_be_missed_is_a_warning_not_a_refusal() -> None:
     goals = replace(GOALS, deadline_s=1e9 + 600.0, budget=Decimal(100))
     quote = quote_of(Ahead(5000, goals, leases_max=64, now_s=1e9))

@@ -109,6 +109,7 @@ async def test_a_release_that_fails_is_tried_again(tmp_path: Path) -> None:
     assert leases(tmp_path) == [(3, False, "no work left")]
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize(
     "error",
     [

@@ -148,6 +148,7 @@ def test_a_forced_retry_that_fails_leaves_the_result_that_was_there(
     assert desk.ask(COUNTS) == [("done", 4)]
 
 
+@pytest.mark.nights
 def test_new_seeds_make_new_jobs_that_say_what_they_replace(desk: Desk, worker: str) -> None:
     desk.outcome("run", worker)
     first = desk.outcome("retry", worker, "--reseed", "--where", "row in (1, 2)")
@@ -212,6 +213,7 @@ def test_a_batch_that_is_not_there_is_answered_with_those_that_are(failed: Desk)
     assert "night" in str(refused.exception)
 
 
+@pytest.mark.nights
 def test_a_job_that_the_catalog_dropped_is_counted_and_left_as_it_is(
     failed: Desk, worker: str
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_job_that_the_catalog_dropped_is_counted_and_left_as_it_is(
     assert failed.ask(COUNTS) == [("done", 1), ("failed", 3)]
 
 
+@pytest.mark.nights
 def test_what_a_killed_retry_has_finished_is_adopted_even_by_a_plain_run(
     failed: Desk, broken: str
 ) -> None:
@@ -233,6 +236,7 @@ def test_what_a_killed_retry_has_finished_is_adopted_even_by_a_plain_run(
     assert failed.ask(COUNTS) == [("done", 1), ("failed", 3)]
 
 
+@pytest.mark.nights
 def test_a_forced_retry_that_was_cut_short_goes_on_and_a_whole_one_begins_anew(
     desk: Desk, worker: str
 ) -> None:

@@ -140,6 +140,7 @@ def small(store: Path, worker: str, *more: str) -> dict[str, Any]:
     return run(CATALOGS / "upscale", store, worker, "--set", "steps=1", *more)
 
 
+@pytest.mark.nights
 def test_last_nights_pictures_are_made_larger_from_their_files_prompts_and_seeds(
     catalog: Path, store: Path, worker: str
 ) -> None:
@@ -163,6 +164,7 @@ def test_last_nights_pictures_are_made_larger_from_their_files_prompts_and_seeds
     assert (again["batch"], again["outputs"], again["total"]) == (made["batch"], 0, 4)
 
 
+@pytest.mark.nights
 def test_the_best_seeds_only_by_marks(
     catalog: Path, store: Path, worker: str, tmp_path: Path
 ) -> None:
@@ -177,6 +179,7 @@ def test_the_best_seeds_only_by_marks(
     assert (whole["total"], whole["reused"]) == (4, 1)
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize(
     ("kind", "said"), [(PricedWorkers, ["4 pictures of this store"]), (LocalProvider, [])]
 )
@@ -203,6 +206,7 @@ def test_without_a_store_there_is_nothing_to_upscale(store: Path) -> None:
     assert "outputs" in refused.stdout
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize(
     "key",
     ["results/dt=2026-01-31/x.parquet", "images/../nightkiln-store.json", "images/night/00/no.png"],

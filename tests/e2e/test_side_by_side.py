@@ -6,6 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from nightkiln.core.model import LeaseId
 from nightkiln.core.reaping import ReapRules
 from nightkiln.reap import reap
@@ -24,6 +26,7 @@ async def swept(night: Scene) -> tuple[LeaseId, ...]:
     return tuple(each.lease_id for each in (*done.ended, *done.closed))
 
 
+@pytest.mark.nights
 async def test_a_nightly_runs_an_ad_hoc_run_starts_and_reap_fires_and_no_lease_is_touched(
     tmp_path: Path,
 ) -> None:

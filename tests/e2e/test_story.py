@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from nightkiln import cli
@@ -37,6 +38,7 @@ async def night(tmp_path: Path, *workers: StandIn, jobs: int, observer: Quiet) -
     return await run_batch(Request(chosen_catalog(folder), name="night"), settings, observer)
 
 
+@pytest.mark.nights
 async def test_every_decision_of_a_faulty_night_can_be_derived_anew(tmp_path: Path) -> None:
     faults = ("corrupt@2", "error@4", "die@8")
     async with StandIn(render_s=0.02) as good, StandIn(render_s=0.02, faults=faults) as bad:

@@ -14,7 +14,11 @@ from nightkiln.lease_book import LeaseBook
 from nightkiln.night import StopSwitch
 from tests.e2e.rental import Scene, scene
 
-MOMENTS = ("rent", "rented", "connect", "connected", "release")
+MOMENTS = (
+    "rent",
+    "connected",
+    *(pytest.param(each, marks=pytest.mark.nights) for each in ("rented", "connect", "release")),
+)
 
 
 class Mistake(RuntimeError):

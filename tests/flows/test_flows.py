@@ -105,6 +105,7 @@ async def test_a_nightly_shows_one_task_run_per_lease_and_what_came_of_it(tmp_pa
     assert "| cost of all runs | 0.00 USD |" in left["nightkiln-report"].data
 
 
+@pytest.mark.nights
 async def test_a_run_is_named_after_the_date_of_its_batch_where_the_night_is(
     tmp_path: Path,
 ) -> None:
@@ -165,6 +166,7 @@ async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
     assert await name_of_run(state) == f"nightly sample {datetime.now(UTC):%Y-%m-%d}"
 
 
+@pytest.mark.nights
 async def test_a_lost_machine_is_a_crashed_task_run_of_a_completed_flow(tmp_path: Path) -> None:
     folder = write_catalog(tmp_path / "catalog", 12)
     async with StandIn(render_s=0.02) as good, StandIn(faults=("die@3",)) as mortal:
@@ -304,6 +306,7 @@ def test_the_form_has_one_plain_explained_field_for_everything(name: str) -> Non
     assert all(field["description"] and "anyOf" not in field for field in fields.values())
 
 
+@pytest.mark.nights
 async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     tmp_path: Path,
 ) -> None:

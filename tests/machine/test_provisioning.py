@@ -106,6 +106,7 @@ says(state="done")
         assert b"hf_secret" not in everything
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize(
     ("program", "said"),
     [

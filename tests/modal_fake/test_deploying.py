@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from nightkiln.testing.modal import FakeModal
 from nightkiln.testing.modal.views import VersionSeen, VolumeSeen
 from tests.modal_fake.yard import Yard, until
@@ -86,6 +88,7 @@ def test_a_new_deploy_is_what_is_called_from_then_on_and_the_old_version_can_be_
     assert [one.tag for one in deployed.versions] == ["old", "new"]
 
 
+@pytest.mark.nights
 def test_the_modal_command_goes_back_to_an_old_version(yard: Yard) -> None:
     name = yard.deploy(tag="old")
     yard.deploy(tag="new", name=name)

@@ -80,6 +80,7 @@ def request(prompt: str) -> dict[str, Any]:
     return asking.render(job, (), expires_at_s=time.time() + RENDERS_S_MAX)
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_renders_also_when_its_container_is_taken_away_meanwhile(kind: str) -> None:
     rules = replace(QUICK, limit_s_min=RENDERS_S_MAX)

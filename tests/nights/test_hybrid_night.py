@@ -22,6 +22,7 @@ from nightkiln.testing.waiting import until
 FEW, JOBS = 6, 24
 
 
+@pytest.mark.nights
 async def test_hybrid_healthy_machines_and_much_time_leave_modal_untouched(
     tmp_path: Path,
 ) -> None:

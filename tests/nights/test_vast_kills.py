@@ -70,7 +70,8 @@ async def nobody(scene: VastScene) -> None:
     await next_run(scene)
 
 
-@pytest.mark.parametrize("step", [pytest.param(INTENDED, marks=pytest.mark.nights), RENTED])
+@pytest.mark.nights
+@pytest.mark.parametrize("step", [INTENDED, RENTED])
 async def test_a_run_killed_around_a_create_leaves_no_machine(step: str, tmp_path: Path) -> None:
     async with scene_in(tmp_path) as scene:
         assert await scene.run_apart(f"kill={step}") == KILLED, scene.told()
@@ -151,13 +152,8 @@ async def test_without_another_run_nothing_is_billed_for_long(
         await after(scene)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGTERM,
-        *(pytest.param(each, marks=pytest.mark.nights) for each in (signal.SIGINT, signal.SIGHUP)),
-    ],
-)
+@pytest.mark.nights
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_gives_everything_back(number: signal.Signals, tmp_path: Path) -> None:
     async with scene_in(tmp_path) as scene:
         process = replace(scene.controller, leases_max=1).start()

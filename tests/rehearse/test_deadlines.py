@@ -17,7 +17,7 @@ MISSES_MAX = 3  # of 3,000
 
 @pytest.mark.parametrize(
     "nights",
-    [2, pytest.param(8, marks=pytest.mark.nights), pytest.param(250, marks=pytest.mark.long)],
+    [pytest.param(8, marks=pytest.mark.nights), pytest.param(250, marks=pytest.mark.long)],
 )
 def test_nights_in_the_ordinary_market_are_done_in_time(nights: int) -> None:
     missed = []

@@ -325,6 +325,7 @@ async def provisioned(connection: asyncssh.SSHClientConnection, url: str) -> dic
     return told
 
 
+@pytest.mark.nights
 async def test_what_is_provisioned_is_there_after_comfyui_was_started_again(
     tmp_path: Path,
 ) -> None:

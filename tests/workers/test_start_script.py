@@ -336,6 +336,7 @@ async def test_the_switch_is_armed_before_anything_is_launched(rented: Rented) -
     assert (rented.folder / "home" / "launched").read_text().strip() != "0077"
 
 
+@pytest.mark.nights
 @pytest.mark.parametrize("name", ["NK_API", "CONTAINER_ID", "CONTAINER_API_KEY"])
 async def test_a_machine_that_could_not_delete_itself_lets_nobody_in(
     name: str, rented: Rented
