@@ -22,7 +22,7 @@ test-comfyui: setup
 	$(BIN)/pytest -m "real and not long" tests
 
 test-nights: setup
-	$(BIN)/pytest -n 6 --dist loadgroup -m "nights and not real and not long" tests
+	$(BIN)/pytest -n 6 --dist loadgroup -m "(nights or prefect) and not real and not long" tests
 
 test-s3: setup
 	$(BIN)/pytest -n 3 --share-s3 -m "s3 and not long" tests
