@@ -143,7 +143,8 @@ def chosen_catalog(
         BadInput: it cannot be read; what its rows hold is preflight's to see.
     """
     catalog = replace(load_catalog(folder), select=select)
-    catalog = catalog if settings is None else with_past(catalog, settings)
+    if settings is not None:
+        catalog = with_past(catalog, settings).with_trust(settings.trust)
     return catalog.with_overrides(overrides if overrides is not None else {}).with_limit(limit)
 
 
