@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from nightkiln.core.errors import NightkilnError
+from nightkiln.core.errors import ClaimHeld, NightkilnError
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
@@ -60,6 +60,9 @@ async def batch(
         # the same.
         reporting: Any = report  # Prefect's types forget that an async task's is awaited
         await reporting(outcome, settings, return_state=True)
+    except ClaimHeld as error:
+        # Nothing is wrong with a night that finds one at work: it was refused, and has not failed.
+        return Cancelled(message=str(error)) if is_nightly else Failed(message=str(error))
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     return verdict(outcome, is_cancelled=bool(heard))
