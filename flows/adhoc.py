@@ -6,7 +6,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.nightly import run_name
-from tasks.batch import BatchParams, batch
+from tasks.batch import batch
+from tasks.params import BatchParams
 from tasks.results import RESULTS
 
 

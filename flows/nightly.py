@@ -9,7 +9,8 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 
 from nightkiln.core.errors import NightkilnError
-from tasks.batch import BatchParams, batch
+from tasks.batch import batch
+from tasks.params import BatchParams
 from tasks.results import RESULTS
 
 

@@ -15,6 +15,7 @@ from nightkiln.store.claims import (
     STALE_S,
     Free,
     Held,
+    SeenClaim,
     StopRequest,
     TakeOver,
     claim_json,
@@ -33,10 +34,11 @@ ACQUIRE_TRIES_MAX = 10  # somebody else was faster that often: leave it to them
 class Claim:
     """A batch that is ours while the context lasts.
 
-    ``clock`` gives epoch seconds. ``async with Claim(...) as claim`` raises ``ClaimHeld`` when
-    another run has the batch. Inside, ``lost()`` returns an error when the batch is lost; race
-    it against the work. ``end`` records how the run went, after everything is committed;
-    without it the context's end says that the run was cut short.
+    ``clock`` gives epoch seconds. ``night``: the catalog of which this is a night.
+    ``async with Claim(...) as claim`` raises ``ClaimHeld`` when another run has the batch. Inside,
+    ``lost()`` returns an error when the batch is lost; race it against the work. ``end`` records
+    how the run went, after everything is committed; without it the context's end says that the run
+    was cut short.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Claim:
         batch: str,
         *,
         clock: Callable[[], float],
+        night: str | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         stale_s: float = STALE_S,
     ) -> None:
@@ -53,6 +56,7 @@ class Claim:
         self.took_over_from: Process | None = None
         self._blobs = blobs
         self._clock = clock
+        self._night = night
         self._heartbeat_s = heartbeat_s
         self._stale_s = stale_s
         self._outcome: Mapping[str, Any] = {"exit_code": None}
@@ -61,7 +65,12 @@ class Claim:
 
     async def __aenter__(self) -> Self:
         granted = await asyncio.to_thread(
-            acquire, self._blobs, self.batch, now_s=self._clock(), stale_s=self._stale_s
+            acquire,
+            self._blobs,
+            self.batch,
+            now_s=self._clock(),
+            stale_s=self._stale_s,
+            night=self._night,
         )
         self.epoch = granted.epoch
         self.took_over_from = granted.dead.owner if isinstance(granted, TakeOver) else None
@@ -149,22 +158,30 @@ class Claim:
             )
 
 
-def acquire(blobs: Blobs, batch: str, *, now_s: float, stale_s: float = STALE_S) -> Free | TakeOver:
+def acquire(
+    blobs: Blobs, batch: str, *, now_s: float, stale_s: float = STALE_S, night: str | None = None
+) -> Free | TakeOver:
     """Take the batch, if it may be taken; of several who try at once one gets it.
 
     Raises:
         ClaimHeld: somebody works on it; the message says who and what to do.
     """
-    mine = claim_json(this_process(), now_s)
+    mine = claim_json(this_process(), now_s, night=night)
     for _ in range(ACQUIRE_TRIES_MAX):
-        newest = newest_claim(blobs, batch)
-        is_proven_dead = newest is not None and is_dead(newest.owner)
-        verdict = who_may(newest, now_s=now_s, stale_s=stale_s, is_proven_dead=is_proven_dead)
+        verdict = verdict_on(newest_claim(blobs, batch), now_s=now_s, stale_s=stale_s)
         if isinstance(verdict, Held):
             raise _held(verdict, batch, now_s)
         if blobs.create(claim_key(batch, verdict.epoch), mine):
             return verdict
     raise StoreUnusable(f"batch {batch!r}: {ACQUIRE_TRIES_MAX} others were faster; try again")
+
+
+def verdict_on(
+    newest: SeenClaim | None, *, now_s: float, stale_s: float = STALE_S
+) -> Free | TakeOver | Held:
+    """What the newest claim of a batch means; on its own computer a dead owner is known at once."""
+    is_proven_dead = newest is not None and is_dead(newest.owner)
+    return who_may(newest, now_s=now_s, stale_s=stale_s, is_proven_dead=is_proven_dead)
 
 
 def _held(verdict: Held, batch: str, now_s: float) -> ClaimHeld:

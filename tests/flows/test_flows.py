@@ -38,12 +38,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 async def ran(kind: str, folder: Path, store: Path, *workers: StandIn, **params: Any) -> Any:
     """Final state of a flow run, however it ended."""
-    from tasks.batch import BatchParams
+    from tasks.options import LocalOptions
+    from tasks.params import BatchParams
 
     flow = getattr(importlib.import_module(f"flows.{kind}"), kind)
-    urls = [server.url for server in workers]
+    options = LocalOptions(worker_urls=[server.url for server in workers])
     return await flow(
-        BatchParams(catalog=folder, store=str(store), worker_urls=urls, **params),
+        BatchParams(catalog=folder, store=str(store), options=options, **params),
         return_state=True,
     )
 
@@ -144,16 +145,6 @@ async def test_what_a_flow_is_held_to_is_what_the_run_is_held_to(tmp_path: Path)
     assert "--by 2020-01-01T07:00: is not in the future" in late.message
 
 
-def test_a_flow_renders_where_its_parameters_say(tmp_path: Path) -> None:
-    from tasks.batch import BatchParams
-
-    settings = BatchParams(
-        catalog=tmp_path, providers=["vast", "modal"], fallback="only"
-    ).settings()
-
-    assert (settings.providers, settings.fallback) == (("vast", "modal"), "only")
-
-
 async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
     tmp_path: Path,
 ) -> None:
@@ -232,7 +223,8 @@ async def test_a_flow_that_is_cancelled_gives_back_what_it_rented(tmp_path: Path
     from prefect import flow
     from prefect.client.schemas.objects import State
 
-    from tasks.batch import BatchParams, batch
+    from tasks.batch import batch
+    from tasks.params import BatchParams
     from tests.e2e.rental import Rental, Service
 
     folder, store = write_catalog(tmp_path / "catalog", 40), tmp_path / "store"
@@ -273,8 +265,8 @@ async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: P
 
 
 def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
-    from tasks.batch import BatchParams
     from tasks.maintain import MaintainParams
+    from tasks.params import BatchParams
     from tasks.reap import ReapParams
 
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -294,18 +286,6 @@ def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
         assert (ROOT / params.catalog / "catalog.yaml").is_file()
 
 
-@pytest.mark.parametrize("name", ["nightly", "reap", "maintain"])
-def test_the_form_has_one_plain_explained_field_for_everything(name: str) -> None:
-    """A field of two types is drawn as tabs, one without a description as a riddle."""
-    flow = getattr(importlib.import_module(f"flows.{name}"), name)
-
-    schema = flow.parameters.model_dump()
-    [fields] = [one["properties"] for one in schema["definitions"].values()]
-
-    assert [fields[name]["position"] for name in fields] == list(range(len(fields)))
-    assert all(field["description"] and "anyOf" not in field for field in fields.values())
-
-
 @pytest.mark.nights
 async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     tmp_path: Path,
@@ -313,7 +293,8 @@ async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     from prefect import flow
     from prefect.client.schemas.objects import State
 
-    from tasks.batch import BatchParams, batch
+    from tasks.batch import batch
+    from tasks.params import BatchParams
     from tasks.results import RESULTS
 
     folder, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"

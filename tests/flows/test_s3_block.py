@@ -42,8 +42,8 @@ async def saved(value: Any) -> str:
 async def test_a_blocks_credentials_are_those_of_one_flow_runs_settings_and_nowhere_else(
     *, params: str, is_text: bool
 ) -> None:
-    from tasks.batch import BatchParams
     from tasks.maintain import MaintainParams
+    from tasks.params import BatchParams
     from tasks.reap import ReapParams
     from tasks.secrets import s3_given
 
