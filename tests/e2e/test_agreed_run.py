@@ -231,7 +231,7 @@ async def test_a_run_gets_no_more_than_the_month_has_left(tmp_path: Path) -> Non
 
 async def test_a_night_that_needs_more_than_the_month_has_left_is_refused(tmp_path: Path) -> None:
     async with trial(tmp_path) as night:
-        with pytest.raises(Refused, match="budget_per_month 0.01: 0.00 of 0.01 USD") as refused:
+        with pytest.raises(Refused, match=r"budget_per_month 0\.01: 0\.00 of 0\.01 USD") as refused:
             await night.run(MUCH, per_month="0.01")
 
     assert refused.value.batch == "night"
