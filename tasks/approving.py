@@ -24,22 +24,34 @@ from prefect.input import RunInput, keyset_from_paused_state
 from prefect.states import Paused, Running
 from pydantic import Field, ValidationError, create_model
 
-from nightkiln.core.approval import Answer, Decision, Rules, Word, decision, must_ask, wait_s
-from nightkiln.core.errors import Problem
+from nightkiln.core.approval import (
+    Answer,
+    Decision,
+    Rules,
+    Unanswered,
+    Word,
+    decision,
+    must_ask,
+    wait_s,
+)
+from nightkiln.core.errors import Problem, Refused
 from nightkiln.core.model import Usd
+from nightkiln.core.monthly import is_about_month
 from nightkiln.gate import Ahead
 from nightkiln.observers.sentences import duration
 from nightkiln.rehearse import Quote
 from nightkiln.rehearse.question import question
 from tasks.events import emitted
+from tasks.params import BatchParams
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-POLL_S = 5.0  # between two looks at the server
+POLL_S = 2.0  # between two looks at the server
 SPARE_S = 3600.0  # that the server would wait longer than we do
 TOLD_S_MAX = 20.0  # to tell the server that nothing is waited for any more
 
+_HOW = {Word.REFUSED: "asked", Word.UNANSWERED: "unanswered"}
 _TROUBLE = (httpx.HTTPError, PrefectException)  # the server is away, or out of its mind
 
 
@@ -84,6 +96,31 @@ class Asking:
 
 class CancelledThereError(Exception):
     """The flow run was told to end in Prefect, and no signal came of it."""
+
+
+def rules_of(params: BatchParams) -> Rules:
+    """What the form says about being asked."""
+    return Rules(
+        above=Decimal(str(params.approve_above_usd)),
+        within_s=60.0 * params.approve_within_minutes,
+        unanswered=Unanswered(params.unanswered),
+    )
+
+
+def tell_refused(error: Refused, asking: Asking) -> None:
+    """Tell whoever listens why a batch spends nothing."""
+    is_month = any(is_about_month(problem) for problem in error.problems)
+    word = asking.decided.word if asking.decided is not None else None
+    how = _HOW.get(word, "quote") if word is not None else "quote"
+    emitted(
+        "nightkiln.batch.refused",
+        batch=error.batch,
+        usd_p90=error.usd_p90,
+        why=str(error),
+        how="month" if is_month else how,
+    )
+    if is_month:
+        emitted("nightkiln.night.refused", batch=error.batch, why=str(error))
 
 
 def _refusal(word: Word, within_s: float) -> Problem:
