@@ -62,9 +62,10 @@ def see_alone(blobs: Blobs, batch: str, *, now_s: float) -> None:
         f"another night of catalog {seen.night!r} is at work: batch {other!r} by "
         f"{seen.describe(now_s)}; nothing was started. Wait for it and run this again, or end it "
         f"with 'nightkiln stop {other}'",
+        batch=batch,
+        other=other,
         owner=f"{seen.owner.host}:{seen.owner.pid}",
         since_s=seen.started_s,
-        batch=other,
     )
 
 

@@ -23,6 +23,7 @@ from nightkiln.settings import Settings, load_settings
 from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 from tasks.observer import PrefectObserver
+from tasks.refusing import refused
 from tasks.report import report
 from tasks.secrets import s3_given
 
@@ -178,8 +179,7 @@ async def batch(
         reporting: Any = report  # Prefect's types forget that an async task's is awaited
         await reporting(outcome, settings, return_state=True)
     except ClaimHeld as error:
-        # Nothing is wrong with a night that finds one at work: it was refused, and has not failed.
-        return Cancelled(message=str(error)) if is_nightly else Failed(message=str(error))
+        return refused(error) if is_nightly else Failed(message=str(error))
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     return verdict(outcome, is_cancelled=bool(heard))
