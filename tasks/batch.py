@@ -24,6 +24,7 @@ from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
 from tasks.observer import PrefectObserver
 from tasks.params import BatchParams
+from tasks.refusing import refused
 from tasks.report import report
 from tasks.secrets import secrets_of
 
@@ -61,8 +62,7 @@ async def batch(
         reporting: Any = report  # Prefect's types forget that an async task's is awaited
         await reporting(outcome, settings, return_state=True)
     except ClaimHeld as error:
-        # Nothing is wrong with a night that finds one at work: it was refused, and has not failed.
-        return Cancelled(message=str(error)) if is_nightly else Failed(message=str(error))
+        return refused(error) if is_nightly else Failed(message=str(error))
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     return verdict(outcome, is_cancelled=bool(heard))
