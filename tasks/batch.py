@@ -20,10 +20,10 @@ from nightkiln.rehearse.gate import QuoteGate, as_set, freely
 from nightkiln.settings import Settings
 from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, chosen_catalog, run_batch
-from tasks.observer import PrefectObserver
 from tasks.params import BatchParams
 from tasks.report import report
 from tasks.secrets import s3_given
+from tasks.showing.observer import PrefectObserver
 
 # Prefect kills a process half a minute after it has asked it to end. What is being rendered may
 # take this long, then it is handed back, and the rest of the time is for committing.
