@@ -23,11 +23,11 @@ from nightkiln.wiring import Request, run_batch
 from tasks.approving import Asking, rules_of, tell_refused
 from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
-from tasks.observer import PrefectObserver
 from tasks.params import BatchParams
 from tasks.refusing import refused
 from tasks.report import report
 from tasks.secrets import secrets_of
+from tasks.showing.observer import PrefectObserver
 
 # Prefect kills a process half a minute after it has asked it to end, and has no setting for that.
 # What is being rendered may take this long, then it is handed back, and the rest of the time is for
