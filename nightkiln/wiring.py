@@ -31,13 +31,13 @@ from nightkiln.gate import Gate
 from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
+from nightkiln.nights import claimed
 from nightkiln.places import MODAL, VAST, providers
 from nightkiln.planner import Again, Plan, Reseeded, counts_from
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.preflight import preflight, tell_what_leaves
 from nightkiln.settings import Settings
-from nightkiln.store.claim import Claim
 from nightkiln.store.home import store_uri
 from nightkiln.store.names import check_batch_name
 from nightkiln.store.scores import Remembered, read_scores
@@ -143,7 +143,8 @@ def chosen_catalog(
         BadInput: it cannot be read; what its rows hold is preflight's to see.
     """
     catalog = replace(load_catalog(folder), select=select)
-    catalog = catalog if settings is None else with_past(catalog, settings)
+    if settings is not None:
+        catalog = with_past(catalog, settings).with_trust(settings.trust)
     return catalog.with_overrides(overrides if overrides is not None else {}).with_limit(limit)
 
 
@@ -219,7 +220,7 @@ async def run_batch(
         BadInput: the catalog fails preflight, with every problem, the deadline has passed, or
             something costs money and there is no budget, or the gate stays shut; nothing was
             started.
-        ClaimHeld: another run works on this batch; nothing was started.
+        ClaimHeld: another run works on this batch, or another night on this night's catalog.
         NightkilnError: the run could not go on; everything made until then is committed.
     """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
@@ -251,7 +252,8 @@ async def run_batch(
             spool_bytes=settings.spool_bytes,
             is_direct=settings.is_direct,
         )
-        claim = await stack.enter_async_context(Claim(store.blobs, name, clock=clock))
+        night = catalog.name if request.is_nightly else None
+        claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
         today = f"{_local(settings, clock()):%Y-%m-%d}"
         batch = BatchId(
             batch=name,
@@ -268,7 +270,7 @@ async def run_batch(
         if forgotten := await asyncio.to_thread(plan.forgotten):
             said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
             await tell(observer, "warning", {"message": said})
-        night = Night(
+        work = Night(
             catalog=catalog,
             plan=plan,
             store=store,
@@ -290,7 +292,7 @@ async def run_batch(
             accounts=Accounts(store, batch, found, clock, kept_in, settings.deadman_s),
         )
         try:
-            outcome = await night.work()
+            outcome = await work.work()
         except BadInput:
             claim.end({"exit_code": BAD_INPUT})
             raise

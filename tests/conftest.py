@@ -26,6 +26,10 @@ NIGHT_S_MAX = 300.0
 # A server, an app that was deployed to one, or a store that was made once.
 SHARING = (
     "tests/flows/",
+    "tests/room/test_killed_runs.py",
+    "tests/room/test_outages.py",
+    "tests/room/test_second_night.py",
+    "tests/room/test_rented.py",
     "tests/cli/test_commands.py",
     "tests/cli/test_modal.py",
     "tests/cli/test_demo_market.py",

@@ -116,6 +116,7 @@ class State:
     ready_at_s: float = 0.0  # when a machine was last up
     last_trouble: str = ""  # of a machine, for people
     stranded_s: dict[JobId, float] = field(default_factory=dict)  # failed everywhere, since when
+    poor_s: float | None = None  # since when nothing can be rented for want of money
     stop_reason: str | None = None
     cancels: bool = False  # a stop that hands running jobs back
     dirty: set[LeaseId] = field(default_factory=set)  # leases that may have room
