@@ -13,6 +13,7 @@ NightkilnError
   ClaimLost           another run has taken the batch over; this one must stop
   StoreConflict       two runs tried to commit the same shard with different content
   StoreUnusable       the store cannot be read or written: path, permission, space
+  RoomTrouble         Prefect's server, its worker or a command of it did not do what it should
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ class StoreConflict(NightkilnError):
 
 class StoreUnusable(NightkilnError):
     """The store cannot be read or written; the message says which path and why."""
+
+
+class RoomTrouble(NightkilnError):
+    """A part of the control room failed; what is up stays up, and the same command goes on."""
 
 
 def most_telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:
