@@ -23,10 +23,11 @@ from nightkiln.wiring import Request, run_batch
 from tasks.approving import Asking, rules_of, tell_refused
 from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
-from tasks.observer import PrefectObserver
 from tasks.params import BatchParams
+from tasks.refusing import refused
 from tasks.report import report
 from tasks.secrets import secrets_of
+from tasks.showing.observer import PrefectObserver
 
 # Prefect kills a process half a minute after it has asked it to end, and has no setting for that.
 # What is being rendered may take this long, then it is handed back, and the rest of the time is for
@@ -66,8 +67,7 @@ async def batch(
         reporting: Any = report  # Prefect's types forget that an async task's is awaited
         await reporting(outcome, settings, return_state=True)
     except ClaimHeld as error:
-        # Nothing is wrong with a night that finds one at work: it was refused, and has not failed.
-        return Cancelled(message=str(error)) if is_nightly else Failed(message=str(error))
+        return refused(error) if is_nightly else Failed(message=str(error))
     except Refused as error:
         tell_refused(error, asking)
         is_cancelled = bool(heard) or asking.was_cancelled

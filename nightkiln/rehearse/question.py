@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 
 from nightkiln.core.approval import Rules, Unanswered
 from nightkiln.gate import Ahead
-from nightkiln.observers.sentences import duration
+from nightkiln.observers.sentences import amount, duration
 from nightkiln.rehearse.quoting import Quote
-from nightkiln.rehearse.telling import amount
 
 
 def question(quote: Quote, ahead: Ahead, rules: Rules, *, wait_s: float) -> str:
