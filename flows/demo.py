@@ -17,7 +17,9 @@ from nightkiln.demo import INTRODUCTION, batch_name, demo_catalog, stand_ins
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import PlainLines
 from nightkiln.signals import stopping_on_signals
-from tasks.batch import BatchParams, render
+from tasks.batch import render
+from tasks.options import LocalOptions
+from tasks.params import BatchParams
 from tasks.report import report
 from tasks.results import RESULTS
 
@@ -33,7 +35,7 @@ async def demo(store: str = "nightkiln-demo") -> Outcome:
         params = BatchParams(
             catalog=demo_catalog(),
             store=store,
-            worker_urls=list(urls),
+            options=LocalOptions(worker_urls=list(urls)),
             name=batch_name(),
             fresh=True,
         )

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.model import Trust
 from nightkiln.core.terms import AtCap, Fallback, Late
 from nightkiln.disk import state_folder
 from nightkiln.modal_settings import ModalSettings
@@ -72,12 +73,24 @@ class Settings(VastSettings, ModalSettings, S3Settings):
     budget: Decimal | None = Field(
         None, gt=0, le=1_000_000, description="USD that one run may spend; needed where it costs."
     )
+    budget_per_month: Decimal | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="USD that all batches of the store may spend in a calendar month (timezone); "
+        "a night that needs more than is left of it does not start.",
+    )
     fallback: Fallback = Field(
         Fallback.AUTO, description="Serverless GPUs: never, auto (where they are better), only."
     )
     late: Late = Field(Late.STOP, description="At the deadline: stop, or finish all the same.")
     at_cap: AtCap = Field(
         AtCap.FINISH, description="When the budget is spent: finish what is in flight, or cancel."
+    )
+    trust: Trust = Field(
+        Trust.ANY,
+        description="Who may run rented machines: any, verified (by the service), datacenter; the "
+        "least, beside what a catalog asks.",
     )
     market: str = Field(
         "ordinary", description="Market, or market file, that a run is quoted in before it rents."
