@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nightkiln.store.claims import not_ended
+from nightkiln.nights import last_turn
 from nightkiln.store.store import Store
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
@@ -32,7 +32,9 @@ async def test_of_nights_due_at_once_one_renders_and_the_others_are_cancelled_an
             await room.run("nightly", {**params, "name": name}) for name in (FIRST, SECOND, FIRST)
         ]
         await until(partial(room.are_in, nights, "CANCELLED", count=2))
-        [at_work] = not_ended(Store.open(str(store)).blobs)
+        turn = last_turn(Store.open(str(store)).blobs, "sample")
+        assert turn is not None
+        at_work = turn.batch
         stopped = await asyncio.to_thread(
             room.nightkiln, "stop", at_work, "--now", "--store", str(store)
         )
