@@ -30,6 +30,7 @@ SHARING = (
     "tests/room/test_outages.py",
     "tests/room/test_second_night.py",
     "tests/room/test_rented.py",
+    "tests/room/test_up.py",
     "tests/cli/test_commands.py",
     "tests/cli/test_modal.py",
     "tests/cli/test_demo_market.py",
