@@ -111,7 +111,9 @@ class Night:
         async with get_client() as client:
             state = (await client.read_flow_run(self.run_id)).state
             assert state is not None
+            assert state is not None
             keys = state.state_details.run_input_keyset
+            assert keys is not None
             assert keys is not None
             read = [
                 await client.read_flow_run_input(self.run_id, keys[part])
