@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from tasks.names import run_name
 
+from tasks.names import run_name
 from tasks.params import RetryParams
 from tasks.results import RESULTS
 from tasks.retry import retried

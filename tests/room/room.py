@@ -65,7 +65,7 @@ WORKER_SETTINGS = {
 class Room:
     """Start it with ``open``; every verb that kills leaves what it killed dead until it returns."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
@@ -74,7 +74,7 @@ class Room:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._worker_ports = [int(free_port()), int(free_port())]
         self._mark = uuid.uuid4().hex
-        self._more = environment
+        self._more: Mapping[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
 
@@ -185,6 +185,18 @@ class Room:
         """As when its computer goes; the flows that it had started go on."""
         _kill(self._worker)
 
+    @asynccontextmanager
+    async def set_up(self, **environment: str) -> AsyncIterator[None]:
+        """More in the environment of the Prefect worker, and of whoever sits beside it."""
+        self._more = environment
+        try:
+            self.kill_worker()
+            await self.start_worker()
+            yield
+        finally:
+            self._more = {}
+            self.kill_worker()  # the next test gets one without
+
     def has_worker(self) -> bool:
         """Whether the Prefect worker's process is there."""
         return self._worker is not None and self._worker.poll() is None
@@ -248,6 +260,10 @@ class Room:
         await asyncio.sleep(ASK_S)
         return (await self.state(run)).get("type") in types
 
+    async def are_in(self, runs: Sequence[str], kind: str, *, count: int) -> bool:
+        """Whether the states of so many runs are of this type."""
+        return [await self.is_in(run, kind) for run in runs].count(True) >= count
+
     async def ended(self, run: str, *, within_s: float = RUN_S_MAX) -> Mapping[str, Any]:
         """The state that a run has ended in."""
         try:
@@ -273,6 +289,11 @@ class Room:
         )
         kept: list[Mapping[str, Any]] = found["events"]
         return kept
+
+    async def has_events(self, name: str, *, count: int) -> bool:
+        """Whether the server has kept so many events of a name."""
+        await asyncio.sleep(ASK_S)
+        return len(await self.events(name)) >= count
 
     # Asking, and telling.
 
