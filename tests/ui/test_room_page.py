@@ -84,9 +84,10 @@ def test_the_form_describes_every_field_and_offers_what_can_be_chosen(
         assert any(label.startswith(field["title"]) for label in labels), field["title"]
         if "enum" in field:
             assert choices(looked, field["title"]) == field["enum"]
-    assert "any host sees your prompts" in looked.page.locator(DESCRIPTION).filter(
-        has_text="Who may run the machines"
-    ).inner_text()
+    assert (
+        "any host sees your prompts"
+        in looked.page.locator(DESCRIPTION).filter(has_text="Who may run the machines").inner_text()
+    )
     looked.keep("form", whole=True)
 
 
@@ -165,7 +166,9 @@ def test_a_run_is_cancelled_in_its_page_and_says_what_is_left(
     looked: Looked, control: Control
 ) -> None:
     with control.stand_ins(render_s=RENDER_S):
-        run = control.run("adhoc", {"catalog": "catalogs/demo", "fresh": True, "name": "called-off"})
+        run = control.run(
+            "adhoc", {"catalog": "catalogs/demo", "fresh": True, "name": "called-off"}
+        )
         looked.goes(f"/v2/runs/flow-run/{run}?tab=Artifacts")
         done_after(looked, 0)
         looked.page.locator("button[aria-haspopup=menu]").first.click()
