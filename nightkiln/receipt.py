@@ -41,6 +41,7 @@ class Paid:
     usd: Usd  # the figure that counts, as in the view ``leases``
     usd_estimated: Usd  # by our own count
     usd_billed: Usd | None  # by the provider, until now; None: it has not said
+    usd_counted: Usd | None  # by our own count, of the leases that it has billed
     uses: Mapping[str, Usd]  # by ``USES``; they add up to ``usd``
 
 
@@ -258,7 +259,8 @@ def _with_promises(
 def _paid(row: Mapping[str, Any]) -> Paid:
     uses = {use: Usd(row[f"usd_{use}"]) for use in USES}
     names = ("provider", "leases", "never_up", "not_released", "jobs", "usd", "usd_estimated")
-    return Paid(**{name: row[name] for name in names}, usd_billed=row["usd_billed"], uses=uses)
+    billed = {name: row[name] for name in ("usd_billed", "usd_counted")}
+    return Paid(**{name: row[name] for name in names}, **billed, uses=uses)
 
 
 def _fell_back(leases: Sequence[Mapping[str, Any]], why: Mapping[LeaseId, str]) -> list[FellBack]:

@@ -45,10 +45,12 @@ def headline(receipt: Receipt) -> str:
 
 
 def _usd(receipt: Receipt) -> str:
-    billed, own = receipt.usd_billed, sum((one.usd_estimated for one in receipt.paid), Decimal(0))
+    billed = [one for one in receipt.paid if one.usd_billed is not None]
+    bills = sum((one.usd_billed for one in billed if one.usd_billed is not None), Decimal(0))
+    counted = sum((one.usd_counted for one in billed if one.usd_counted is not None), Decimal(0))
     said = f"{_money(receipt.usd)} USD"
-    if billed is not None and abs(billed - own) >= CENT:
-        said += f" (billed until now: {_money(billed)}; by our own count: {_money(own)})"
+    if abs(bills - counted) >= CENT:
+        said += f" (providers have billed {_money(bills)} where we count {_money(counted)})"
     return said
 
 
@@ -88,7 +90,7 @@ def _facts(receipt: Receipt) -> list[tuple[object, ...]]:
         ("left for the next run", f"{receipt.left:,}" if receipt.left else ""),
         ("took more than one try", f"{receipt.again:,}" if receipt.again else ""),
         ("cost of all runs", f"{_money(receipt.usd)} USD"),
-        ("for 1000 images' jobs", f"{_money(per_1000)} USD" if per_1000 else ""),
+        ("for 1000 jobs", f"{_money(per_1000)} USD" if per_1000 else ""),
         ("of which waste", waste),
     ]
     return [("catalog", receipt.catalog), *(row for row in rows if row[1])]

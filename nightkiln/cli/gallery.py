@@ -29,7 +29,6 @@ from nightkiln.store.store import Store
 from nightkiln.wiring import open_store
 
 
-
 def gallery(
     batch: Annotated[
         str,

@@ -19,6 +19,7 @@ _SENTENCES = {
     "account": "{told}",
     "app": "{told}",
     "quoted": "{told}",
+    "month": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",

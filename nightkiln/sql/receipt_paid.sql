@@ -9,6 +9,7 @@ select
     sum(l.usd) as usd,
     sum(l.usd_estimated) as usd_estimated,
     sum(l.usd_billed) as usd_billed,
+    sum(l.usd_estimated) filter (l.usd_billed is not null) as usd_counted,
     sum(w.usd_rendering) as usd_rendering,
     coalesce(sum(w.usd_startup) filter (w.lease <> 'never up'), 0) as usd_startup,
     coalesce(sum(w.usd_startup) filter (w.lease = 'never up'), 0) as usd_never_up,

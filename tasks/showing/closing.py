@@ -1,4 +1,4 @@
-"""What a batch leaves in Prefect when it is over: receipt, failures, gallery, and the last event."""
+"""What a batch leaves in Prefect when it is over: receipt, failures, gallery, the last event."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from nightkiln.settings import Settings
 from nightkiln.store.store import Store
@@ -66,12 +65,17 @@ async def task_runs(state: Any, count: int) -> Mapping[str, Any]:
     return {run.name: run for run in runs}
 
 
-async def name_of_run(state: Any) -> str:
+async def run_of(state: Any) -> Any:
     """What the list of runs shows."""
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
-        return str((await client.read_flow_run(state.state_details.flow_run_id)).name)
+        return await client.read_flow_run(state.state_details.flow_run_id)
+
+
+async def name_of_run(state: Any) -> str:
+    """What a run is called."""
+    return str((await run_of(state)).name)
 
 
 async def artifacts(state: Any) -> Mapping[str, Any]:
@@ -95,15 +99,17 @@ async def test_a_nightly_shows_one_task_run_per_lease_and_what_came_of_it(tmp_pa
     assert state.is_completed(), state.message
     assert state.message.startswith("batch sample-20")
     assert "12 of 12 jobs done" in state.message
-    runs = await task_runs(state, 3)
-    assert set(runs) == leases | {"report"}
+    runs = await task_runs(state, 4)
+    assert set(runs) == leases | {"receipt", "gallery"}
     assert all(run.state.is_completed() for run in runs.values())
     done = [int(runs[name].state.message.split()[0]) for name in leases]
     assert sum(done) == 12
     left = await artifacts(state)
-    assert set(left) == {"nightkiln-progress", "nightkiln-fleet", "nightkiln-report"}
+    pages = ("progress", "fleet", "receipt", "gallery")
+    assert set(left) == {f"nightkiln-{page}" for page in pages}
     assert left["nightkiln-progress"].data == 100
-    assert "| cost of all runs | 0.00 USD |" in left["nightkiln-report"].data
+    assert "| cost of all runs | 0.00 USD |" in left["nightkiln-receipt"].data
+    assert left["nightkiln-fleet"].data.startswith("2 released\n")
 
 
 @pytest.mark.nights
@@ -119,7 +125,7 @@ async def test_a_run_is_named_after_the_date_of_its_batch_where_the_night_is(
         with Store.open(str(store)).connect() as con:
             [(batch,)] = con.execute("select batch from batches").fetchall()
         dates[timezone] = batch.removeprefix("sample-")
-        assert await name_of_run(state) == f"nightly sample {dates[timezone]}"
+        assert await name_of_run(state) == f"sample {dates[timezone]}"
 
     east, west = dates.values()
     assert east > west
@@ -133,6 +139,9 @@ async def test_what_a_flow_is_held_to_is_what_the_run_is_held_to(tmp_path: Path)
         late = await ran("adhoc", folder, store, server, name="late", by="2020-01-01T07:00")
 
     assert state.is_completed()
+    run = await run_of(state)
+    assert run.name == "held by 2h <= $2.50"
+    assert set(run.tags) == {"catalog:sample", "provider:local"}
     [story] = Store.open(str(store)).story_paths("held")
     opening, _ = read_story(story)
     terms = opening.terms
@@ -154,7 +163,7 @@ async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
 
     assert state.is_failed()
     assert "'Europe/Atlantis' is no time zone" in state.message
-    assert await name_of_run(state) == f"nightly sample {datetime.now(UTC):%Y-%m-%d}"
+    assert await name_of_run(state) == f"sample {datetime.now(UTC):%Y-%m-%d}"
 
 
 @pytest.mark.nights
@@ -264,28 +273,6 @@ async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: P
     assert (outcome.exit_code, outcome.done) == (0, 4)
 
 
-def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
-    from tasks.maintain import MaintainParams
-    from tasks.params import BatchParams
-    from tasks.reap import ReapParams
-
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-
-    names = {deployment["name"] for deployment in deployments}
-    assert names == {"nightly", "adhoc", "reap", "maintain"}
-    for deployment in deployments:
-        module, _, name = deployment["entrypoint"].partition(":")
-        assert getattr(importlib.import_module(module), name).retries == 0
-        if name == "reap":
-            assert ReapParams(**deployment["parameters"]["params"]).settings().fleet
-            continue
-        if name == "maintain":
-            assert MaintainParams(**deployment["parameters"]["params"]).settings().store
-            continue
-        params = BatchParams(**deployment["parameters"]["params"])
-        assert (ROOT / params.catalog / "catalog.yaml").is_file()
-
-
 @pytest.mark.nights
 async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     tmp_path: Path,
@@ -315,7 +302,8 @@ async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     assert "what would fit: --budget 0.0" in refused.message
     assert taken.is_completed(), taken.message
     left = await artifacts(taken)
-    assert "| quoted for this run | p50 0.0" in left["nightkiln-report"].data
+    assert left["nightkiln-quote"].data.startswith("**It fits the budget.**")
+    assert "|  | quote | p50 0.0" in left["nightkiln-receipt"].data
     with Store.open(str(store)).connect() as con:
         verdicts = con.execute("select verdict from quotes order by epoch").fetchall()
     assert verdicts == [("refused",), ("taken",)]
