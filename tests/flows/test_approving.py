@@ -111,7 +111,9 @@ class Night:
         async with get_client() as client:
             state = (await client.read_flow_run(self.run_id)).state
             assert state is not None
+            assert state is not None
             keys = state.state_details.run_input_keyset
+            assert keys is not None
             assert keys is not None
             read = [
                 await client.read_flow_run_input(self.run_id, keys[part])
@@ -195,14 +197,14 @@ async def test_without_an_answer_in_time_nothing_is_rendered(tmp_path: Path) -> 
 
 
 async def test_without_an_answer_the_part_is_rendered_that_needs_none(tmp_path: Path) -> None:
-    rules = Rules(Decimal("0.02"), within_s=1.0, unanswered=Unanswered.PART)
+    rules = Rules(Decimal("0.01"), within_s=1.0, unanswered=Unanswered.PART)
     async with night(tmp_path) as one:
         state = await one.start(rules)
 
-    assert state.name in {"Completed", "Failed"}, state.message  # as far as two cents went
+    assert state.name in {"Completed", "Failed"}, state.message  # as far as a cent goes
     assert one.service.rented == {}
-    assert one.ask("select verdict, budget_usd from quotes") == [("taken", Decimal("0.02"))]
-    assert one.ask("select coalesce(sum(usd), 0) <= 0.02 from leases") == [(True,)]
+    assert one.ask("select verdict, budget_usd from quotes") == [("taken", Decimal("0.01"))]
+    assert one.ask("select coalesce(sum(usd), 0) <= 0.01 from leases") == [(True,)]
     assert (await one.told("nightkiln.batch.approved"))["how"] == "part"
 
 
@@ -223,37 +225,23 @@ async def test_a_run_that_is_told_to_end_while_it_waits_is_cancelled_and_leaves_
     assert (ended, exit_code) == (True, 3)
 
 
-async def test_a_run_that_is_cancelled_there_and_hears_no_signal_ends_all_the_same(
+async def test_a_run_let_go_on_by_hand_asks_again_and_cancelled_there_it_ends(
     tmp_path: Path,
 ) -> None:
+    """Nobody said yes to the first; of the second no signal came, as after an outage."""
     from prefect.client.orchestration import get_client
-    from prefect.states import Cancelling
-
-    async with night(tmp_path) as one:
-        running = one.start()
-        await one.is_asked()
-        async with get_client() as client:
-            await client.set_flow_run_state(one.run_id, Cancelling())
-        state = await running
-
-    assert state.is_cancelled(), state.message
-    assert one.service.verbs == []
-
-
-async def test_a_run_that_is_let_go_on_by_hand_asks_again(tmp_path: Path) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.states import Running
+    from prefect.states import Cancelling, Running
 
     async with night(tmp_path) as one:
         running = one.start()
         await one.is_asked()
         async with get_client() as client:
             await client.set_flow_run_state(one.run_id, Running())
-        await one.is_asked()
-        await one.said({"answer": "refuse"})
+            await one.is_asked()
+            await client.set_flow_run_state(one.run_id, Cancelling())
         state = await running
 
-    assert state.is_failed()
+    assert state.is_cancelled(), state.message
     assert one.service.verbs == []
 
 
