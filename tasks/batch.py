@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
@@ -25,8 +24,8 @@ from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
 from tasks.params import BatchParams
 from tasks.refusing import refused
-from tasks.report import report
 from tasks.secrets import secrets_of
+from tasks.showing.closing import leave
 from tasks.showing.observer import PrefectObserver
 
 # Prefect kills a process half a minute after it has asked it to end, and has no setting for that.
@@ -62,10 +61,9 @@ async def batch(
                 consent=asking,
                 rents_from=rents_from,
             )
-        # A report that cannot be written is red in the timeline; the images are there all
+        # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
-        reporting: Any = report  # Prefect's types forget that an async task's is awaited
-        await reporting(outcome, settings, return_state=True)
+        await leave(outcome, settings, is_hurried=bool(heard))
     except ClaimHeld as error:
         return refused(error) if is_nightly else Failed(message=str(error))
     except Refused as error:
@@ -100,7 +98,8 @@ async def render(
         request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
     await tag_run(tags_of(request.catalog.name, settings))
     gate = QuoteGate(as_set(settings, request.catalog), consent)
-    async with PrefectObserver(get_run_logger()) as shown:
+    looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
+    async with looking as shown:
         observer = shown if also is None else Several((shown, also))
         return await run_batch(
             request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
