@@ -34,11 +34,10 @@ ACQUIRE_TRIES_MAX = 10  # somebody else was faster that often: leave it to them
 class Claim:
     """A batch that is ours while the context lasts.
 
-    ``clock`` gives epoch seconds. ``night``: the catalog of which this is a night.
-    ``async with Claim(...) as claim`` raises ``ClaimHeld`` when another run has the batch. Inside,
-    ``lost()`` returns an error when the batch is lost; race it against the work. ``end`` records
-    how the run went, after everything is committed; without it the context's end says that the run
-    was cut short.
+    ``clock`` gives epoch seconds. ``async with Claim(...) as claim`` raises ``ClaimHeld`` when
+    another run has the batch. Inside, ``lost()`` returns an error when the batch is lost; race
+    it against the work. ``end`` records how the run went, after everything is committed;
+    without it the context's end says that the run was cut short.
     """
 
     def __init__(
@@ -47,7 +46,6 @@ class Claim:
         batch: str,
         *,
         clock: Callable[[], float],
-        night: str | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         stale_s: float = STALE_S,
     ) -> None:
@@ -56,7 +54,6 @@ class Claim:
         self.took_over_from: Process | None = None
         self._blobs = blobs
         self._clock = clock
-        self._night = night
         self._heartbeat_s = heartbeat_s
         self._stale_s = stale_s
         self._outcome: Mapping[str, Any] = {"exit_code": None}
@@ -65,12 +62,7 @@ class Claim:
 
     async def __aenter__(self) -> Self:
         granted = await asyncio.to_thread(
-            acquire,
-            self._blobs,
-            self.batch,
-            now_s=self._clock(),
-            stale_s=self._stale_s,
-            night=self._night,
+            acquire, self._blobs, self.batch, now_s=self._clock(), stale_s=self._stale_s
         )
         self.epoch = granted.epoch
         self.took_over_from = granted.dead.owner if isinstance(granted, TakeOver) else None
@@ -158,15 +150,13 @@ class Claim:
             )
 
 
-def acquire(
-    blobs: Blobs, batch: str, *, now_s: float, stale_s: float = STALE_S, night: str | None = None
-) -> Free | TakeOver:
+def acquire(blobs: Blobs, batch: str, *, now_s: float, stale_s: float = STALE_S) -> Free | TakeOver:
     """Take the batch, if it may be taken; of several who try at once one gets it.
 
     Raises:
         ClaimHeld: somebody works on it; the message says who and what to do.
     """
-    mine = claim_json(this_process(), now_s, night=night)
+    mine = claim_json(this_process(), now_s)
     for _ in range(ACQUIRE_TRIES_MAX):
         verdict = verdict_on(newest_claim(blobs, batch), now_s=now_s, stale_s=stale_s)
         if isinstance(verdict, Held):

@@ -45,7 +45,6 @@ class SeenClaim:
     started_s: float
     alive_s: float  # the newest sign of life: heartbeat, else start
     ended: Mapping[str, Any] | None  # what the run said when it ended
-    night: str | None = None  # the catalog of which it is a night; None: somebody asked for it
 
     def describe(self, now_s: float) -> str:
         """Who, since when, and how lately alive, in words."""
@@ -116,7 +115,6 @@ def read_claim(blobs: Blobs, batch: str, epoch: int) -> SeenClaim | None:
             started_s=float(claim["started_s"]),
             alive_s=float(heartbeat.get("alive_s", claim["started_s"])),
             ended=_read(blobs, claim_key(batch, epoch, "ended")),
-            night=claim.get("night"),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         key = claim_key(batch, epoch)
@@ -128,29 +126,9 @@ def claimed_batches(blobs: Blobs) -> list[str]:
     return sorted({key.split("/")[1] for key in blobs.list("claims/")})
 
 
-def not_ended(blobs: Blobs) -> Mapping[str, SeenClaim]:
-    """The newest claim of every batch whose last run has not said that it ended, by batch.
-
-    One listing, and a look at these few: a store that is years old has thousands of batches.
-    """
-    keys = set(blobs.list("claims/"))
-    newest: dict[str, int] = {}
-    for key in keys:
-        _, batch, name = key.split("/", 2)
-        if match := _CLAIM.fullmatch(name):
-            newest[batch] = max(newest.get(batch, 0), int(match["epoch"]))
-    found = {
-        batch: read_claim(blobs, batch, epoch)
-        for batch, epoch in newest.items()
-        if claim_key(batch, epoch, "ended") not in keys
-    }
-    return {batch: claim for batch, claim in found.items() if claim is not None}
-
-
-def claim_json(owner: Process, started_s: float, *, night: str | None = None) -> bytes:
+def claim_json(owner: Process, started_s: float) -> bytes:
     """The content of a claim."""
-    told = {"owner": asdict(owner), "started_s": started_s}
-    return _encoded(told if night is None else {**told, "night": night})
+    return _encoded({"owner": asdict(owner), "started_s": started_s})
 
 
 def claim_key(batch: str, epoch: int, part: str = "") -> str:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 import pytest
 
-from nightkiln.core.errors import ClaimHeld, NightAtWork
-from nightkiln.nights import claimed, in_the_way
+from nightkiln.core.errors import ClaimHeld, NightAtWork, StoreUnusable
+from nightkiln.nights import claimed, turn_json, turn_key
 from nightkiln.ports.blobs import Blobs
 from nightkiln.store.claims import STALE_S, claim_json, claim_key, newest_claim
 from nightkiln.store.processes import Process
 from tests.adapters.places import BOTH, place_in
-from tests.adapters.test_store_claims import ALIVE_S, RUNNING, Clock
+from tests.adapters.test_store_claims import ALIVE_S, Clock
 
 PARTI, OTHER = "parti", "upscale"
 ELSEWHERE = Process("another-computer", 42, "elsewhere", "7")
 FIRST, SECOND = "parti-2026-11-21", "parti-2026-11-22"
-OLD = replace(RUNNING, night=PARTI)
-NEW = replace(OLD, started_s=OLD.started_s + 1)
 
 
 @pytest.fixture(params=BOTH)
@@ -86,7 +83,8 @@ async def test_a_night_of_another_catalog_and_a_run_that_somebody_asked_for_may_
 
 async def test_a_night_that_gave_no_sign_for_a_minute_is_in_nobodys_way(blobs: Blobs) -> None:
     clock = Clock()
-    blobs.create(claim_key(FIRST, 1), claim_json(ELSEWHERE, ALIVE_S, night=PARTI))
+    blobs.create(claim_key(FIRST, 1), claim_json(ELSEWHERE, ALIVE_S))
+    blobs.create(turn_key(PARTI, 1), turn_json(FIRST, 1))
 
     with pytest.raises(NightAtWork):
         async with claimed(blobs, SECOND, PARTI, clock=clock):
@@ -109,9 +107,9 @@ async def test_a_night_that_has_ended_is_in_nobodys_way_and_goes_on_by_its_own_n
         assert following.epoch == 1
 
 
-def test_the_elder_of_two_goes_on_and_of_two_of_one_age_the_first_by_name() -> None:
-    assert in_the_way(SECOND, NEW, {FIRST: OLD, SECOND: NEW}) == FIRST
-    assert in_the_way(FIRST, OLD, {FIRST: OLD, SECOND: NEW}) is None
-    assert in_the_way(SECOND, OLD, {FIRST: OLD, SECOND: OLD}) == FIRST
-    assert in_the_way(FIRST, OLD, {FIRST: OLD, SECOND: OLD}) is None
-    assert in_the_way(FIRST, OLD, {FIRST: OLD, "upscale": replace(RUNNING, night=OTHER)}) is None
+async def test_a_turn_that_nobody_can_read_is_named_and_not_passed_over(blobs: Blobs) -> None:
+    blobs.create(turn_key(PARTI, 1), b"{torn")
+
+    with pytest.raises(StoreUnusable, match=turn_key(PARTI, 1)):
+        async with claimed(blobs, FIRST, PARTI, clock=Clock()):
+            pass
