@@ -25,26 +25,37 @@ class Ahead:
     leases_max: int
     now_s: float  # epoch seconds
     providers: frozenset[str] = frozenset()  # to rent from; empty: nobody says
+    batch: str = ""  # its name
 
     @property
     def budget(self) -> Usd:
         assert self.goals.budget is not None, "what bills is not used without a budget"
         return self.goals.budget
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the deadline; None: there is none."""
+        return self.goals.deadline_s - self.now_s if self.goals.deadline_s is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Whether a run may go on to rent, and what it was quoted."""
+    """Whether a run may go on to rent, what it may spend, and what it was quoted."""
 
     quoted: Quoted | None = None  # to be kept in the store, whatever became of it
     refusal: Problem | None = None
+    budget: Usd | None = None  # all that this run may spend; None: as it was asked for
 
 
 class Gate(Protocol):
     """Asked once per run that has something left to do and a provider that bills."""
 
     async def __call__(self, ahead: Ahead, tell: Tell) -> Passage:
-        """Quote what is ahead and decide; what people are to see is told as events."""
+        """Quote what is ahead and decide; what people are to see is told as events.
+
+        It may take as long as somebody needs to answer: nothing is rented meanwhile, and a run
+        that is told to stop does not wait for it.
+        """
 
 
 async def unquoted(ahead: Ahead, tell: Tell) -> Passage:
@@ -61,7 +72,7 @@ async def admitted(
     blobs: Blobs,
     batch: BatchId,
     clock: Callable[[], float],
-) -> Quoted | None:
+) -> Passage:
     """Pass the gate; what was quoted is in the store before anything can be rented.
 
     Raises:
@@ -73,4 +84,5 @@ async def admitted(
         await asyncio.to_thread(write_quote, blobs, batch, passage.quoted, decided_s=decided_s)
     if passage.refusal is not None:
         raise BadInput([passage.refusal])
-    return passage.quoted
+    assert passage.budget is None or passage.budget <= ahead.budget, "a gate never gives more"
+    return passage
