@@ -182,4 +182,3 @@ class Allotment:
             limit=now.limit,
             images_per_minute=now.images_per_minute,
         )
-

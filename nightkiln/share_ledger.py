@@ -1,4 +1,4 @@
-"""What a controller that died has spent, as far as the ledger knows: its leases, and who ended them."""
+"""What a controller that died has spent, as far as the ledger knows by now."""
 
 from __future__ import annotations
 

@@ -104,9 +104,7 @@ class Shared:
         number = await asyncio.to_thread(open_round, blobs, self.name)
         roll = Roll(self.store, self.name, self.of, number, budget is not None, ledger)
         await asyncio.to_thread(roll.take_up, list(self.planned.of_shares))
-        sharing = Sharing(
-            roll, budget, starter, self.observer, self.planned.total, self._until_s()
-        )
+        sharing = Sharing(roll, budget, starter, self.observer, self.planned.total, self._until_s())
         self.switch.connect(sharing.ask_stop)
         await self._watch(sharing)
         await asyncio.to_thread(close_round, blobs, self.name, number)

@@ -1,4 +1,4 @@
-"""Who works on which share of a night, as the store shows it; what each is told. Everything blocks."""
+"""Who works on which share of a night, as the store shows it. Everything blocks."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Roll:
         """What was said last of a share as a whole: the newest report with its counts."""
         mine = [self._reports[each] for each in self._tickets[at] if each in self._reports]
         counted = [each for each in mine if each.total is not None]
-        return (counted or mine or [None])[-1]
+        return counted[-1] if counted else mine[-1] if mine else None
 
     def all_told(self) -> list[Report]:
         """Everything that was said, the last word of each start."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from nightkiln.allotment import Allotment
 from nightkiln.core.errors import BadInput, ClaimHeld, NightkilnError
@@ -46,10 +47,20 @@ async def work_on_share(
     usd = await asyncio.to_thread(allotment.begin)
     settings = settings.model_copy(update={"budget": usd})
     request = replace(request, name=ticket.share.batch, is_nightly=False, allotment=allotment)
+    run = partial(
+        run_batch,
+        request,
+        settings,
+        observer,
+        switch=switch,
+        clock=clock,
+        rents_from=rents_from,
+        gate=unquoted,
+    )
     keeping = asyncio.create_task(allotment.keep(switch), name=f"link of {ticket.label}")
     outcome, exit_code, said = None, None, "it was cut short"
     try:
-        outcome = await _once_claimed(request, settings, observer, switch, clock, rents_from)
+        outcome = await _once_claimed(run)
     except BadInput as error:
         exit_code, said = BAD_INPUT, str(error)
         raise
@@ -63,28 +74,13 @@ async def work_on_share(
     return outcome
 
 
-async def _once_claimed(
-    request: Request,
-    settings: Settings,
-    observer: Observer,
-    switch: StopSwitch,
-    clock: Callable[[], float],
-    rents_from: Mapping[str, Provider] | None,
-) -> Outcome:
+async def _once_claimed(run: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """A run before us may have died on another computer, which shows only after a while."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + CLAIM_S_MAX
     while True:
         try:
-            return await run_batch(
-                request,
-                settings,
-                observer,
-                switch=switch,
-                clock=clock,
-                rents_from=rents_from,
-                gate=unquoted,
-            )
+            return await run()
         except ClaimHeld:
             if loop.time() > until_s:
                 raise

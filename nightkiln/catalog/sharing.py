@@ -16,7 +16,7 @@ def keep_share(con: duckdb.DuckDBPyConnection, share: Share) -> Planned:
     All rows that mean one job are in the same share.
     """
     mine = f"{share_sql('job_id', share.of)} = {share.number:d}"
-    con.execute(f"CREATE OR REPLACE TABLE planned AS FROM planned WHERE {mine}")  # noqa: S608 - ours
+    con.execute(f"CREATE OR REPLACE TABLE planned AS FROM planned WHERE {mine}")
     return count_planned(con)
 
 
