@@ -37,10 +37,10 @@ from nightkiln.preflight import preflight, tell_what_leaves
 from nightkiln.settings import Settings
 from nightkiln.share_ledger import ShareLedger
 from nightkiln.share_roll import Roll
-from nightkiln.sharing import Sharing, Starter
+from nightkiln.sharing import LOOK_S, Sharing, Starter
 from nightkiln.store.claim import Claim
 from nightkiln.store.names import check_batch_name
-from nightkiln.store.shares import close_round, open_round, split_into
+from nightkiln.store.shares import Split, close_round, open_round, split_into
 from nightkiln.store.sql_files import literal
 from nightkiln.store.store import Store
 from nightkiln.wiring import Request, batch_name, book_of, goals_of, open_store
@@ -67,13 +67,14 @@ class Shared:
 
     store: Store
     claim: Claim
-    of: int
+    split: Split
     planned: Planned
     goals: Goals
     names: frozenset[str]  # of providers that bill
     observer: Observer
     switch: StopSwitch
     clock: Callable[[], float]
+    look_s: float  # between two looks at what controllers report
 
     @property
     def name(self) -> str:
@@ -88,9 +89,9 @@ class Shared:
         if not self.planned.left or not self.names:
             return Passage()
         assert gate is not None, "what bills is rented behind a gate"
-        goals = replace(self.goals, jobs_per_s_max=results_per_s * self.of)
+        goals = replace(self.goals, jobs_per_s_max=results_per_s * self.split.of)
         now_s, left = self.clock(), self.planned.left
-        ahead = Ahead(left, goals, LEASES_MAX * self.of, now_s, self.names, self.name)
+        ahead = Ahead(left, goals, LEASES_MAX * self.split.of, now_s, self.names, self.name)
         date = await asyncio.to_thread(self.store.batch_date, self.name, today=_utc_date(now_s))
         batch = BatchId(self.name, self.claim.epoch, date, "", "", "")
         say, blobs = partial(tell, self.observer), self.store.blobs
@@ -102,9 +103,12 @@ class Shared:
         """Have all shares worked on, and watch over them."""
         blobs = self.store.blobs
         number = await asyncio.to_thread(open_round, blobs, self.name)
-        roll = Roll(self.store, self.name, self.of, number, budget is not None, ledger)
+        roll = Roll(self.store, self.name, self.split, number, budget is not None, ledger)
         await asyncio.to_thread(roll.take_up, list(self.planned.of_shares))
-        sharing = Sharing(roll, budget, starter, self.observer, self.planned.total, self._until_s())
+        total, until_s = self.planned.total, self._until_s()
+        sharing = Sharing(
+            roll, budget, starter, self.observer, total, until_s=until_s, look_s=self.look_s
+        )
         self.switch.connect(sharing.ask_stop)
         await self._watch(sharing)
         await asyncio.to_thread(close_round, blobs, self.name, number)
@@ -172,6 +176,7 @@ async def share_out(
     clock: Callable[[], float] = time.time,
     gate: Gate | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    look_s: float = LOOK_S,
 ) -> Outcome:
     """Watch over a night that ``of`` controllers work on until all of them have ended.
 
@@ -197,10 +202,10 @@ async def share_out(
             await asyncio.to_thread(store.prepare, now_s=clock())
             night = request.catalog.name if request.is_nightly else None
             claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
-            of = await _split(store, name, of, observer)
-            planned = await asyncio.to_thread(_plan, con, request, store, name, of)
-        shared = Shared(store, claim, of, planned, goals, bills, observer, switch, clock)
-        told = {"batch": name, "total": planned.total, "left": planned.left, FIELD: of}
+            split = await _split(store, name, of, observer)
+            planned = await asyncio.to_thread(_plan, con, request, store, name, split.of)
+        shared = Shared(store, claim, split, planned, goals, bills, observer, switch, clock, look_s)
+        told = {"batch": name, "total": planned.total, "left": planned.left, FIELD: split.of}
         await tell(observer, "shared_out", told)
         try:
             passage = await shared.pass_gate(gate, settings.results_per_s)
@@ -248,10 +253,11 @@ def _check(name: str, of: int, settings: Settings, found: Mapping[str, Provider]
         raise BadInput([Problem(FIELD, what, "no more controllers than there are workers")])
 
 
-async def _split(store: Store, name: str, of: int, observer: Observer) -> int:
+async def _split(store: Store, name: str, of: int, observer: Observer) -> Split:
     found = await asyncio.to_thread(split_into, store.blobs, name, wanted=of)
-    if found != of:
-        said = f"batch {name} was split among {found} controllers and stays so; {of} were asked for"
+    if found.of != of:
+        before = f"batch {name} was split among {found.of} controllers and stays so"
+        said = f"{before}; {of} were asked for"
         await tell(observer, "warning", {"message": said})
     return found
 

@@ -15,6 +15,7 @@ from nightkiln.store.processes import is_dead
 from nightkiln.store.shares import (
     Orders,
     Report,
+    Split,
     StopAsked,
     Ticket,
     is_void,
@@ -38,7 +39,7 @@ class Roll:
 
     store: Store
     night: str
-    of: int
+    split: Split
     round: int
     has_budget: bool
     ledger: ShareLedger
@@ -54,7 +55,7 @@ class Roll:
 
         ``left``: how many jobs each share has.
         """
-        self._tickets = tickets(self.store.blobs, self.night, self.round, self.of)
+        self._tickets = tickets(self.store.blobs, self.night, self.round, self.split)
         self.parts = [
             Part(tuple(map(self._taken_up, mine)), jobs)
             for mine, jobs in zip(self._tickets, left, strict=True)
@@ -173,7 +174,8 @@ class Roll:
     def begin(self, at: int, usd: Usd) -> Ticket:
         """Give out a start of a share; whoever is started next takes it."""
         number = len(self.parts[at].starts) + 1
-        ticket = Ticket(Share(self.night, at + 1, self.of), self.round, number)
+        share = Share(self.night, at + 1, self.split.of)
+        ticket = Ticket(share, self.round, number, self.split.mark)
         start = Start(Fate.WAITING, 1, usd, usd)
         self._order(ticket, start)
         self._tickets[at].append(ticket)

@@ -20,7 +20,7 @@ from nightkiln.share_roll import Roll
 from nightkiln.store.shares import StopAsked, Ticket
 
 LOOK_S = 1.0  # between two looks at the reports
-ASK_EVERY_S = 5.0  # whether what has not begun ever will
+LOOKS_PER_ASK = 5  # whether what has not begun ever will
 LEDGER_S_MAX = 1800.0  # for the reaper to end what dead ones had rented, so that the ledger knows
 
 
@@ -47,6 +47,7 @@ class Sharing:
     observer: Observer
     total: int  # jobs of the night
     until_s: float | None = None  # on the loop's clock: nobody is started afterwards
+    look_s: float = LOOK_S
     stop: StopAsked = StopAsked.NO
     stop_reason: str | None = None
     elapsed_s: float = 0.0
@@ -77,7 +78,7 @@ class Sharing:
             if self._is_over():
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_S)
+                await asyncio.wait_for(self._wake.wait(), self.look_s)
             self._wake.clear()
 
     def progress(self) -> Progress:
@@ -153,7 +154,7 @@ class Sharing:
             await self.starter.call_off(ticket)
 
     async def _see_who_never_begins(self) -> None:
-        if self._now_s() - self._asked_s < ASK_EVERY_S:
+        if self._now_s() - self._asked_s < LOOKS_PER_ASK * self.look_s:
             return
         self._asked_s = self._now_s()
         for at, ticket in self.roll.waiting():

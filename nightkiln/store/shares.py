@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import Usd
 from nightkiln.core.plain import from_json, to_json
-from nightkiln.core.sharing import NOTHING, Share, Start
+from nightkiln.core.sharing import NOTHING, Share
 from nightkiln.ports.blobs import Blobs
 from nightkiln.store.processes import Process
 
@@ -46,6 +47,7 @@ class Ticket:
     share: Share
     round: int
     start: int  # from 1
+    mark: str = ""  # of the night in its store: a store of the same name may have been before
 
     @property
     def label(self) -> str:
@@ -95,8 +97,11 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class _Split:
+class Split:
+    """Into how many shares a night is split."""
+
     of: int
+    mark: str  # no other night has it, in whatever store
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +109,13 @@ class _Taken:
     by: Process | None  # None: nobody is to begin with it any more
 
 
-def split_into(blobs: Blobs, night: str, *, wanted: int) -> int:
-    """Into how many shares a night is split: as it was at first, else as ``wanted``."""
+def split_into(blobs: Blobs, night: str, *, wanted: int) -> Split:
+    """How a night is split: as it was at first, else as ``wanted``."""
     key = f"shares/{night}/split.json"
-    blobs.create(key, _encoded(_Split(wanted)))
-    found = _read(blobs, key, _Split)
+    blobs.create(key, _encoded(Split(wanted, uuid.uuid4().hex)))
+    found = _read(blobs, key, Split)
     assert found is not None, "it was there, or was just made"
-    return found.of
+    return found
 
 
 def open_round(blobs: Blobs, night: str) -> int:
@@ -131,7 +136,7 @@ def close_round(blobs: Blobs, night: str, number: int) -> None:
     blobs.create(_closed(night, number), b"{}")
 
 
-def tickets(blobs: Blobs, night: str, round_number: int, of: int) -> list[list[Ticket]]:
+def tickets(blobs: Blobs, night: str, round_number: int, split: Split) -> list[list[Ticket]]:
     """The starts of each share in a round, in order."""
     start = f"shares/{night}/{round_number:06d}/"
     found = [
@@ -141,11 +146,11 @@ def tickets(blobs: Blobs, night: str, round_number: int, of: int) -> list[list[T
     ]
     return [
         [
-            Ticket(Share(night, number, of), round_number, start)
+            Ticket(Share(night, number, split.of), round_number, start, split.mark)
             for share, start in sorted(found)
             if share == number
         ]
-        for number in range(1, of + 1)
+        for number in range(1, split.of + 1)
     ]
 
 
@@ -190,11 +195,6 @@ def report(blobs: Blobs, ticket: Ticket, told: Report) -> None:
 def report_of(blobs: Blobs, ticket: Ticket) -> Report | None:
     """What its controller has said last; None: nothing yet."""
     return _read(blobs, _key(ticket, "report"), Report)
-
-
-def orders_of(start: Start, *, has_budget: bool, stop: StopAsked = StopAsked.NO) -> Orders:
-    """What a start is told that was decided on."""
-    return Orders(start.orders, start.limit if has_budget else None, start.most, stop)
 
 
 def _closed(night: str, number: int) -> str:
