@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.nightly import run_name
 from tasks.batch import batch
+from tasks.names import run_name
 from tasks.params import BatchParams
 from tasks.results import RESULTS
 

@@ -24,7 +24,7 @@ from nightkiln.core.errors import ClaimHeld, NightAtWork, StoreUnusable
 from nightkiln.outcome import BAD_INPUT
 from nightkiln.ports.blobs import Blobs
 from nightkiln.store.claim import Claim, verdict_on
-from nightkiln.store.claims import Held, SeenClaim, read_claim
+from nightkiln.store.claims import Held, read_claim
 
 TURN_TRIES_MAX = 10  # other nights were faster that often: something starts them without end
 DIGITS = 16  # hex; a catalog's folder may have a name that no key can have
@@ -69,7 +69,7 @@ def take_turn(blobs: Blobs, night: str, batch: str, epoch: int, *, now_s: float)
     for _ in range(TURN_TRIES_MAX):
         last = last_turn(blobs, night)
         if last is not None and last.batch != batch:
-            _see_over(blobs, night, last, now_s=now_s)
+            _see_over(blobs, night, batch, last, now_s=now_s)
         number = last.number + 1 if last is not None else 1
         if blobs.create(turn_key(night, number), turn_json(batch, epoch)):
             return
@@ -93,22 +93,19 @@ def last_turn(blobs: Blobs, night: str) -> Turn | None:
         raise StoreUnusable(f"{newest} is damaged ({error}); remove it to go on") from error
 
 
-def _see_over(blobs: Blobs, night: str, turn: Turn, *, now_s: float) -> None:
+def _see_over(blobs: Blobs, night: str, batch: str, turn: Turn, *, now_s: float) -> None:
     seen = read_claim(blobs, turn.batch, turn.epoch)
     if isinstance(verdict_on(seen, now_s=now_s), Held):
         assert seen is not None, "what is not there is held by nobody"
-        raise _at_work(night, turn.batch, seen, now_s)
-
-
-def _at_work(night: str, batch: str, seen: SeenClaim, now_s: float) -> NightAtWork:
-    return NightAtWork(
-        f"another night of catalog {night!r} is at work: batch {batch!r} by "
-        f"{seen.describe(now_s)}; nothing was started. Wait for it and run this again, or end it "
-        f"with 'nightkiln stop {batch}'",
-        owner=f"{seen.owner.host}:{seen.owner.pid}",
-        since_s=seen.started_s,
-        batch=batch,
-    )
+        raise NightAtWork(
+            f"another night of catalog {night!r} is at work: batch {turn.batch!r} by "
+            f"{seen.describe(now_s)}; nothing was started. Wait for it and run this again, or end "
+            f"it with 'nightkiln stop {turn.batch}'",
+            batch=batch,
+            other=turn.batch,
+            owner=f"{seen.owner.host}:{seen.owner.pid}",
+            since_s=seen.started_s,
+        )
 
 
 def turn_key(night: str, number: int) -> str:

@@ -19,11 +19,14 @@ from nightkiln.ports.provider import Provider
 from nightkiln.rehearse.gate import QuoteGate, as_set, freely
 from nightkiln.settings import Settings
 from nightkiln.signals import stopping_on_signals
-from nightkiln.wiring import Request, chosen_catalog, run_batch
+from nightkiln.wiring import Request, run_batch
+from tasks.asked import request_of
+from tasks.names import tag_run, tags_of
 from tasks.observer import PrefectObserver
 from tasks.params import BatchParams
+from tasks.refusing import refused
 from tasks.report import report
-from tasks.secrets import s3_given
+from tasks.secrets import secrets_of
 
 # Prefect kills a process half a minute after it has asked it to end. What is being rendered may
 # take this long, then it is handed back, and the rest of the time is for committing.
@@ -34,26 +37,32 @@ async def batch(
     params: BatchParams,
     *,
     is_nightly: bool,
+    request: Request | None = None,
     rents_from: Mapping[str, Provider] | None = None,
 ) -> State[None]:
     """Check, render, report; how the flow run ends says what came of it.
 
+    ``request``: instead of what the parameters ask for.
     ``rents_from``: providers by name, instead of those that the settings make usable.
     """
     switch = StopSwitch()
     try:
-        settings = params.settings(**await s3_given(params.s3_block))
+        settings = params.settings(**await secrets_of(params))
         with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
             outcome = await render(
-                params, settings, is_nightly=is_nightly, switch=switch, rents_from=rents_from
+                params,
+                settings,
+                is_nightly=is_nightly,
+                switch=switch,
+                request=request,
+                rents_from=rents_from,
             )
         # A report that cannot be written is red in the timeline; the images are there all
         # the same.
         reporting: Any = report  # Prefect's types forget that an async task's is awaited
         await reporting(outcome, settings, return_state=True)
     except ClaimHeld as error:
-        # Nothing is wrong with a night that finds one at work: it was refused, and has not failed.
-        return Cancelled(message=str(error)) if is_nightly else Failed(message=str(error))
+        return refused(error) if is_nightly else Failed(message=str(error))
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     return verdict(outcome, is_cancelled=bool(heard))
@@ -65,6 +74,7 @@ async def render(
     *,
     is_nightly: bool,
     switch: StopSwitch,
+    request: Request | None = None,
     also: Observer | None = None,
     rents_from: Mapping[str, Provider] | None = None,
 ) -> Outcome:
@@ -75,18 +85,10 @@ async def render(
     Raises:
         NightkilnError: as ``run_batch`` does; before preflight has passed, nothing was started.
     """
-    limit = params.limit if params.limit > 0 else None
-    chosen = await asyncio.to_thread(
-        chosen_catalog,
-        params.catalog,
-        overrides=params.overrides,
-        limit=limit,
-        select=params.select or None,
-        settings=settings,
-    )
-    gate = QuoteGate(as_set(settings, chosen), freely)
-    name = params.name or None
-    request = Request(chosen, name=name, is_nightly=is_nightly, is_fresh=params.fresh)
+    if request is None:
+        request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
+    await tag_run(tags_of(request.catalog.name, settings))
+    gate = QuoteGate(as_set(settings, request.catalog), freely)
     async with PrefectObserver(get_run_logger()) as shown:
         observer = shown if also is None else Several((shown, also))
         return await run_batch(

@@ -16,13 +16,24 @@ TEXT = r"^[^\r\n]*$"  # one line
 BLOCK = r"^([a-z0-9][a-z0-9-]*)?$"  # name of a block
 ZONE = r"^([A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2})?$"
 USD_MAX = 1_000_000
-PLACE_STEP = 10
+# Where fields stand, whichever class brings them: what, by when, for how much, where, and the rest.
+ORDER = (
+    *("catalog", "store", "name", "where", "force", "reseed", "nights"),
+    *("select", "limit", "overrides", "fresh", "by", "timezone", "budget"),
+    *("approve_above_usd", "approve_within_minutes", "unanswered"),
+    *("fallback", "late", "at_cap", "trust", "providers", "options", "market"),
+    *("on_cancel", "controllers", "s3_block", "vast_block", "modal_block"),
+)
 
 
 def in_order(schema: dict[str, Any]) -> None:
-    """Fields stand in the form as they do in the class, unless one says its own place."""
-    for index, field in enumerate(schema["properties"].values()):
-        field.setdefault("position", PLACE_STEP * index)
+    """Fields stand in the form in one order; those that have no place there, as in their class."""
+    fields = schema["properties"]
+    last = len(ORDER)
+    ranks = {name: ORDER.index(name) if name in ORDER else last for name in fields}
+    schema["properties"] = {name: fields[name] for name in sorted(fields, key=ranks.__getitem__)}
+    for place, field in enumerate(schema["properties"].values()):
+        field["position"] = place
 
 
 class Form(BaseModel):

@@ -8,26 +8,28 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from nightkiln.core.errors import NightkilnError
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.compacting import GRACE_S, Compacted, compact
 from nightkiln.wiring import has_store, open_store
+from tasks.form import BLOCK, TEXT, Form
 from tasks.secrets import s3_given
 
 
-class MaintainParams(BaseModel):
+class MaintainParams(Form):
     """Which store is looked after."""
 
-    model_config = ConfigDict(extra="forbid", title="Maintenance")
+    model_config = ConfigDict(title="Maintenance")
 
     store: str = Field(
         "",
+        max_length=1000,
+        pattern=TEXT,
         title="Store",
         description="Folder with results, or s3://bucket/prefix. Empty: NIGHTKILN_STORE, else "
         "nightkiln-store.",
-        json_schema_extra={"position": 0},
     )
     grace_hours: float = Field(
         GRACE_S / 3600,
@@ -36,14 +38,13 @@ class MaintainParams(BaseModel):
         title="Grace in hours",
         description="Files that were replaced are removed so long after the new views were "
         "written: queries that run, and whoever has older views open, still read them.",
-        json_schema_extra={"position": 1},
     )
     s3_block: str = Field(
         "",
+        pattern=BLOCK,
         title="S3 credentials",
         description="Name of a Secret block with the credentials of a store in S3. Empty: as every "
         "AWS client finds them, where the flow runs.",
-        json_schema_extra={"position": 2},
     )
 
     def settings(self, **secrets: str) -> Settings:

@@ -1,92 +1,33 @@
-"""What a batch is asked for in the form of its deployment."""
+"""What the deployments ask for in their forms."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from nightkiln.settings import Settings, load_settings
-from tasks.form import BLOCK, TEXT, USD_MAX, ZONE, Form
-from tasks.options import AsSetUp, LocalOptions, ModalOptions, SeveralOptions, VastOptions
+from nightkiln.testing.market import SHIPPED
+from tasks.catalog_params import CatalogParams, RentingParams
+from tasks.form import TEXT, USD_MAX
 
 NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
-MOMENT = (
-    r"^(([01]\d|2[0-3]):[0-5]\d"  # a time of day
-    r"|(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?"  # a duration, or nothing
-    r"|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?)$"
-)
 
 
-class BatchParams(Form):
+class BatchParams(RentingParams):
     """One batch: what to render, on what, within which limits, and where the results go."""
 
     model_config = ConfigDict(title="Batch")
 
-    catalog: Annotated[Path, Field(json_schema_extra={"minLength": 1, "maxLength": 1000})] = Field(
-        title="Catalog",
-        description="Folder with catalog.yaml, prompts and workflow, where the flow runs.",
-    )
-    store: str = Field(
-        "",
-        max_length=1000,
-        pattern=TEXT,
-        title="Store",
-        description="Folder for the results, or s3://bucket/prefix. Empty: NIGHTKILN_STORE, else "
-        "nightkiln-store.",
-    )
     name: str = Field(
         "",
         pattern=NAME,
         title="Name of the batch",
         description="The same name resumes. Empty: from the catalog, and for a nightly the date.",
     )
-    select: str = Field(
-        "",
-        max_length=100_000,
-        title="Rows",
-        description="A query in SQL for the rows of the catalog to render, such as SELECT * FROM "
-        "prompts WHERE lang = 'en'. Empty: all.",
-    )
-    limit: int = Field(
-        0,
-        ge=0,
-        title="Limit",
-        description="Only the first so many rows of the catalog. 0: all.",
-    )
-    overrides: dict[str, str] = Field(
-        {},
-        title="Overrides",
-        description='Inputs of the catalog to hold constant, such as {"steps": "8"}.',
-    )
     fresh: bool = Field(
         default=False,
         title="Fresh",
         description="Render anew what other batches of the store have done.",
-    )
-    by: str = Field(
-        "",
-        pattern=MOMENT,
-        title="Deadline",
-        description="07:00 (the next one in the time zone), 2h, or 2026-12-24T07:00. "
-        "Empty: NIGHTKILN_BY, else none.",
-    )
-    timezone: str = Field(
-        "",
-        pattern=ZONE,
-        title="Time zone",
-        description="Where the deadline, and the date of a nightly, are taken, such as "
-        "Europe/Berlin. Empty: NIGHTKILN_TIMEZONE, else UTC.",
-    )
-    budget: float = Field(
-        0,
-        ge=0,
-        le=USD_MAX,
-        allow_inf_nan=False,
-        title="Budget",
-        description="USD that this run may spend; nothing that costs money is used without it. "
-        "0: NIGHTKILN_BUDGET.",
     )
     approve_above_usd: float = Field(
         0,
@@ -110,43 +51,11 @@ class BatchParams(Form):
         description="refuse: nothing is rendered. part: what can be had for the sum above which "
         "somebody is asked is rendered.",
     )
-    fallback: Literal["", "never", "auto", "only"] = Field(
-        "",
-        title="Fallback",
-        description="Serverless GPUs: never, auto (where they are better), only. "
-        "Empty: NIGHTKILN_FALLBACK, else auto.",
-    )
-    late: Literal["", "stop", "finish"] = Field(
-        "",
-        title="Late",
-        description="At the deadline: stop and keep what is made, or finish all the same. "
-        "Empty: NIGHTKILN_LATE, else stop.",
-    )
     at_cap: Literal["", "finish", "cancel"] = Field(
         "",
         title="At the budget's end",
         description="Finish what is being rendered, or cancel it. "
         "Empty: NIGHTKILN_AT_CAP, else finish.",
-    )
-    trust: Literal["", "any", "verified", "datacenter"] = Field(
-        "",
-        title="Trust",
-        description="Who may run the machines. any: any host sees your prompts and pictures; it "
-        "rents out its own computer, and can read all that is on it. verified: the service has "
-        "looked at the host, which sees them all the same. datacenter: a company that does this "
-        "for a living. What the catalog asks is the least. Empty: NIGHTKILN_TRUST, else any.",
-    )
-    providers: list[Literal["local", "vast", "modal"]] = Field(
-        [],
-        title="Providers",
-        description="Where to render. local: your own ComfyUI servers. vast: machines rented from "
-        "strangers by the hour. modal: serverless GPUs. None: NIGHTKILN_PROVIDERS, else local if "
-        "there are workers, and where there is a budget what is set up.",
-    )
-    options: AsSetUp | LocalOptions | VastOptions | ModalOptions | SeveralOptions = Field(
-        AsSetUp(),
-        title="Options of a provider",
-        description="What is set up where the flow runs, or something else for this run.",
     )
     on_cancel: Literal["finish", "hand back"] = Field(
         "finish",
@@ -162,44 +71,69 @@ class BatchParams(Form):
         description="Over how many flow runs a nightly is spread, each on a Prefect worker of its "
         "own, if there are so many. For nightly alone.",
     )
-    s3_block: str = Field(
+
+    def flags(self) -> dict[str, Any]:
+        """What is given here, by the names of settings."""
+        return {**super().flags(), "at_cap": self.at_cap or None}
+
+
+class RetryParams(BatchParams):
+    """Jobs of a batch again: give the catalog, name, rows and overrides of the run before."""
+
+    model_config = ConfigDict(title="Retry")
+
+    where: str = Field(
         "",
-        pattern=BLOCK,
-        title="S3 credentials",
-        description="Name of a Secret block with the credentials of a store in S3. Empty: as every "
-        "AWS client finds them, where the flow runs.",
+        max_length=100_000,
+        title="Which jobs",
+        description="A condition in SQL over the view jobs, such as fault = 'MACHINE' or row < 10. "
+        "Of those that it names the failed ones are rendered again. Empty: every one that failed.",
     )
-    vast_block: str = Field(
-        "",
-        pattern=BLOCK,
-        title="Key of Vast.ai",
-        description="Name of a Secret block with the API key. Empty: VAST_API_KEY, where the flow "
-        "runs.",
+    force: bool = Field(
+        default=False, title="Force", description="Render also those again that are done."
     )
-    modal_block: str = Field(
-        "",
-        pattern=BLOCK,
-        title="Token of Modal",
-        description="Name of a Secret block with the token. Empty: MODAL_TOKEN_ID and "
-        "MODAL_TOKEN_SECRET, where the flow runs.",
+    reseed: bool = Field(
+        default=False,
+        title="Reseed",
+        description="Render them with new seeds, done or not, as a batch of their own; each new "
+        "job says which one it replaces.",
     )
 
-    def settings(self, **secrets: str) -> Settings:
-        """Settings of the environment the flow runs in, with what is given here on top.
 
-        Raises:
-            BadInput: a setting makes no sense; the message names it.
-        """
-        return load_settings(
-            **secrets,
-            **self.options.flags(),
-            store=self.store or None,
-            providers=list(self.providers),
-            timezone=self.timezone or None,
-            by=self.by or None,
-            budget=str(self.budget) if self.budget else None,
-            fallback=self.fallback or None,
-            late=self.late or None,
-            at_cap=self.at_cap or None,
-            trust=self.trust or None,
-        )
+class QuoteParams(RentingParams):
+    """What a batch will cost and when it will be done; nothing is rented."""
+
+    model_config = ConfigDict(title="Quote")
+
+    market: str = Field(
+        "",
+        max_length=1000,
+        pattern=TEXT,
+        title="Market",
+        description=f"Whose prices and machines: {', '.join(SHIPPED)}, or a market file where the "
+        "flow runs. Empty: NIGHTKILN_MARKET, else ordinary.",
+    )
+
+    def flags(self) -> dict[str, Any]:
+        """What is given here, by the names of settings."""
+        return {**super().flags(), "market": self.market or None}
+
+
+class RehearseParams(CatalogParams):
+    """The batch's night, played many times in a simulated market; nothing is rented."""
+
+    model_config = ConfigDict(title="Rehearsal")
+
+    market: str = Field(
+        "",
+        max_length=1000,
+        pattern=TEXT,
+        title="Market",
+        description=f"Whose prices and machines: {', '.join(SHIPPED)}, or a market file where the "
+        "flow runs. Empty: NIGHTKILN_MARKET, else ordinary.",
+    )
+    nights: int = Field(50, ge=1, le=10_000, title="Nights", description="How many nights to play.")
+
+    def flags(self) -> dict[str, Any]:
+        """What is given here, by the names of settings."""
+        return {**super().flags(), "market": self.market or None}

@@ -8,7 +8,7 @@ NightkilnError
   WorkerLost          the worker does not answer, or has forgotten what it was given; .loss says why
   ProviderError       a provider's service failed or refused; .provider says which
   ClaimHeld           another run owns the batch; .owner and .since_s say who and since when
-    NightAtWork       another night of the catalog is not over yet; .batch says which
+    NightAtWork       another night of the catalog is not over yet; .other says which
   ClaimLost           another run has taken the batch over; this one must stop
   StoreConflict       two runs tried to commit the same shard with different content
   StoreUnusable       the store cannot be read or written: path, permission, space
@@ -86,8 +86,9 @@ class ProviderError(NightkilnError):
 class ClaimHeld(NightkilnError):
     """Another run works on this batch right now."""
 
-    def __init__(self, message: str, *, owner: str, since_s: float) -> None:
+    def __init__(self, message: str, *, batch: str, owner: str, since_s: float) -> None:
         super().__init__(message)
+        self.batch = batch  # that was wanted
         self.owner = owner
         self.since_s = since_s
 
@@ -95,9 +96,9 @@ class ClaimHeld(NightkilnError):
 class NightAtWork(ClaimHeld):
     """Another night of this catalog is at work, on a batch of another name."""
 
-    def __init__(self, message: str, *, owner: str, since_s: float, batch: str) -> None:
-        super().__init__(message, owner=owner, since_s=since_s)
-        self.batch = batch
+    def __init__(self, message: str, *, batch: str, other: str, owner: str, since_s: float) -> None:
+        super().__init__(message, batch=batch, owner=owner, since_s=since_s)
+        self.other = other
 
 
 class ShareTaken(NightkilnError):

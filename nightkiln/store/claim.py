@@ -179,6 +179,7 @@ def _held(verdict: Held, batch: str, now_s: float) -> ClaimHeld:
     return ClaimHeld(
         f"batch {batch!r} is being worked on by {seen.describe(now_s)}; wait for it, stop it with "
         f"'nightkiln stop {batch}', or give this run another name with --name",
+        batch=batch,
         owner=f"{seen.owner.host}:{seen.owner.pid}",
         since_s=seen.started_s,
     )

@@ -38,7 +38,7 @@ async def test_the_night_that_came_second_is_refused_and_told_which_one_is_at_wo
                 raise AssertionError("two nights are at work")
         await first.still_mine()
 
-    assert refused.value.batch == FIRST
+    assert (refused.value.batch, refused.value.other) == (SECOND, FIRST)
     assert "another night of catalog 'parti' is at work" in str(refused.value)
     seen = newest_claim(blobs, SECOND)
     assert seen is not None

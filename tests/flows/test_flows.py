@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from nightkiln.settings import Settings
 from nightkiln.store.store import Store
@@ -66,12 +65,17 @@ async def task_runs(state: Any, count: int) -> Mapping[str, Any]:
     return {run.name: run for run in runs}
 
 
-async def name_of_run(state: Any) -> str:
+async def run_of(state: Any) -> Any:
     """What the list of runs shows."""
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
-        return str((await client.read_flow_run(state.state_details.flow_run_id)).name)
+        return await client.read_flow_run(state.state_details.flow_run_id)
+
+
+async def name_of_run(state: Any) -> str:
+    """What a run is called."""
+    return str((await run_of(state)).name)
 
 
 async def artifacts(state: Any) -> Mapping[str, Any]:
@@ -119,7 +123,7 @@ async def test_a_run_is_named_after_the_date_of_its_batch_where_the_night_is(
         with Store.open(str(store)).connect() as con:
             [(batch,)] = con.execute("select batch from batches").fetchall()
         dates[timezone] = batch.removeprefix("sample-")
-        assert await name_of_run(state) == f"nightly sample {dates[timezone]}"
+        assert await name_of_run(state) == f"sample {dates[timezone]}"
 
     east, west = dates.values()
     assert east > west
@@ -133,6 +137,9 @@ async def test_what_a_flow_is_held_to_is_what_the_run_is_held_to(tmp_path: Path)
         late = await ran("adhoc", folder, store, server, name="late", by="2020-01-01T07:00")
 
     assert state.is_completed()
+    run = await run_of(state)
+    assert run.name == "held by 2h <= $2.50"
+    assert set(run.tags) == {"catalog:sample", "provider:local"}
     [story] = Store.open(str(store)).story_paths("held")
     opening, _ = read_story(story)
     terms = opening.terms
@@ -154,7 +161,7 @@ async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
 
     assert state.is_failed()
     assert "'Europe/Atlantis' is no time zone" in state.message
-    assert await name_of_run(state) == f"nightly sample {datetime.now(UTC):%Y-%m-%d}"
+    assert await name_of_run(state) == f"sample {datetime.now(UTC):%Y-%m-%d}"
 
 
 @pytest.mark.nights
@@ -262,28 +269,6 @@ async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: P
                 outcome = await run_batch(Request(catalog, name="n"), settings, observer)
 
     assert (outcome.exit_code, outcome.done) == (0, 4)
-
-
-def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
-    from tasks.maintain import MaintainParams
-    from tasks.params import BatchParams
-    from tasks.reap import ReapParams
-
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-
-    names = {deployment["name"] for deployment in deployments}
-    assert names == {"nightly", "adhoc", "reap", "maintain"}
-    for deployment in deployments:
-        module, _, name = deployment["entrypoint"].partition(":")
-        assert getattr(importlib.import_module(module), name).retries == 0
-        if name == "reap":
-            assert ReapParams(**deployment["parameters"]["params"]).settings().fleet
-            continue
-        if name == "maintain":
-            assert MaintainParams(**deployment["parameters"]["params"]).settings().store
-            continue
-        params = BatchParams(**deployment["parameters"]["params"])
-        assert (ROOT / params.catalog / "catalog.yaml").is_file()
 
 
 @pytest.mark.nights

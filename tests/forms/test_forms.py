@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nightkiln.settings import load_settings
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import chosen_catalog
 
-FLOWS = ["nightly", "adhoc", "reap", "maintain"]
+FLOWS = ["nightly", "adhoc", "retry", "reap", "maintain"]
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_tabs_are_drawn_where_providers_have_options_and_nowhere_else(name: str)
     }
 
     expected = ["AsSetUp", "LocalOptions", "VastOptions", "ModalOptions", "SeveralOptions"]
-    assert tabs == ({"options": expected} if name in {"nightly", "adhoc"} else {})
+    assert tabs == ({"options": expected} if name in {"nightly", "adhoc", "retry"} else {})
 
 
 def test_choices_are_dropdowns_of_the_words_that_the_library_knows() -> None:
@@ -164,3 +165,31 @@ def test_a_run_asks_for_more_trust_than_its_catalog_and_never_for_less(tmp_path:
     assert catalog.need.trust == "verified"
     assert catalog.with_trust(Trust.ANY).need.trust == "verified"
     assert catalog.with_trust(Trust.DATACENTER).need.trust == "datacenter"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"by": "07:00", "budget": 12}, "parti 2026-11-21 by 07:00 <= $12"),
+        ({"budget": 2.5, "timezone": "Pacific/Kiritimati"}, "parti 2026-11-22 <= $2.50"),
+        ({"name": "portraits", "by": "2h"}, "portraits by 2h"),
+        ({"timezone": "Europe/Atlantis"}, "parti 2026-11-21"),
+        ({"budget": 1500}, "parti 2026-11-21 <= $1,500"),
+    ],
+)
+def test_a_runs_name_says_what_it_is(given: dict[str, Any], name: str) -> None:
+    from tasks.names import name_of, settings_of
+    from tasks.params import BatchParams
+
+    params = BatchParams.model_validate({"catalog": "catalogs/parti", **given})
+
+    now = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
+    assert name_of(params, settings_of(params), now) == name
+
+
+def test_a_runs_tags_say_its_catalog_and_where_it_may_render() -> None:
+    from tasks.names import tags_of
+
+    settings = load_settings(worker_urls=["http://a:1"], budget="3", vast_api_key="key")
+
+    assert tags_of("parti", settings) == ("catalog:parti", "provider:local", "provider:vast")

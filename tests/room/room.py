@@ -248,6 +248,10 @@ class Room:
         await asyncio.sleep(ASK_S)
         return (await self.state(run)).get("type") in types
 
+    async def are_in(self, runs: Sequence[str], kind: str, *, count: int) -> bool:
+        """Whether the states of so many runs are of this type."""
+        return [await self.is_in(run, kind) for run in runs].count(True) >= count
+
     async def ended(self, run: str, *, within_s: float = RUN_S_MAX) -> Mapping[str, Any]:
         """The state that a run has ended in."""
         try:
@@ -273,6 +277,11 @@ class Room:
         )
         kept: list[Mapping[str, Any]] = found["events"]
         return kept
+
+    async def has_events(self, name: str, *, count: int) -> bool:
+        """Whether the server has kept so many events of a name."""
+        await asyncio.sleep(ASK_S)
+        return len(await self.events(name)) >= count
 
     # Asking, and telling.
 
