@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from nightkiln.core.sharing import SHARES_MAX
 from nightkiln.testing.market import SHIPPED
 from tasks.catalog_params import CatalogParams, RentingParams
 from tasks.form import TEXT, USD_MAX
