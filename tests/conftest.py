@@ -28,6 +28,7 @@ SHARING = (
     "tests/flows/",
     "tests/room/test_killed_runs.py",
     "tests/room/test_outages.py",
+    "tests/room/test_scale_out.py",
     "tests/room/test_second_night.py",
     "tests/room/test_rented.py",
     "tests/cli/test_commands.py",
