@@ -19,7 +19,7 @@ from nightkiln.testing.waiting import until
 from tests.asking import ask
 from tests.room.room import Room
 
-pytestmark = [pytest.mark.prefect]
+pytestmark = [pytest.mark.prefect, pytest.mark.nights]
 
 NIGHT = "sample-2026-11-21"
 ONCE = "select count(*), count(distinct job_id) from jobs where status = 'done'"
