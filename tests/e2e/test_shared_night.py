@@ -23,6 +23,7 @@ from nightkiln.settings import Settings, load_settings
 from nightkiln.share_out import share_out, workers_of
 from nightkiln.share_work import work_on_share
 from nightkiln.store.claims import request_stop
+from nightkiln.store.processes import this_process
 from nightkiln.store.shares import (
     Orders,
     Split,
@@ -31,6 +32,7 @@ from nightkiln.store.shares import (
     orders_for,
     report_of,
     split_into,
+    take,
     tickets,
 )
 from nightkiln.store.store import Store
@@ -42,6 +44,8 @@ from nightkiln.wiring import Request, chosen_catalog
 from tests.asking import ask
 
 JOBS = 24
+IN_FLIGHT = 6
+DEAD = replace(this_process(), mark="long ago")
 ONCE = "select count(*), count(distinct job_id) from jobs where status = 'done'"
 
 
@@ -79,6 +83,7 @@ class Night:
     watcher: Watcher = field(default_factory=Watcher)
     started: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     dead_on_arrival: set[str] = field(default_factory=set)
+    dies: set[str] = field(default_factory=set)  # as soon as it has begun
     busy: set[str] = field(default_factory=set)  # for these nobody has time yet
     called_off: list[str] = field(default_factory=list)
     first: dict[str, Decimal] = field(default_factory=dict)  # that a share was begun with
@@ -129,7 +134,9 @@ class Night:
             self.first.setdefault(ticket.share.batch, orders.usd)
         if ticket.label in self.busy:
             return False
-        if ticket.label not in self.dead_on_arrival and ticket.label not in self.started:
+        if ticket.label in self.dies:
+            take(self.store.blobs, ticket, DEAD)
+        elif ticket.label not in self.dead_on_arrival and ticket.label not in self.started:
             self.started[ticket.label] = asyncio.create_task(self._work(ticket))
         return True
 
@@ -235,6 +242,49 @@ async def test_a_controller_that_never_begins_is_replaced_and_can_do_no_harm_lat
     assert (outcome.exit_code, outcome.done) == (0, JOBS)
     assert "night-2of2-1-2" in night.started
     assert sum(len(worker.renders) for worker in night.workers) == JOBS
+
+
+async def test_a_controller_that_is_cut_short_is_started_again_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
+    async with night_of(tmp_path, render_s=0.1) as night:
+        running = asyncio.create_task(night.run())
+        await until(lambda: all(len(worker.renders) > 2 for worker in night.workers))
+        night.started["night-2of2-1-1"].cancel()
+        outcome = await running
+
+    assert (outcome.exit_code, outcome.done) == (0, JOBS)
+    assert "night-2of2 was cut short" in night.watcher.told()
+    assert sum(len(worker.renders) for worker in night.workers) <= JOBS + IN_FLIGHT
+
+
+async def test_a_controller_that_died_without_a_word_is_replaced(tmp_path: Path) -> None:
+    async with night_of(tmp_path) as night:
+        night.budget = "4.00"
+        night.dies.add("night-1of2-1-1")
+        outcome = await night.run()
+
+    assert (outcome.exit_code, outcome.done) == (0, JOBS)
+    assert "night-1of2 is lost" in night.watcher.told()
+    assert "night-1of2-1-2" in night.started
+    assert outcome.usd_open == 0
+
+
+@pytest.mark.nights
+async def test_when_whoever_watches_dies_its_controllers_go_on_and_the_next_one_finds_them(
+    tmp_path: Path,
+) -> None:
+    async with night_of(tmp_path, render_s=0.2) as night:
+        night.budget = "4.00"
+        running = asyncio.create_task(night.run())
+        await until(lambda: all(worker.renders for worker in night.workers))
+        running.cancel()
+        await asyncio.wait([running])
+        outcome = await night.run()
+
+    assert (outcome.exit_code, outcome.done) == (0, JOBS)
+    assert sorted(night.started) == ["night-1of2-1-1", "night-2of2-1-1"]
+    assert ask(night.store, ONCE) == [(JOBS, JOBS)]
 
 
 @pytest.mark.nights
