@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from subprocess import Popen
 
@@ -33,12 +34,7 @@ class Halves:
 
     def __init__(self, room: Room, store: Path) -> None:
         self.room, self.root = room, str(store)
-        self.first: Popen[bytes] | None = None
         self.second: Popen[bytes] | None = None
-
-    async def open(self) -> None:
-        self.first = await self.room.more_worker(limit=2)
-        self.second = await self.room.more_worker(limit=1)
 
     def done(self, jobs_min: int) -> bool:
         """Whether each controller has said that it has done so many jobs."""
@@ -82,7 +78,7 @@ async def night_with_a_death(
 ) -> Halves:
     """Run a night with two controllers; half-way one Prefect worker dies with its controller."""
     catalog, halves = write_catalog(folder / "sample", jobs), Halves(room, folder / "store")
-    await halves.open()
+    await room.more_worker(limit=2)
     params = {
         "catalog": str(catalog),
         "store": halves.root,
@@ -91,6 +87,8 @@ async def night_with_a_death(
         "options": {"kind": "local", "worker_urls": list(urls)},
     }
     run = await room.run("nightly", params)
+    await until(partial(room.is_in, run, "RUNNING"), within_s=within_s)
+    halves.second = await room.more_worker(limit=1)  # so it gets a controller, and not the night
     try:
         await until(lambda: halves.is_half_way(jobs), within_s=within_s)
     except TimeoutError as error:
