@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.errors import Problem, Refused
 from nightkiln.core.model import BatchId, Usd
 from nightkiln.goals import Goals
 from nightkiln.ports.blobs import Blobs
@@ -76,13 +76,14 @@ async def admitted(
     """Pass the gate; what was quoted is in the store before anything can be rented.
 
     Raises:
-        BadInput: nothing may be rented; the quote that says why is in the store, too.
+        Refused: nothing may be rented; the quote that says why is in the store, too.
     """
     passage = await gate(ahead, tell)
     if passage.quoted is not None:
         decided_s = clock()
         await asyncio.to_thread(write_quote, blobs, batch, passage.quoted, decided_s=decided_s)
     if passage.refusal is not None:
-        raise BadInput([passage.refusal])
+        usd_p90 = passage.quoted.usd_p90 if passage.quoted is not None else None
+        raise Refused(passage.refusal, batch=batch.batch, usd_p90=usd_p90)
     assert passage.budget is None or passage.budget <= ahead.budget, "a gate never gives more"
     return passage

@@ -145,6 +145,7 @@ class Night:
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,
+            "epoch": self.batch.epoch,
             "total": after.total,
             "settled": before.settled,
             "adopted": self.adopted,

@@ -22,6 +22,7 @@ from nightkiln.catalog import (
     reseed_jobs,
     stream_jobs,
 )
+from nightkiln.catalog.columns import head_of
 from nightkiln.core.model import BatchId, Job, JobId, Output, Settled
 from nightkiln.core.plan import SeedRule
 from nightkiln.core.sharing import Share
@@ -152,7 +153,8 @@ class Plan:
     def counts(self) -> Counts:
         """Where the batch stands, of the jobs that the catalog asks for today."""
         found = self.con.execute(
-            "SELECT status, count(*) FROM settled SEMI JOIN planned USING (job_id) GROUP BY status"
+            f"SELECT status, count(*) FROM (SELECT status, {head_of('job_id')} AS head "  # noqa: S608
+            "FROM settled) SEMI JOIN planned USING (head) GROUP BY status"
         ).fetchall()
         by_status = dict(found)
         return Counts(

@@ -73,6 +73,13 @@ class Settings(VastSettings, ModalSettings, S3Settings):
     budget: Decimal | None = Field(
         None, gt=0, le=1_000_000, description="USD that one run may spend; needed where it costs."
     )
+    budget_per_month: Decimal | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="USD that all batches of the store may spend in a calendar month (timezone); "
+        "a night that needs more than is left of it does not start.",
+    )
     fallback: Fallback = Field(
         Fallback.AUTO, description="Serverless GPUs: never, auto (where they are better), only."
     )

@@ -26,6 +26,7 @@ from nightkiln.dispatch import tell
 from nightkiln.gate import Ahead, Gate, Passage, admitted
 from nightkiln.goals import Goals
 from nightkiln.heeding import heed_stop, unless_stopped
+from nightkiln.month import MonthGate
 from nightkiln.night import LEASES_MAX, StopSwitch
 from nightkiln.nights import claimed
 from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
@@ -43,7 +44,14 @@ from nightkiln.store.names import check_batch_name
 from nightkiln.store.shares import Split, close_round, open_round, split_into
 from nightkiln.store.sql_files import literal
 from nightkiln.store.store import Store
-from nightkiln.wiring import Request, batch_name, book_of, goals_of, open_store
+from nightkiln.wiring import (
+    Request,
+    batch_name,
+    book_of,
+    goals_of,
+    month_ledger,
+    open_store,
+)
 
 FIELD = "controllers"
 GIVEN_UP = "a share was started {count} times in vain: {said}"
@@ -204,6 +212,10 @@ async def share_out(
             claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
             split = await _split(store, name, of, observer)
             planned = await asyncio.to_thread(_plan, con, request, store, name, split.of)
+        book = book_of(settings)
+        month = month_ledger(settings, store, book)
+        if gate is not None and month is not None:
+            gate = MonthGate(gate, month, clock)
         shared = Shared(store, claim, split, planned, goals, bills, observer, switch, clock, look_s)
         told = {"batch": name, "total": planned.total, "left": planned.left, FIELD: split.of}
         await tell(observer, "shared_out", told)
@@ -213,7 +225,7 @@ async def share_out(
             claim.end({"exit_code": BAD_INPUT})
             raise
         budget = passage.budget if passage.budget is not None else goals.budget
-        outcome = await shared.work(starter, budget, ShareLedger(store, book_of(settings)))
+        outcome = await shared.work(starter, budget, ShareLedger(store, book))
         counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}
         claim.end({"exit_code": outcome.exit_code, **counts})
     return replace(outcome, quoted=passage.quoted)

@@ -14,23 +14,23 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nightkiln.accounts import Accounts
 from nightkiln.allotment import MORE_USD_S, Allotment
 from nightkiln.before_renting import look_ahead
 from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
-from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.errors import BadInput
 from nightkiln.core.model import BatchId
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
-from nightkiln.deadline import seconds_until
+from nightkiln.deadline import seconds_until, zone
 from nightkiln.deployment import rented_before, usable
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.dispatch import tell
 from nightkiln.gate import Gate
 from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
+from nightkiln.month import Ledger, MonthGate
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
 from nightkiln.nights import claimed
 from nightkiln.places import MODAL, VAST, providers
@@ -112,7 +112,7 @@ def batch_name(request: Request, settings: Settings, *, now_s: float) -> str:
     if request.name is not None:
         name = request.name
     elif request.is_nightly:
-        name = f"{catalog.name}-{_local(settings, now_s):%Y-%m-%d}"
+        name = f"{catalog.name}-{datetime.fromtimestamp(now_s, zone(settings.timezone)):%Y-%m-%d}"
     elif request.is_fresh:
         name = f"{catalog.name}-{datetime.fromtimestamp(now_s, UTC):%Y%m%dT%H%M%S}"
     else:
@@ -121,12 +121,10 @@ def batch_name(request: Request, settings: Settings, *, now_s: float) -> str:
     return check_batch_name(name)
 
 
-def _local(settings: Settings, now_s: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(now_s, ZoneInfo(settings.timezone))
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        what = f"{settings.timezone!r} is no time zone"
-        raise BadInput([Problem("timezone", what, "such as UTC or Europe/Berlin")]) from error
+def month_ledger(settings: Settings, store: Store, book: LeaseBook) -> Ledger | None:
+    """Where the month's money is counted; None: nothing limits it."""
+    limit = settings.budget_per_month
+    return Ledger(store, book, limit, zone(settings.timezone)) if limit is not None else None
 
 
 def chosen_catalog(
@@ -157,10 +155,6 @@ def with_past(catalog: Catalog, settings: Settings) -> Catalog:
     store = open_store(settings)
     folder = None if store.is_remote else store.root
     return replace(catalog, past=Past(store.attach, store.blobs, folder))
-
-
-def _as_usual(opening: Opening) -> Opening:
-    return opening
 
 
 def goals_of(settings: Settings, *, now_s: float) -> Goals:
@@ -259,7 +253,7 @@ async def run_batch(
         )
         night = catalog.name if request.is_nightly else None
         claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
-        today = f"{_local(settings, clock()):%Y-%m-%d}"
+        today = f"{datetime.fromtimestamp(clock(), zone(settings.timezone)):%Y-%m-%d}"
         batch = BatchId(
             batch=name,
             epoch=claim.epoch,
@@ -275,6 +269,9 @@ async def run_batch(
         if forgotten := await asyncio.to_thread(plan.forgotten):
             said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
             await tell(observer, "warning", {"message": said})
+        ledger = month_ledger(settings, store, kept_in)
+        if gate is not None and ledger is not None and share is None:  # a night asks for its shares
+            gate = MonthGate(gate, ledger, clock)
         work = Night(
             catalog=catalog,
             plan=plan,
@@ -290,7 +287,7 @@ async def run_batch(
             release_s_max=settings.release_s,
             goals=goals,
             load=await _load(catalog, store, settings, found.values()),
-            opens=opens if opens is not None else _as_usual,
+            opens=opens if opens is not None else lambda usual: usual,
             gate=gate,
             leases_max=request.leases_max,
             past=past,

@@ -17,6 +17,7 @@ from nightkiln.cli import (
     compare,
     demo,
     doctor,
+    down,
     export,
     gallery,
     init,
@@ -37,6 +38,7 @@ from nightkiln.cli import (
     stop,
     store,
     trying,
+    up,
     why,
 )
 from nightkiln.core.errors import BadInput, ClaimHeld, NightkilnError
@@ -81,6 +83,8 @@ app.command("export")(export.export_outputs)
 app.command("gallery")(gallery.gallery)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
+app.command("up")(up.up)
+app.command("down")(down.down)
 app.command("demo")(demo.demo)
 app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)

@@ -2,6 +2,7 @@
 
 NightkilnError
   BadInput            catalog, workflow, settings: nothing was started (exit code 2)
+    Refused           what a batch was quoted may not be spent; .batch and .usd_p90 say of which
   OfferGone           ordinary: another customer was faster
   RenderFailed        one attempt failed; .fault says whose fault it was
     BadOutput         the worker answered, but its file is damaged, blank or too large
@@ -12,6 +13,7 @@ NightkilnError
   ClaimLost           another run has taken the batch over; this one must stop
   StoreConflict       two runs tried to commit the same shard with different content
   StoreUnusable       the store cannot be read or written: path, permission, space
+  RoomTrouble         Prefect's server, its worker or a command of it did not do what it should
 """
 
 from __future__ import annotations
@@ -45,6 +47,15 @@ class BadInput(NightkilnError):
         assert problems, "an error without a problem"
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class Refused(BadInput):
+    """A quote was refused, by its budget, the month's, or somebody who was asked."""
+
+    def __init__(self, problem: Problem, *, batch: str, usd_p90: float | None = None) -> None:
+        super().__init__([problem])
+        self.batch = batch
+        self.usd_p90 = usd_p90  # None: nothing was quoted
 
 
 class OfferGone(NightkilnError):
@@ -115,6 +126,10 @@ class StoreConflict(NightkilnError):
 
 class StoreUnusable(NightkilnError):
     """The store cannot be read or written; the message says which path and why."""
+
+
+class RoomTrouble(NightkilnError):
+    """A part of the control room failed; what is up stays up, and the same command goes on."""
 
 
 def most_telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -142,7 +142,8 @@ class Dispatcher:
                 if self._shell.work.blame is not None:
                     self._start(self._shell.work.blame(command), f"blame {machine}")
             case Stop(reason):
-                self._start(self._shell.tell("stopping", {"reason": reason}), "tell")
+                told = {"reason": reason, "is_budget": self._scheduler.state.is_out_of_money}
+                self._start(self._shell.tell("stopping", told), "tell")
             case _:
                 assert_never(command)
 
@@ -222,6 +223,9 @@ class Dispatcher:
             controller = self._shell.work.controller
             capacity = controller.capacity() if controller is not None else None
             self._shell.events.put_nowait(Tick(self._shell.time_s(), capacity))
+            for life in self._lives.values():
+                if not life.is_over:
+                    life.count(self._shell)
             await self._shell.tell_progress()
             now_s = self._shell.now_s()
             for name in [name for name, at_s in self._list_again_s.items() if at_s < now_s]:

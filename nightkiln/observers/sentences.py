@@ -10,6 +10,7 @@ from nightkiln.night import Outcome
 from nightkiln.ports.observer import Progress
 
 STARTING_SHOWN_MAX = 3
+DIGITS_BELOW_USD = 0.1  # less than that is told in more digits than cents
 CENT = Decimal("0.01")  # a smaller difference is not worth a line
 _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
@@ -24,6 +25,7 @@ _SENTENCES = {
     "account": "{told}",
     "app": "{told}",
     "quoted": "{told}",
+    "month": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",
@@ -43,6 +45,11 @@ def sentence(name: str, fields: Mapping[str, Any]) -> str | None:
     """What happened, for people; None for what only programs want to know."""
     form = _SENTENCES.get(name)
     return form.format_map(fields) if form is not None else None
+
+
+def amount(usd: float) -> str:
+    """Cents, and of little money a hundredth of them."""
+    return f"{usd:.2f}" if usd >= DIGITS_BELOW_USD or not usd else f"{usd:.4f}"
 
 
 def duration(seconds: float) -> str:

@@ -17,12 +17,13 @@ from nightkiln.core.errors import Problem
 from nightkiln.core.model import Usd
 from nightkiln.core.terms import DEADLINE_S_UNSAID, Late
 from nightkiln.gate import Ahead, Passage, Tell
+from nightkiln.observers.sentences import amount
 from nightkiln.priors import shipped_priors
 from nightkiln.rehearse.markets import market_of
 from nightkiln.rehearse.measured import measured_in
 from nightkiln.rehearse.quoting import Quote, quoted
 from nightkiln.rehearse.script import Script, allowed, with_containers, with_jobs, with_models
-from nightkiln.rehearse.telling import amount, in_short, objection
+from nightkiln.rehearse.telling import in_short, objection
 from nightkiln.settings import Settings
 from nightkiln.store.quotes import Quoted, Verdict
 from nightkiln.store.scores import Remembered

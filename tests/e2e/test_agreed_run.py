@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from datetime import UTC, datetime
+from decimal import ROUND_UP, Decimal
 from pathlib import Path
 
 import pytest
 
-from nightkiln.core.errors import BadInput, ClaimLost, Problem
+from nightkiln.core.errors import BadInput, ClaimLost, Problem, Refused
 from nightkiln.core.model import Usd
 from nightkiln.gate import Ahead
+from nightkiln.lease_book import LeaseBook
 from nightkiln.night import StopSwitch
 from nightkiln.rehearse import Quote
 from nightkiln.store.claim import Claim
@@ -22,6 +24,7 @@ from nightkiln.store.processes import this_process
 from nightkiln.store.store import Store
 from nightkiln.story import read_story
 from nightkiln.testing.waiting import until
+from tests.adapters.test_month import Books
 from tests.e2e.rental import Rental, Service
 from tests.e2e.test_quoted_run import JOBS, MUCH, Trial, trial
 
@@ -205,3 +208,51 @@ async def test_a_yes_after_the_deadline_rents_nothing(tmp_path: Path) -> None:
 
     assert night.ask("select verdict from quotes") == [("refused",)]
     assert night.ask("select count(*) from leases") == [(0,)]
+
+
+# A month's money.
+
+
+async def test_a_run_gets_no_more_than_the_month_has_left(tmp_path: Path) -> None:
+    async with trial(tmp_path) as night:
+        first = await night.run(MUCH, limit=2)
+        outcome = await night.run(MUCH, per_month="0.90")
+        said = night.said.getvalue()
+
+    assert (outcome.exit_code, outcome.done) == (0, JOBS)
+    assert first.usd > 0
+    [(budget,)] = night.ask("select budget_usd from quotes where epoch = 2")
+    spent = first.usd.quantize(Decimal("0.01"), ROUND_UP)
+    assert budget == Decimal("0.90") - spent
+    assert f"of 0.90 USD are spent in {time.strftime('%Y-%m', time.gmtime())}" in said
+    opening, _ = read_story(store_of(night).story_paths("night")[-1])
+    assert opening.terms.budget == budget
+
+
+async def test_a_night_that_needs_more_than_the_month_has_left_is_refused(tmp_path: Path) -> None:
+    async with trial(tmp_path) as night:
+        with pytest.raises(Refused, match=r"budget_per_month 0\.01: 0\.00 of 0\.01 USD") as refused:
+            await night.run(MUCH, per_month="0.01")
+
+    assert refused.value.batch == "night"
+    assert refused.value.usd_p90 is not None
+    assert "less than" in str(refused.value)
+    assert night.ask("select verdict from quotes") == [("refused",)]
+    assert night.ask("select count(*) from leases") == [(0,)]
+
+
+async def test_what_others_spend_while_somebody_thinks_is_not_left_afterwards(
+    tmp_path: Path,
+) -> None:
+    async with trial(tmp_path) as night:
+        person = Person()
+        waiting = asyncio.create_task(night.run(MUCH, person, per_month="2.00"))
+        await person.asked.wait()
+        other = Books(store_of(night), LeaseBook(tmp_path / "state"))
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat()
+        other.cost("1.999", now, now, batch="other")
+        person.ready.set()
+        with pytest.raises(Refused, match=r"2\.00 of 2\.00 USD are spent in "):
+            await waiting
+
+    assert night.ask("select count(*) from leases where batch = 'night'") == [(0,)]

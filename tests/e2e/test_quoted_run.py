@@ -72,10 +72,15 @@ class Trial:
         switch: StopSwitch | None = None,
         clock: Callable[[], float] = time.time,
         provider: PricedWorkers | None = None,
+        per_month: str | None = None,
     ) -> Outcome:
         rented = provider if provider is not None else PricedWorkers([self.worker.url])
         settings = load_settings(
-            store=str(self.folder / "store"), worker_urls=[self.worker.url], budget=budget, by="2h"
+            store=str(self.folder / "store"),
+            worker_urls=[self.worker.url],
+            budget=budget,
+            budget_per_month=per_month,
+            by="2h",
         )
         return await run_batch(
             Request(

@@ -65,7 +65,7 @@ WORKER_SETTINGS = {
 class Room:
     """Start it with ``open``; every verb that kills leaves what it killed dead until it returns."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
@@ -74,7 +74,7 @@ class Room:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._worker_ports = [int(free_port()), int(free_port())]
         self._mark = uuid.uuid4().hex
-        self._more = environment
+        self._more: Mapping[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._more_workers: list[subprocess.Popen[bytes]] = []
@@ -210,6 +210,18 @@ class Room:
     def kill_worker(self) -> None:
         """As when its computer goes; the flows that it had started go on."""
         _kill(self._worker)
+
+    @asynccontextmanager
+    async def set_up(self, **environment: str) -> AsyncIterator[None]:
+        """More in the environment of the Prefect worker, and of whoever sits beside it."""
+        self._more = environment
+        try:
+            self.kill_worker()
+            await self.start_worker()
+            yield
+        finally:
+            self._more = {}
+            self.kill_worker()  # the next test gets one without
 
     def has_worker(self) -> bool:
         """Whether the Prefect worker's process is there."""
