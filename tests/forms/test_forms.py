@@ -207,7 +207,7 @@ def test_a_night_that_is_retried_after_midnight_is_still_that_night(tmp_path: Pa
     params = BatchParams(catalog=write_catalog(tmp_path / "sample", 1), timezone="Asia/Tokyo")
     first = FlowRun(flow_id=uuid4(), start_time=datetime(2026, 11, 21, 23, 30, tzinfo=UTC))
 
-    with FlowRunContext.model_construct(flow_run=first):
+    with FlowRunContext.model_construct(flow_run=first):  # type: ignore[call-arg]
         request = request_of(params, params.settings(), is_nightly=True)
 
     assert (request.name, request.is_nightly) == ("sample-2026-11-22", True)
