@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from nightkiln.core.errors import ClaimHeld, NightkilnError
+from nightkiln.core.errors import ClaimHeld, NightkilnError, Refused
+from nightkiln.gate import Gate
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.rehearse.gate import QuoteGate, as_set, freely
+from nightkiln.rehearse.gate import Consent, QuoteGate, as_set, freely
 from nightkiln.settings import Settings
 from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, run_batch
+from tasks.approving import Asking, rules_of, tell_refused
 from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
-from tasks.observer import PrefectObserver
 from tasks.params import BatchParams
 from tasks.refusing import refused
-from tasks.report import report
 from tasks.secrets import secrets_of
+from tasks.showing.closing import leave
+from tasks.showing.observer import PrefectObserver
 
-# Prefect kills a process half a minute after it has asked it to end. What is being rendered may
-# take this long, then it is handed back, and the rest of the time is for committing.
-STOP_PATIENCE_S = 12.0
+# Prefect kills a process half a minute after it has asked it to end, and has no setting for that.
+# What is being rendered may take this long, then it is handed back, and the rest of the time is for
+# releasing machines and committing.
+STOP_PATIENCE_S = {"finish": 12.0, "hand back": 0.0}
+
+
+class Works(Protocol):
+    """What works on a batch: ``run_batch``, or something that has others do it."""
+
+    async def __call__(
+        self,
+        request: Request,
+        settings: Settings,
+        observer: Observer,
+        *,
+        switch: StopSwitch,
+        rents_from: Mapping[str, Provider] | None,
+        gate: Gate,
+    ) -> Outcome:
+        """Until the batch is settled or stopped."""
 
 
 async def batch(
@@ -39,30 +58,39 @@ async def batch(
     is_nightly: bool,
     request: Request | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> State[None]:
     """Check, render, report; how the flow run ends says what came of it.
 
     ``request``: instead of what the parameters ask for.
     ``rents_from``: providers by name, instead of those that the settings make usable.
+    ``works``: who works on it, if not this flow run alone.
     """
-    switch = StopSwitch()
+    switch, asking = StopSwitch(), Asking(rules_of(params))
+    heard: list[str] = []
     try:
         settings = params.settings(**await secrets_of(params))
-        with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
+        patience_s = STOP_PATIENCE_S[params.on_cancel]
+        with stopping_on_signals(switch, patience_s=patience_s) as heard:
             outcome = await render(
                 params,
                 settings,
                 is_nightly=is_nightly,
                 switch=switch,
                 request=request,
+                consent=asking,
                 rents_from=rents_from,
+                works=works,
             )
-        # A report that cannot be written is red in the timeline; the images are there all
+        # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
-        reporting: Any = report  # Prefect's types forget that an async task's is awaited
-        await reporting(outcome, settings, return_state=True)
+        await leave(outcome, settings, is_hurried=bool(heard))
     except ClaimHeld as error:
         return refused(error) if is_nightly else Failed(message=str(error))
+    except Refused as error:
+        tell_refused(error, asking)
+        is_cancelled = bool(heard) or asking.was_cancelled
+        return (Cancelled if is_cancelled else Failed)(message=str(error))
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     return verdict(outcome, is_cancelled=bool(heard))
@@ -75,12 +103,15 @@ async def render(
     is_nightly: bool,
     switch: StopSwitch,
     request: Request | None = None,
+    consent: Consent = freely,
     also: Observer | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> Outcome:
     """Work on the batch inside the current flow run; Prefect retries nothing of it.
 
-    Nobody is there to be asked: who deployed it with a budget has agreed to any quote within it.
+    ``consent``: whose word is needed before anything is rented. Who deployed it with a budget has
+    agreed to any quote within it.
 
     Raises:
         NightkilnError: as ``run_batch`` does; before preflight has passed, nothing was started.
@@ -88,10 +119,11 @@ async def render(
     if request is None:
         request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
     await tag_run(tags_of(request.catalog.name, settings))
-    gate = QuoteGate(as_set(settings, request.catalog), freely)
-    async with PrefectObserver(get_run_logger()) as shown:
+    gate = QuoteGate(as_set(settings, request.catalog), consent)
+    looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
+    async with looking as shown:
         observer = shown if also is None else Several((shown, also))
-        return await run_batch(
+        return await works(
             request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from nightkiln.catalog.catalog import Catalog
-from nightkiln.catalog.columns import FLOATS, INTEGERS, column_of, value_expression
+from nightkiln.catalog.columns import FLOATS, INTEGERS, column_of, head_of, value_expression
 from nightkiln.catalog.files import FILES, quoted
 from nightkiln.catalog.rows import ROW, ROWS, load_rows
 from nightkiln.core.model import CatalogRow, InputFile, Job, JobId, Value
@@ -25,7 +25,7 @@ _WANTED = """
 CREATE OR REPLACE TABLE {wanted} AS
 SELECT row_number() OVER () - 1 AS position, *
 FROM (
-  SELECT p.job_id, p.row, p.seed, p.replaces
+  SELECT p.row, p.variant
   FROM planned p {joins}
   ANTI JOIN repeats r ON r.row = p.row AND r.variant = p.variant
   ORDER BY p.row, p.variant
@@ -43,19 +43,24 @@ def stream_jobs(
     """Every planned job whose id is in the relation ``pending`` (job_id), once, in catalog order.
 
     Those in the relation ``settled`` (job_id) are left out: of millions, that is much cheaper
-    than to name all others. A job stands where its first row stands; ``rows`` holds all that mean
-    it, with the columns that bind nothing. ``plan_jobs`` comes first, on the same connection;
-    other work on it between two jobs does no harm, nor does a stream of another relation. Fills
-    the tables ``wanted_<pending>`` and ``repeats_<pending>``.
+    than to name all others. Texts that are no ids mean nothing in either. A job stands where its
+    first row stands; ``rows`` holds all that mean it, with the columns that bind nothing.
+    ``plan_jobs`` comes first, on the same connection; other work on it between two jobs does no
+    harm, nor does a stream of another relation. Fills the tables ``wanted_<pending>`` and
+    ``repeats_<pending>``, which take little room: they name lines of ``planned``.
     """
     reader = _Reader(con, catalog, pending)
-    joins = "" if pending == PLANNED else f"SEMI JOIN {quoted(pending)} a ON a.job_id = p.job_id"
-    joins += "" if settled is None else f" ANTI JOIN {quoted(settled)} s ON s.job_id = p.job_id"
+    joins = "" if pending == PLANNED else f"SEMI JOIN {_heads(pending)} a ON a.head = p.head"
+    joins += "" if settled is None else f" ANTI JOIN {_heads(settled)} s ON s.head = p.head"
     con.execute(_WANTED.format(wanted=reader.wanted, joins=joins))
     con.execute(reader.repeats_query())
     ((count,),) = con.execute(f"SELECT count(*) FROM {reader.wanted}").fetchall()  # noqa: S608 - quoted
     for start in range(0, count, JOBS_AT_ONCE):
         yield from reader.jobs(start, start + JOBS_AT_ONCE)
+
+
+def _heads(relation: str) -> str:
+    return f"(SELECT {head_of('job_id')} AS head FROM {quoted(relation)})"  # noqa: S608 - quoted
 
 
 class _Reader:
@@ -96,7 +101,7 @@ class _Reader:
             CREATE OR REPLACE TABLE {self._repeats} AS
             SELECT w.position, c.row {others}
             FROM repeats r
-            JOIN {self.wanted} w ON w.job_id = r.job_id
+            JOIN {self.wanted} w ON w.row = r.first_row AND w.variant = r.first_variant
             JOIN ({self._catalog([])}) c ON c.row = r.row
             ORDER BY w.position, c.row"""  # noqa: S608 - columns are quoted
 
@@ -120,8 +125,10 @@ class _Reader:
         joins = " ".join(f"LEFT JOIN {FILES} f{at} ON f{at}.value = c.v{at}" for at in files)
         rows = self._catalog(self._values)
         return f"""
-            SELECT w.position, w.job_id, w.seed, w.replaces, c.* {selected}
+            SELECT w.position, p.job_id, p.seed, p.replaces, c.* {selected}
             FROM (SELECT * FROM {self.wanted} WHERE {span}) w
+            JOIN (FROM {PLANNED} WHERE row BETWEEN {first:d} AND {last:d}) p
+              ON p.row = w.row AND p.variant = w.variant
             JOIN ({rows} WHERE {ROW} BETWEEN {first:d} AND {last:d}) c ON c.row = w.row {joins}
             ORDER BY w.position"""  # noqa: S608 - columns are quoted, the rest are numbers
 

@@ -30,6 +30,7 @@ STORE_SCHEME = "store"  # of files that are results: store://images/...
 FILES_MAX = 100_000  # files behind one glob
 MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 SMALLEST_PARQUET = 12  # bytes: magic, footer length, magic
+GIVEN_BACK = "64MB"  # freed at once: so much goes back to the operating system without delay
 CLOSE_S_MAX, CLOSE_AGAIN_S = 10.0, 0.01  # for a query that was interrupted to end
 
 URI = re.compile(r"([a-z][a-z0-9+.-]*)://")
@@ -46,6 +47,9 @@ def scratch(*, memory_limit: str = "460MB") -> Iterator[duckdb.DuckDBPyConnectio
             con.execute("SET enable_progress_bar = false")  # it writes to stdout, even to a pipe
             # What is asked once or twice is not worth compressing: that took half of a plan's time.
             con.execute("SET force_compression = 'uncompressed'")
+            # What makes room for a large join goes back at once: else both are held for a moment,
+            # 130 MB above the limit.
+            con.execute(f"SET allocator_bulk_deallocation_flush_threshold = '{GIVEN_BACK}'")
             yield con
         finally:
             _close(con)

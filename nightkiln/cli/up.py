@@ -27,6 +27,7 @@ def up(
         int | None,
         typer.Option(
             "--port",
+            metavar="PORT",
             min=1,
             max=65535,
             help="Of the server and its page. Default: as last time, else 4200.",

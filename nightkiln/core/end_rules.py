@@ -30,8 +30,10 @@ def stop_if_hopeless(state: State) -> Iterator[Command]:
         or _no_machine(state)
         or _no_time(state)
         or _no_answer(state)
-        or _no_money(state)
     )
+    if reason is None:
+        reason = _no_money(state)
+        state.is_out_of_money = reason is not None
     if reason is not None:
         state.stop_reason = reason
         yield Stop(reason)

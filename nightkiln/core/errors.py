@@ -2,6 +2,7 @@
 
 NightkilnError
   BadInput            catalog, workflow, settings: nothing was started (exit code 2)
+    Refused           what a batch was quoted may not be spent; .batch and .usd_p90 say of which
   OfferGone           ordinary: another customer was faster
   RenderFailed        one attempt failed; .fault says whose fault it was
     BadOutput         the worker answered, but its file is damaged, blank or too large
@@ -46,6 +47,15 @@ class BadInput(NightkilnError):
         assert problems, "an error without a problem"
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class Refused(BadInput):
+    """A quote was refused, by its budget, the month's, or somebody who was asked."""
+
+    def __init__(self, problem: Problem, *, batch: str, usd_p90: float | None = None) -> None:
+        super().__init__([problem])
+        self.batch = batch
+        self.usd_p90 = usd_p90  # None: nothing was quoted
 
 
 class OfferGone(NightkilnError):
@@ -100,6 +110,10 @@ class NightAtWork(ClaimHeld):
     def __init__(self, message: str, *, batch: str, other: str, owner: str, since_s: float) -> None:
         super().__init__(message, batch=batch, owner=owner, since_s=since_s)
         self.other = other
+
+
+class ShareTaken(NightkilnError):
+    """Another run was started with this start of a share; the night starts a new one if it must."""
 
 
 class ClaimLost(NightkilnError):

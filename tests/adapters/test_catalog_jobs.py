@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nightkiln.catalog import Catalog, CatalogInput, Prompts, plan_jobs, stream_jobs
-from nightkiln.catalog.columns import recipe_of
+from nightkiln.catalog.columns import head_of, recipe_of
 from nightkiln.catalog.rows import load_rows
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import Graph, Job, Value
@@ -151,6 +151,44 @@ def test_ids_by_column_are_the_ids_of_the_pure_twin(
     assert [(job.id, job.values, [row.number for row in job.rows]) for job in streamed] == [
         (twin, values, numbers) for twin, (values, numbers) in twins.items()
     ]
+
+
+@given(columns(), st.integers(1, 3), st.data())
+@settings(few(10, of=300), suppress_health_check=[HealthCheck.too_slow])
+def test_of_any_plan_the_pending_jobs_are_streamed_less_the_settled_ones(
+    made: tuple[pa.Table, list[CatalogInput]], variants: int, data: st.DataObject
+) -> None:
+    table, entries = made
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
+        variants = variants if any(item.name == "seed" for item in entries) else 1
+        whole = jobs_of(con, some := catalog(Path(folder), table, *entries, variants=variants))
+        ids = [job.id for job in whole]
+        pending = data.draw(st.sets(st.sampled_from(ids)), "pending")
+        settled = data.draw(st.sets(st.sampled_from(ids)), "settled")
+        for name, chosen in (("todo", pending), ("over", settled)):
+            listed = [*chosen, "no id of ours", "0" * 64]
+            con.execute(f"CREATE TABLE {name} AS SELECT unnest(?) AS job_id", [listed])
+
+        left = list(stream_jobs(con, some, "planned", settled="over"))
+        chosen_left = list(stream_jobs(con, some, "todo", settled="over"))
+
+    assert left == [job for job in whole if job.id not in settled]
+    assert chosen_left == [job for job in left if job.id in pending]
+
+
+@given(st.integers(0, 2**256 - 1), st.text(max_size=40))
+@few(20, of=500)
+def test_the_head_of_an_id_is_its_first_half_and_no_other_text_has_one(
+    number: int, text: str
+) -> None:
+    digest = f"{number:064x}"
+    with duckdb.connect() as con:
+        query = f"SELECT {head_of('a')}, {head_of('b')} FROM (SELECT ? AS a, ? AS b)"  # noqa: S608 - ours
+
+        [(head, of_text)] = con.execute(query, [digest, f"job {text}"]).fetchall()
+
+    assert head == int(digest[:32], 16)
+    assert of_text is None
 
 
 def test_rows_that_mean_the_same_are_one_job_that_remembers_them(

@@ -27,6 +27,7 @@ from nightkiln.testing.waiting import until
 JOBS = 12
 AT_ONCE = 2  # scenes side by side: as many as a small machine has cores
 DICE = 20261121
+RANDOM_KILLS = 5  # a sample; killed_anywhere plays 25 in make test-long
 START_S = 1.5  # about what a controller takes to its first effect
 NOTHING_YET = "nothing yet"
 NAMING = frozenset({"link", "replace", "sync_log"})  # what makes something exist for others
@@ -114,11 +115,10 @@ async def random_kills(folder: Path, kills: int, seed: int) -> list[str]:
 async def test_random_kills_lose_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kills = 5
-    hits = await random_kills(tmp_path, kills, DICE)
+    hits = await random_kills(tmp_path, RANDOM_KILLS, DICE)
 
     with capsys.disabled():
-        print(f"\n{kills} random kill -9, last effect before each:\n{histogram(hits)}")
+        print(f"\n{RANDOM_KILLS} random kill -9, last effect before each:\n{histogram(hits)}")
 
 
 async def killed_anywhere(folder: Path, effects: int, dice: Random) -> list[str]:

@@ -34,7 +34,7 @@ from tests.docs.shown import free_port
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 POOL = "nightkiln"
-DEPLOYED = ("nightly", "adhoc", "reap")
+DEPLOYED = ("nightly", "share", "adhoc", "reap")
 START_S_MAX = 120.0  # a server that makes its database on a busy computer
 RUN_S_MAX = 120.0
 STOP_S_MAX = 20.0
@@ -65,7 +65,7 @@ WORKER_SETTINGS = {
 class Room:
     """Start it with ``open``; every verb that kills leaves what it killed dead until it returns."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
@@ -74,9 +74,10 @@ class Room:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._worker_ports = [int(free_port()), int(free_port())]
         self._mark = uuid.uuid4().hex
-        self._more = environment
+        self._more: Mapping[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
+        self._more_workers: list[subprocess.Popen[bytes]] = []
 
     # Opening and closing.
 
@@ -89,7 +90,7 @@ class Room:
 
     def close(self) -> None:
         """End all that was started here, also what lost its parent."""
-        for process in (self._worker, self._server):
+        for process in (*self._more_workers, self._worker, self._server):
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait(STOP_S_MAX)
@@ -175,15 +176,52 @@ class Room:
         self._worker = self._started("worker", str(BIN / "prefect"), *prefect)
         await until(partial(self._has_reported, name), within_s=START_S_MAX)
 
+    async def more_worker(self, *, limit: int) -> subprocess.Popen[bytes]:
+        """One more Prefect worker, as on another computer, with room for so many flow runs."""
+        name = f"worker-{uuid.uuid4().hex[:6]}"
+        prefect = ("worker", "start", "--pool", POOL, "--type", "process", "--name", name)
+        process = self._started(name, str(BIN / "prefect"), *prefect, "--limit", str(limit))
+        self._more_workers.append(process)
+        await until(partial(self._has_reported, name), within_s=START_S_MAX)
+        return process
+
+    def kill_more_workers(self) -> None:
+        """All of them, with what they have started."""
+        for process in self._more_workers:
+            self.kill_with_flows(process)
+        self._more_workers.clear()
+
+    def kill_with_flows(self, worker: subprocess.Popen[bytes]) -> None:
+        """As when the computer goes that a Prefect worker and its flow runs are on."""
+        mine = self.flows_of(worker)
+        _kill(worker)
+        for process in mine:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def flows_of(self, worker: subprocess.Popen[bytes]) -> list[int]:
+        """Processes of the flow runs that a Prefect worker has started."""
+        return [process for process in self.flows() if worker.pid in _ancestors(process)]
+
     async def _has_reported(self, name: str) -> bool:
-        assert self._worker is not None
-        assert self._worker.poll() is None, self.said("worker")
         found = await self.asked(f"/work_pools/{POOL}/workers/filter", {})
         return name in {one["name"] for one in found}
 
     def kill_worker(self) -> None:
         """As when its computer goes; the flows that it had started go on."""
         _kill(self._worker)
+
+    @asynccontextmanager
+    async def set_up(self, **environment: str) -> AsyncIterator[None]:
+        """More in the environment of the Prefect worker, and of whoever sits beside it."""
+        self._more = environment
+        try:
+            self.kill_worker()
+            await self.start_worker()
+            yield
+        finally:
+            self._more = {}
+            self.kill_worker()  # the next test gets one without
 
     def has_worker(self) -> bool:
         """Whether the Prefect worker's process is there."""
@@ -399,6 +437,17 @@ def _kill(process: subprocess.Popen[bytes] | None) -> None:
     assert process is not None
     process.kill()
     process.wait(STOP_S_MAX)
+
+
+def _ancestors(process: int) -> list[int]:
+    """Who started it, who started that one, and so on."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        while process > 1:
+            stat = Path(f"/proc/{process}/stat").read_text(errors="replace")
+            process = int(stat[stat.rindex(")") + 2 :].split()[1])
+            found.append(process)
+    return found
 
 
 def _environments() -> list[tuple[int, list[bytes]]]:
