@@ -77,6 +77,16 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     S3_PAGE: {
         "python -m nightkiln.testing.s3_server": "it stays; a fixture starts it",
     },
+    "docs/how-to/up.md": {
+        "nightkiln up": "tests/room/test_up.py calls it; a room takes a minute to open",
+        "nightkiln up --status": "so it does with this one",
+        "nightkiln up --port 4310": "and with another port",
+        "nightkiln down": "and with this one",
+    },
+    "docs/how-to/notify.md": {
+        "nightkiln up --notify slack-webhook/ops": "tests/room/test_up.py names a block so",
+        "nightkiln automations --notify slack-webhook/ops": "and so",
+    },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",
     },
