@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
@@ -26,8 +26,8 @@ from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
 from tasks.params import BatchParams
 from tasks.refusing import refused
-from tasks.report import report
 from tasks.secrets import secrets_of
+from tasks.showing.closing import leave
 from tasks.showing.observer import PrefectObserver
 
 # Prefect kills a process half a minute after it has asked it to end, and has no setting for that.
@@ -82,10 +82,9 @@ async def batch(
                 rents_from=rents_from,
                 works=works,
             )
-        # A report that cannot be written is red in the timeline; the images are there all
+        # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
-        reporting: Any = report  # Prefect's types forget that an async task's is awaited
-        await reporting(outcome, settings, return_state=True)
+        await leave(outcome, settings, is_hurried=bool(heard))
     except ClaimHeld as error:
         return refused(error) if is_nightly else Failed(message=str(error))
     except Refused as error:
@@ -121,7 +120,8 @@ async def render(
         request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
     await tag_run(tags_of(request.catalog.name, settings))
     gate = QuoteGate(as_set(settings, request.catalog), consent)
-    async with PrefectObserver(get_run_logger()) as shown:
+    looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
+    async with looking as shown:
         observer = shown if also is None else Several((shown, also))
         return await works(
             request, settings, observer, switch=switch, rents_from=rents_from, gate=gate

@@ -1,4 +1,4 @@
-"""A control room whose pages are looked at: the one of tests/room, for tests that are no coroutines.
+"""A control room whose pages are looked at: that of tests/room, for tests that are no coroutines.
 
 Playwright has the thread of the test, so the room lives in a loop of its own.
 """
@@ -37,7 +37,8 @@ class Control:
 
     def run(self, deployment: str, params: Mapping[str, Any]) -> str:
         """Ask for a run, as the form does; its id."""
-        return self._portal.call(self.room.run, deployment, params)
+        run: str = self._portal.call(self.room.run, deployment, params)
+        return run
 
     def ended(self, run: str) -> Mapping[str, Any]:
         """The state that a run has ended in."""
