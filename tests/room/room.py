@@ -65,8 +65,9 @@ WORKER_SETTINGS = {
 class Room:
     """Start it with ``open``; every verb that kills leaves what it killed dead until it returns."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self._always = environment  # of all that it starts
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
         self.checkout = folder / "checkout"
@@ -358,6 +359,7 @@ class Room:
             "NIGHTKILN_WORKER_URLS": urls,
             "NIGHTKILN_SHARD_ROWS": "5",
             MARK: self._mark,
+            **self._always,
             **self._more,
         }
 
