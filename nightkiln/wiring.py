@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightkiln.accounts import Accounts
+from nightkiln.allotment import MORE_USD_S, Allotment
 from nightkiln.before_renting import look_ahead
 from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
 from nightkiln.core.errors import BadInput
@@ -58,6 +59,7 @@ class Request:
     is_fresh: bool = False  # render also what other batches of the store have done
     leases_max: int = LEASES_MAX  # machines at once
     again: Again | Reseeded | None = None  # instead of what the batch has not settled
+    allotment: Allotment | None = None  # of one share of a night, which is then the batch
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -232,6 +234,9 @@ async def run_batch(
     goals.check(found.values())
     if any(provider.bills for provider in found.values()):
         goals = replace(goals, jobs_per_s_max=settings.results_per_s)
+    share = request.allotment.share if request.allotment is not None else None
+    if share is not None:
+        goals = replace(goals, more_usd_s=MORE_USD_S)
     if rents_from is None and VAST in found:
         await look_ahead(catalog, settings, observer, has_others=len(found) > 1)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
@@ -259,12 +264,13 @@ async def run_batch(
         )
         reuses = catalog.reuse == "store" and not request.is_fresh
         since = await asyncio.to_thread(counts_from, store, batch, request.again)
-        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since)
+        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since, share)
         await asyncio.to_thread(plan.prepare)
         if forgotten := await asyncio.to_thread(plan.forgotten):
             said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
             await tell(observer, "warning", {"message": said})
-        if gate is not None and (ledger := month_ledger(settings, store, kept_in)) is not None:
+        ledger = month_ledger(settings, store, kept_in)
+        if gate is not None and ledger is not None and share is None:  # a night asks for its shares
             gate = MonthGate(gate, ledger, clock)
         work = Night(
             catalog=catalog,
@@ -285,6 +291,7 @@ async def run_batch(
             gate=gate,
             leases_max=request.leases_max,
             past=past,
+            allotment=request.allotment,
             accounts=Accounts(store, batch, found, clock, kept_in, settings.deadman_s),
         )
         try:

@@ -46,7 +46,8 @@ async def resumed(flow_run: str) -> State[None]:
             return Completed(message=f"{run.name} is left as it is: {why}{more}")
         again = again_with(run.parameters["params"], crash, left.batch)
     # Asked for twice, it is there once.
-    begun: Any = await run_deployment(
+    running: Any = run_deployment  # Prefect's types leave open whether it is awaited
+    begun = await running(
         run.deployment_id,
         parameters={**run.parameters, "params": again},
         tags=[f"{RESUMES}{run.id}"],
@@ -103,7 +104,7 @@ async def _revived(client: Any, run: Any) -> bool:
     while time.monotonic() < until_s:
         answer = await client.request("POST", "/events/filter", json={"filter": wanted, "limit": 1})
         if answer.json()["events"]:
-            state = Running(message="it was out of reach, and is seen again")
+            state: Any = Running(message="it was out of reach, and is seen again")
             await client.set_flow_run_state(run.id, state, force=True)
             return True
         await asyncio.sleep(LOOK_EVERY_S)

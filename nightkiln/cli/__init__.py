@@ -28,6 +28,7 @@ from nightkiln.cli import (
     query,
     quote,
     reap,
+    receipt,
     rehearse,
     replay,
     retry,
@@ -80,6 +81,7 @@ app.command("query")(query.query)
 # What is typed behind it is a question for `query`, which it says.
 app.command("sql", context_settings={"allow_extra_args": True})(shell.sql)
 app.command("export")(export.export_outputs)
+app.command("receipt")(receipt.receipt)
 app.command("gallery")(gallery.gallery)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)

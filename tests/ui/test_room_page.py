@@ -18,7 +18,8 @@ from tests.ui.timeline import DONE
 pytestmark = pytest.mark.ui
 
 JOBS = 24  # of catalogs/demo
-RENDER_S = 0.8
+RENDER_S = 1.2
+LONG_S = 4.0  # that a picture takes which nobody waits for
 HATED = "ibex"  # one of its prompts, on which every machine fails
 DESCRIPTION = "p.text-muted-foreground"
 PROGRESS = re.compile(rf"(\d+)/{JOBS} done")
@@ -155,7 +156,7 @@ def test_a_batch_from_the_form_is_watched_until_its_receipt(
 def test_a_run_is_cancelled_in_its_page_and_says_what_is_left(
     looked: Looked, control: Control
 ) -> None:
-    with control.stand_ins(render_s=RENDER_S):
+    with control.stand_ins(render_s=LONG_S):
         run = control.run(
             "adhoc", {"catalog": "catalogs/demo", "fresh": True, "name": "called-off"}
         )
