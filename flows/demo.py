@@ -17,9 +17,11 @@ from nightkiln.demo import INTRODUCTION, batch_name, demo_catalog, stand_ins
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import PlainLines
 from nightkiln.signals import stopping_on_signals
-from tasks.batch import BatchParams, render
-from tasks.report import report
+from tasks.batch import render
+from tasks.options import LocalOptions
+from tasks.params import BatchParams
 from tasks.results import RESULTS
+from tasks.showing.closing import leave
 
 
 @flow(name="demo", retries=0, persist_result=False, result_storage=RESULTS)
@@ -33,14 +35,14 @@ async def demo(store: str = "nightkiln-demo") -> Outcome:
         params = BatchParams(
             catalog=demo_catalog(),
             store=store,
-            worker_urls=list(urls),
+            options=LocalOptions(worker_urls=list(urls)),
             name=batch_name(),
             fresh=True,
         )
         settings, switch, lines = params.settings(), StopSwitch(), PlainLines(sys.stdout)
         with stopping_on_signals(switch):
             outcome = await render(params, settings, is_nightly=False, switch=switch, also=lines)
-    await report(outcome, settings)
+    await leave(outcome, settings)
     return outcome
 
 

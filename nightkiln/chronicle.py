@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from nightkiln.core.events import (
     Blame,
+    BudgetSet,
     Cancel,
     Command,
     Event,
@@ -42,9 +43,7 @@ class Entry:
     """Something that happened, at a time on the clock of ``Tick``."""
 
     at_s: float
-    what: (
-        str  # rented | adopted | up | extended | lost | blamed | released | gone | given up | stop
-    )
+    what: str  # rented | adopted | up | extended | lost | blamed | released | gone | stop | ...
     why: str = ""
 
 
@@ -153,6 +152,8 @@ class Chronicle:
                 self.provider_errors.setdefault(provider, []).append(error)
             case StopRequested(_, reason):
                 self.entries.append(Entry(self.now_s, "stop asked for", reason))
+            case BudgetSet(usd):
+                self.entries.append(Entry(self.now_s, "budget", f"{usd:.2f} USD from now on"))
             case _:
                 pass  # offers and jobs that came in: what was made of them is told by commands
 

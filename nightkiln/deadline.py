@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nightkiln.core.errors import BadInput, Problem
@@ -24,7 +24,7 @@ def seconds_until(text: str, *, now_s: float, timezone: str) -> float:
     """
     deadline_s = _duration_s(text)
     if deadline_s is None:
-        now = datetime.fromtimestamp(now_s, _zone(timezone))
+        now = datetime.fromtimestamp(now_s, zone(timezone))
         deadline_s = _moment(text, now).timestamp() - now_s
     if deadline_s <= 0:
         raise BadInput([Problem(f"--by {text}", "is not in the future", HOW)])
@@ -64,7 +64,20 @@ def _date_and_time(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
 
 
-def _zone(name: str) -> ZoneInfo:
+def shown_zone(name: str) -> tzinfo:
+    """Where times are shown: the zone of that name, or UTC if it is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def zone(name: str) -> ZoneInfo:
+    """The time zone of this name.
+
+    Raises:
+        BadInput: there is none.
+    """
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from nightkiln.accounts import Accounts
+from nightkiln.allotment import Allotment, AtWork
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, most_telling
 from nightkiln.core.model import BatchId, LeaseEnd, Trust, Usd
@@ -34,6 +35,7 @@ from nightkiln.dispatch import (
 )
 from nightkiln.gate import Ahead, Gate, admitted
 from nightkiln.goals import Goals
+from nightkiln.heeding import heed_stop, unless_stopped
 from nightkiln.journal import FileJournal
 from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
 from nightkiln.planner import Counts, Plan
@@ -59,7 +61,6 @@ __all__ = [
     "StopSwitch",
 ]
 
-STOP_POLL_S = 1.0  # how often the store is asked whether somebody wants the run to stop
 LEASES_MAX = 64
 
 
@@ -87,6 +88,7 @@ class Night:
     leases_max: int = LEASES_MAX  # at once
     past: Mapping[str, Provider] = field(default_factory=dict)  # an earlier run rented there
     accounts: Accounts | None = None  # of machines that bill
+    allotment: Allotment | None = None  # what may be spent changes; None: it stays
     adopted: int = 0
     reused: int = 0
     usd_billed: Usd | None = None
@@ -143,6 +145,7 @@ class Night:
         after = await asyncio.to_thread(self.plan.counts)
         fields = {
             "batch": self.batch.batch,
+            "epoch": self.batch.epoch,
             "total": after.total,
             "settled": before.settled,
             "adopted": self.adopted,
@@ -160,16 +163,21 @@ class Night:
         if not left or not names:
             return
         assert self.gate is not None, "what bills is rented behind a gate"
-        ahead = Ahead(left, self.goals, self.leases_max, self.clock(), names)
+        now_s, name = self.clock(), self.batch.batch
+        ahead = Ahead(left, self.goals, self.leases_max, now_s, names, name)
         say, blobs = partial(tell, self.observer), self.store.blobs
+        passing = admitted(self.gate, ahead, say, blobs=blobs, batch=self.batch, clock=self.clock)
         try:
-            self.quoted = await admitted(
-                self.gate, ahead, say, blobs=blobs, batch=self.batch, clock=self.clock
-            )
+            passage = await unless_stopped(passing, claim=self.claim, switch=self.switch)
         except BadInput:
             end = BatchEnd(self.clock(), counts.done, counts.reused, counts.failed, BAD_INPUT)
             await asyncio.to_thread(write_batch_end, blobs, start, end)
             raise
+        if passage is None:  # told to stop, which the dispatcher hears before it rents anything
+            return
+        self.quoted = passage.quoted
+        if passage.budget is not None:
+            self.goals = replace(self.goals, budget=passage.budget)
 
     async def _booking(self, load: Load) -> Booking | None:
         return await self.accounts.booking(load) if self.accounts is not None else None
@@ -234,16 +242,22 @@ class Night:
                 release_s_max=self.release_s_max,
                 book=await self._booking(decisions.load),
             )
-            await self._dispatch(Dispatcher(work, decisions.scheduler, tally), decisions)
+            dispatcher = Dispatcher(work, decisions.scheduler, tally)
+            if self.allotment is not None:
+                self.allotment.connect(AtWork(decisions.scheduler, tally, dispatcher, self.clock))
+            await self._dispatch(dispatcher, decisions)
             if self.accounts is not None:
                 self.usd_billed = await self.accounts.read_bills(self._warn)
 
     async def _dispatch(self, dispatcher: Dispatcher, decisions: Decisions) -> None:
-        self.switch.connect(lambda reason, is_now: dispatcher.stop(reason, is_now=is_now))
+        def stop(reason: str, is_now: bool) -> None:  # noqa: FBT001 - as the switch tells it
+            dispatcher.stop(reason, is_now=is_now)
+
+        self.switch.connect(stop)
         try:
             async with asyncio.TaskGroup() as group:
                 watchers = (
-                    group.create_task(self._heed_stop(dispatcher), name="heed stop"),
+                    group.create_task(heed_stop(self.claim, stop), name="heed stop"),
                     group.create_task(self._heed_loss(), name="heed loss of the claim"),
                     group.create_task(decisions.keep_on(), name="keep what is learned"),
                 )
@@ -252,16 +266,6 @@ class Night:
                     watcher.cancel()
         except BaseExceptionGroup as errors:
             raise most_telling(errors) from errors
-
-    async def _heed_stop(self, dispatcher: Dispatcher) -> None:
-        """Hear what ``nightkiln stop`` left in the store."""
-        heard = None
-        while True:
-            asked = await self.claim.stop_requested()
-            if asked is not None and asked != heard:
-                heard = asked
-                dispatcher.stop("stopped by 'nightkiln stop'", is_now=asked.now)
-            await asyncio.sleep(STOP_POLL_S)
 
     async def _heed_loss(self) -> None:
         raise await self.claim.lost()

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.model import Trust
 from nightkiln.core.terms import AtCap, Fallback, Late
 from nightkiln.disk import state_folder
 from nightkiln.modal_settings import ModalSettings
@@ -67,10 +68,22 @@ class Settings(VastSettings, ModalSettings, S3Settings):
     shard_rows: int = Field(
         256, ge=1, le=10_000, description="Settled jobs per commit; a commit is made every 30 s."
     )
+    gallery_url: str = Field(
+        "",
+        description="Where somebody serves the store's folder to browsers, such as "
+        "http://nas:8080/results: links to galleries begin with it. Empty: a file's address.",
+    )
     timezone: str = Field("UTC", description="Where a nightly batch's date is taken.")
     by: str = Field("", description="Deadline: 07:00, 2h, or 2026-12-24T07:00; empty: none.")
     budget: Decimal | None = Field(
         None, gt=0, le=1_000_000, description="USD that one run may spend; needed where it costs."
+    )
+    budget_per_month: Decimal | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        description="USD that all batches of the store may spend in a calendar month (timezone); "
+        "a night that needs more than is left of it does not start.",
     )
     fallback: Fallback = Field(
         Fallback.AUTO, description="Serverless GPUs: never, auto (where they are better), only."
@@ -78,6 +91,11 @@ class Settings(VastSettings, ModalSettings, S3Settings):
     late: Late = Field(Late.STOP, description="At the deadline: stop, or finish all the same.")
     at_cap: AtCap = Field(
         AtCap.FINISH, description="When the budget is spent: finish what is in flight, or cancel."
+    )
+    trust: Trust = Field(
+        Trust.ANY,
+        description="Who may run rented machines: any, verified (by the service), datacenter; the "
+        "least, beside what a catalog asks.",
     )
     market: str = Field(
         "ordinary", description="Market, or market file, that a run is quoted in before it rents."

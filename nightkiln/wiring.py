@@ -14,30 +14,31 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nightkiln.accounts import Accounts
+from nightkiln.allotment import MORE_USD_S, Allotment
 from nightkiln.before_renting import look_ahead
 from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
-from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.errors import BadInput
 from nightkiln.core.model import BatchId
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
-from nightkiln.deadline import seconds_until
+from nightkiln.deadline import seconds_until, zone
 from nightkiln.deployment import rented_before, usable
 from nightkiln.disk import Disk, OsDisk
 from nightkiln.dispatch import tell
 from nightkiln.gate import Gate
 from nightkiln.goals import Goals
 from nightkiln.lease_book import LeaseBook
+from nightkiln.month import Ledger, MonthGate
 from nightkiln.night import BAD_INPUT, LEASES_MAX, Night, Outcome, StopSwitch
+from nightkiln.nights import claimed
 from nightkiln.places import MODAL, VAST, providers
 from nightkiln.planner import Again, Plan, Reseeded, counts_from
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.preflight import preflight, tell_what_leaves
 from nightkiln.settings import Settings
-from nightkiln.store.claim import Claim
 from nightkiln.store.home import store_uri
 from nightkiln.store.names import check_batch_name
 from nightkiln.store.scores import Remembered, read_scores
@@ -58,6 +59,7 @@ class Request:
     is_fresh: bool = False  # render also what other batches of the store have done
     leases_max: int = LEASES_MAX  # machines at once
     again: Again | Reseeded | None = None  # instead of what the batch has not settled
+    allotment: Allotment | None = None  # of one share of a night, which is then the batch
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -110,7 +112,7 @@ def batch_name(request: Request, settings: Settings, *, now_s: float) -> str:
     if request.name is not None:
         name = request.name
     elif request.is_nightly:
-        name = f"{catalog.name}-{_local(settings, now_s):%Y-%m-%d}"
+        name = f"{catalog.name}-{datetime.fromtimestamp(now_s, zone(settings.timezone)):%Y-%m-%d}"
     elif request.is_fresh:
         name = f"{catalog.name}-{datetime.fromtimestamp(now_s, UTC):%Y%m%dT%H%M%S}"
     else:
@@ -119,12 +121,10 @@ def batch_name(request: Request, settings: Settings, *, now_s: float) -> str:
     return check_batch_name(name)
 
 
-def _local(settings: Settings, now_s: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(now_s, ZoneInfo(settings.timezone))
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        what = f"{settings.timezone!r} is no time zone"
-        raise BadInput([Problem("timezone", what, "such as UTC or Europe/Berlin")]) from error
+def month_ledger(settings: Settings, store: Store, book: LeaseBook) -> Ledger | None:
+    """Where the month's money is counted; None: nothing limits it."""
+    limit = settings.budget_per_month
+    return Ledger(store, book, limit, zone(settings.timezone)) if limit is not None else None
 
 
 def chosen_catalog(
@@ -143,7 +143,8 @@ def chosen_catalog(
         BadInput: it cannot be read; what its rows hold is preflight's to see.
     """
     catalog = replace(load_catalog(folder), select=select)
-    catalog = catalog if settings is None else with_past(catalog, settings)
+    if settings is not None:
+        catalog = with_past(catalog, settings).with_trust(settings.trust)
     return catalog.with_overrides(overrides if overrides is not None else {}).with_limit(limit)
 
 
@@ -154,10 +155,6 @@ def with_past(catalog: Catalog, settings: Settings) -> Catalog:
     store = open_store(settings)
     folder = None if store.is_remote else store.root
     return replace(catalog, past=Past(store.attach, store.blobs, folder))
-
-
-def _as_usual(opening: Opening) -> Opening:
-    return opening
 
 
 def goals_of(settings: Settings, *, now_s: float) -> Goals:
@@ -219,7 +216,7 @@ async def run_batch(
         BadInput: the catalog fails preflight, with every problem, the deadline has passed, or
             something costs money and there is no budget, or the gate stays shut; nothing was
             started.
-        ClaimHeld: another run works on this batch; nothing was started.
+        ClaimHeld: another run works on this batch, or another night on this night's catalog.
         NightkilnError: the run could not go on; everything made until then is committed.
     """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
@@ -237,6 +234,9 @@ async def run_batch(
     goals.check(found.values())
     if any(provider.bills for provider in found.values()):
         goals = replace(goals, jobs_per_s_max=settings.results_per_s)
+    share = request.allotment.share if request.allotment is not None else None
+    if share is not None:
+        goals = replace(goals, more_usd_s=MORE_USD_S)
     if rents_from is None and VAST in found:
         await look_ahead(catalog, settings, observer, has_others=len(found) > 1)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
@@ -251,8 +251,9 @@ async def run_batch(
             spool_bytes=settings.spool_bytes,
             is_direct=settings.is_direct,
         )
-        claim = await stack.enter_async_context(Claim(store.blobs, name, clock=clock))
-        today = f"{_local(settings, clock()):%Y-%m-%d}"
+        night = catalog.name if request.is_nightly else None
+        claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
+        today = f"{datetime.fromtimestamp(clock(), zone(settings.timezone)):%Y-%m-%d}"
         batch = BatchId(
             batch=name,
             epoch=claim.epoch,
@@ -263,12 +264,15 @@ async def run_batch(
         )
         reuses = catalog.reuse == "store" and not request.is_fresh
         since = await asyncio.to_thread(counts_from, store, batch, request.again)
-        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since)
+        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since, share)
         await asyncio.to_thread(plan.prepare)
         if forgotten := await asyncio.to_thread(plan.forgotten):
             said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
             await tell(observer, "warning", {"message": said})
-        night = Night(
+        ledger = month_ledger(settings, store, kept_in)
+        if gate is not None and ledger is not None and share is None:  # a night asks for its shares
+            gate = MonthGate(gate, ledger, clock)
+        work = Night(
             catalog=catalog,
             plan=plan,
             store=store,
@@ -283,14 +287,15 @@ async def run_batch(
             release_s_max=settings.release_s,
             goals=goals,
             load=await _load(catalog, store, settings, found.values()),
-            opens=opens if opens is not None else _as_usual,
+            opens=opens if opens is not None else lambda usual: usual,
             gate=gate,
             leases_max=request.leases_max,
             past=past,
+            allotment=request.allotment,
             accounts=Accounts(store, batch, found, clock, kept_in, settings.deadman_s),
         )
         try:
-            outcome = await night.work()
+            outcome = await work.work()
         except BadInput:
             claim.end({"exit_code": BAD_INPUT})
             raise

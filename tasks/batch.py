@@ -4,179 +4,93 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Protocol
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field
 
-from nightkiln.core.errors import NightkilnError
+from nightkiln.core.errors import ClaimHeld, NightkilnError, Refused
+from nightkiln.gate import Gate
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
-from nightkiln.rehearse.gate import QuoteGate, as_set, freely
-from nightkiln.settings import Settings, load_settings
+from nightkiln.rehearse.gate import Consent, QuoteGate, as_set, freely
+from nightkiln.settings import Settings
 from nightkiln.signals import stopping_on_signals
-from nightkiln.wiring import Request, chosen_catalog, run_batch
-from tasks.observer import PrefectObserver
-from tasks.report import report
-from tasks.secrets import s3_given
+from nightkiln.wiring import Request, run_batch
+from tasks.approving import Asking, rules_of, tell_refused
+from tasks.asked import request_of
+from tasks.names import tag_run, tags_of
+from tasks.params import BatchParams
+from tasks.refusing import refused
+from tasks.secrets import secrets_of
+from tasks.showing.closing import leave
+from tasks.showing.observer import PrefectObserver
 
-# Prefect kills a process half a minute after it has asked it to end. What is being rendered may
-# take this long, then it is handed back, and the rest of the time is for committing.
-STOP_PATIENCE_S = 12.0
+# Prefect kills a process half a minute after it has asked it to end, and has no setting for that.
+# What is being rendered may take this long, then it is handed back, and the rest of the time is for
+# releasing machines and committing.
+STOP_PATIENCE_S = {"finish": 12.0, "hand back": 0.0}
 
 
-class BatchParams(BaseModel):
-    """One batch: what to render, on what, and where the results go."""
+class Works(Protocol):
+    """What works on a batch: ``run_batch``, or something that has others do it."""
 
-    # Prefect's form shows a field that may be None as two tabs, so "not given" is empty or 0.
-    model_config = ConfigDict(extra="forbid", title="Batch")
-
-    catalog: Path = Field(
-        title="Catalog",
-        description="Folder with catalog.yaml, prompts and workflow, where the flow runs.",
-        json_schema_extra={"position": 0},
-    )
-    store: str = Field(
-        "",
-        title="Store",
-        description="Folder for the results, or s3://bucket/prefix. Empty: NIGHTKILN_STORE, else "
-        "nightkiln-store.",
-        json_schema_extra={"position": 1},
-    )
-    worker_urls: list[str] = Field(
-        [],
-        title="Workers",
-        description="Addresses of running ComfyUI servers. Empty: NIGHTKILN_WORKER_URLS.",
-        json_schema_extra={"position": 2},
-    )
-    limit: int = Field(
-        0,
-        ge=0,
-        title="Limit",
-        description="Only the first so many rows of the catalog. 0: all.",
-        json_schema_extra={"position": 3},
-    )
-    overrides: dict[str, str] = Field(
-        {},
-        title="Overrides",
-        description='Inputs of the catalog to hold constant, such as {"steps": "8"}.',
-        json_schema_extra={"position": 4},
-    )
-    name: str = Field(
-        "",
-        title="Name of the batch",
-        description="The same name resumes. Empty: from the catalog, and for a nightly the date.",
-        json_schema_extra={"position": 5},
-    )
-    fresh: bool = Field(
-        default=False,
-        title="Fresh",
-        description="Render anew what other batches of the store have done.",
-        json_schema_extra={"position": 6},
-    )
-    timezone: str = Field(
-        "",
-        title="Time zone",
-        description="Where the date of a nightly is taken. Empty: NIGHTKILN_TIMEZONE, else UTC.",
-        json_schema_extra={"position": 7},
-    )
-    by: str = Field(
-        "",
-        title="Deadline",
-        description="07:00 (the next one in the time zone), 2h, or 2026-12-24T07:00. "
-        "Empty: NIGHTKILN_BY, else none.",
-        json_schema_extra={"position": 8},
-    )
-    budget: float = Field(
-        0,
-        ge=0,
-        allow_inf_nan=False,
-        title="Budget",
-        description="USD that this run may spend; nothing that costs money is used without it. "
-        "0: NIGHTKILN_BUDGET.",
-        json_schema_extra={"position": 9},
-    )
-    fallback: Literal["", "never", "auto", "only"] = Field(
-        "",
-        title="Fallback",
-        description="Serverless GPUs: never, auto (where they are better), only. "
-        "Empty: NIGHTKILN_FALLBACK, else auto.",
-        json_schema_extra={"position": 10},
-    )
-    late: Literal["", "stop", "finish"] = Field(
-        "",
-        title="Late",
-        description="At the deadline: stop and keep what is made, or finish all the same. "
-        "Empty: NIGHTKILN_LATE, else stop.",
-        json_schema_extra={"position": 11},
-    )
-    at_cap: Literal["", "finish", "cancel"] = Field(
-        "",
-        title="At the budget's end",
-        description="Finish what is being rendered, or cancel it. "
-        "Empty: NIGHTKILN_AT_CAP, else finish.",
-        json_schema_extra={"position": 12},
-    )
-
-    providers: list[str] = Field(
-        [],
-        title="Providers",
-        description="Where to render: local, vast, modal. Empty: NIGHTKILN_PROVIDERS, else local "
-        "if there are workers, and where there is a budget what is set up.",
-        json_schema_extra={"position": 13},
-    )
-
-    s3_block: str = Field(
-        "",
-        title="S3 credentials",
-        description="Name of a Secret block with the credentials of a store in S3. Empty: as every "
-        "AWS client finds them, where the flow runs.",
-        json_schema_extra={"position": 14},
-    )
-
-    def settings(self, **secrets: str) -> Settings:
-        """Settings of the environment the flow runs in, with what is given here on top."""
-        return load_settings(
-            **secrets,
-            store=self.store or None,
-            worker_urls=self.worker_urls,
-            providers=self.providers,
-            timezone=self.timezone or None,
-            by=self.by or None,
-            budget=str(self.budget) if self.budget else None,
-            fallback=self.fallback or None,
-            late=self.late or None,
-            at_cap=self.at_cap or None,
-        )
+    async def __call__(
+        self,
+        request: Request,
+        settings: Settings,
+        observer: Observer,
+        *,
+        switch: StopSwitch,
+        rents_from: Mapping[str, Provider] | None,
+        gate: Gate,
+    ) -> Outcome:
+        """Until the batch is settled or stopped."""
 
 
 async def batch(
     params: BatchParams,
     *,
     is_nightly: bool,
+    request: Request | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> State[None]:
     """Check, render, report; how the flow run ends says what came of it.
 
+    ``request``: instead of what the parameters ask for.
     ``rents_from``: providers by name, instead of those that the settings make usable.
+    ``works``: who works on it, if not this flow run alone.
     """
-    switch = StopSwitch()
+    switch, asking = StopSwitch(), Asking(rules_of(params))
+    heard: list[str] = []
     try:
-        settings = params.settings(**await s3_given(params.s3_block))
-        with stopping_on_signals(switch, patience_s=STOP_PATIENCE_S) as heard:
+        settings = params.settings(**await secrets_of(params))
+        patience_s = STOP_PATIENCE_S[params.on_cancel]
+        with stopping_on_signals(switch, patience_s=patience_s) as heard:
             outcome = await render(
-                params, settings, is_nightly=is_nightly, switch=switch, rents_from=rents_from
+                params,
+                settings,
+                is_nightly=is_nightly,
+                switch=switch,
+                request=request,
+                consent=asking,
+                rents_from=rents_from,
+                works=works,
             )
-        # A report that cannot be written is red in the timeline; the images are there all
+        # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
-        reporting: Any = report  # Prefect's types forget that an async task's is awaited
-        await reporting(outcome, settings, return_state=True)
+        await leave(outcome, settings, is_hurried=bool(heard))
+    except ClaimHeld as error:
+        return refused(error) if is_nightly else Failed(message=str(error))
+    except Refused as error:
+        tell_refused(error, asking)
+        is_cancelled = bool(heard) or asking.was_cancelled
+        return (Cancelled if is_cancelled else Failed)(message=str(error))
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
         return Failed(message=str(error))
     return verdict(outcome, is_cancelled=bool(heard))
@@ -188,30 +102,28 @@ async def render(
     *,
     is_nightly: bool,
     switch: StopSwitch,
+    request: Request | None = None,
+    consent: Consent = freely,
     also: Observer | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> Outcome:
     """Work on the batch inside the current flow run; Prefect retries nothing of it.
 
-    Nobody is there to be asked: who deployed it with a budget has agreed to any quote within it.
+    ``consent``: whose word is needed before anything is rented. Who deployed it with a budget has
+    agreed to any quote within it.
 
     Raises:
         NightkilnError: as ``run_batch`` does; before preflight has passed, nothing was started.
     """
-    limit = params.limit if params.limit > 0 else None
-    chosen = await asyncio.to_thread(
-        chosen_catalog,
-        params.catalog,
-        overrides=params.overrides,
-        limit=limit,
-        settings=settings,
-    )
-    gate = QuoteGate(as_set(settings, chosen), freely)
-    name = params.name or None
-    request = Request(chosen, name=name, is_nightly=is_nightly, is_fresh=params.fresh)
-    async with PrefectObserver(get_run_logger()) as shown:
+    if request is None:
+        request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
+    await tag_run(tags_of(request.catalog.name, settings))
+    gate = QuoteGate(as_set(settings, request.catalog), consent)
+    looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
+    async with looking as shown:
         observer = shown if also is None else Several((shown, also))
-        return await run_batch(
+        return await works(
             request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
         )
 

@@ -11,7 +11,7 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from nightkiln.core.errors import NightkilnError
 from nightkiln.core.reaping import UNKNOWN_S, Fate
@@ -20,22 +20,23 @@ from nightkiln.reap import ENDED_MAX, Swept
 from nightkiln.settings import Settings, load_settings
 from nightkiln.sighting import Finding
 from nightkiln.sweeping import can_sweep, swept
-from tasks.secrets import s3_given
+from tasks.form import BLOCK, Form
+from tasks.secrets import secrets_of
 
 ARTIFACT_KEY = "nightkiln-reap"
 ROWS_MAX = 200  # of the table: more belongs into nightkiln leases
 
 
-class ReapParams(BaseModel):
+class ReapParams(Form):
     """Which machines are looked at, and how many may be given back."""
 
-    model_config = ConfigDict(extra="forbid", title="Sweep")
+    model_config = ConfigDict(title="Sweep")
 
     fleet: str = Field(
         "",
+        pattern="^[a-z0-9]{0,12}$",
         title="Fleet",
         description="Which set-up's machines. Empty: NIGHTKILN_FLEET, else main.",
-        json_schema_extra={"position": 0},
     )
     unknown_hours: float = Field(
         UNKNOWN_S / 3600,
@@ -44,7 +45,6 @@ class ReapParams(BaseModel):
         title="Unknown for so many hours",
         description="Machines of the fleet that this computer never rented are given back when "
         "they are older than this; younger ones are only told.",
-        json_schema_extra={"position": 1},
     )
     most: int = Field(
         ENDED_MAX,
@@ -52,15 +52,28 @@ class ReapParams(BaseModel):
         le=1000,
         title="At most",
         description="Machines given back in one sweep.",
-        json_schema_extra={"position": 2},
     )
     s3_block: str = Field(
         "",
+        pattern=BLOCK,
         title="S3 credentials",
         description="Name of a Secret block with the credentials of stores in S3: what is given "
         "back is recorded in the store of its batch. Empty: as every AWS client finds them, where "
         "the flow runs.",
-        json_schema_extra={"position": 3},
+    )
+    vast_block: str = Field(
+        "",
+        pattern=BLOCK,
+        title="Key of Vast.ai",
+        description="Name of a Secret block with the API key. Empty: VAST_API_KEY, where the flow "
+        "runs.",
+    )
+    modal_block: str = Field(
+        "",
+        pattern=BLOCK,
+        title="Token of Modal",
+        description="Name of a Secret block with the token. Empty: MODAL_TOKEN_ID and "
+        "MODAL_TOKEN_SECRET, where the flow runs.",
     )
 
     def settings(self, **secrets: str) -> Settings:
@@ -75,7 +88,7 @@ async def sweep(params: ReapParams, *, asks: Mapping[str, Provider] | None = Non
     night, and notifications go by the state. ``asks``: instead of the providers that are set up.
     """
     try:
-        settings = params.settings(**await s3_given(params.s3_block))
+        settings = params.settings(**await secrets_of(params))
         if asks is None and not can_sweep(settings):
             return Completed(message="nothing to look at: no provider that bills is set up")
         found = await swept(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightkiln.core.errors import BadInput, Problem
-from nightkiln.core.model import Graph, Need, Value
+from nightkiln.core.model import Graph, Need, Trust, Value
 from nightkiln.core.plan import SeedRule
 from nightkiln.core.workflow import Template
 from nightkiln.ports.blobs import Blobs
@@ -117,6 +117,12 @@ class Catalog:
     def with_limit(self, limit: int | None) -> Catalog:
         """The same catalog, of which only the first ``limit`` rows count."""
         return replace(self, limit=limit)
+
+    def with_trust(self, trust: Trust) -> Catalog:
+        """The same catalog, which asks at least so much of who runs its machines."""
+        if Trust(self.need.trust).is_enough(trust):
+            return self
+        return replace(self, need=replace(self.need, trust=trust.value))
 
     def with_rows(self, rows: Sequence[int]) -> Catalog:
         """The same catalog, of which only the rows of these numbers count."""

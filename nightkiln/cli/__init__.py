@@ -17,6 +17,7 @@ from nightkiln.cli import (
     compare,
     demo,
     doctor,
+    down,
     export,
     gallery,
     init,
@@ -27,6 +28,7 @@ from nightkiln.cli import (
     query,
     quote,
     reap,
+    receipt,
     rehearse,
     replay,
     retry,
@@ -37,6 +39,7 @@ from nightkiln.cli import (
     stop,
     store,
     trying,
+    up,
     why,
 )
 from nightkiln.core.errors import BadInput, ClaimHeld, NightkilnError
@@ -78,9 +81,12 @@ app.command("query")(query.query)
 # What is typed behind it is a question for `query`, which it says.
 app.command("sql", context_settings={"allow_extra_args": True})(shell.sql)
 app.command("export")(export.export_outputs)
+app.command("receipt")(receipt.receipt)
 app.command("gallery")(gallery.gallery)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
+app.command("up")(up.up)
+app.command("down")(down.down)
 app.command("demo")(demo.demo)
 app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)

@@ -8,6 +8,8 @@ from functools import partial
 from typing import TextIO
 
 from nightkiln.core.errors import Problem
+from nightkiln.core.model import Usd
+from nightkiln.gate import Ahead
 from nightkiln.rehearse import Quote
 from nightkiln.rehearse.gate import Consent, freely
 from nightkiln.stop_switch import StopSwitch
@@ -31,16 +33,18 @@ def consent(
     return unasked
 
 
-async def unasked(quote: Quote) -> Problem | None:
+async def unasked(quote: Quote, ahead: Ahead) -> Problem | Usd | None:
     """Nobody is there to say yes."""
+    del ahead
     what = f"up to {quote.budget} USD would be spent, and there is no terminal to ask on"
     return Problem("--yes", what, "see the quote, then give --yes")
 
 
 async def asked(
-    quote: Quote, *, keyboard: TextIO, screen: TextIO, switch: StopSwitch
-) -> Problem | None:
+    quote: Quote, ahead: Ahead, *, keyboard: TextIO, screen: TextIO, switch: StopSwitch
+) -> Problem | Usd | None:
     """Ask, and wait for the answer without holding anything up."""
+    del ahead
     # What was typed before the question was there is no answer to it.
     termios.tcflush(keyboard.fileno(), termios.TCIFLUSH)
     screen.write(f"start, and spend up to {quote.budget} USD? [y/N] ")

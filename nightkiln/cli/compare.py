@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 
 from nightkiln.catalog import Catalog
-from nightkiln.cli.basis import CLASSES_TOLD_MAX, measured_words
 from nightkiln.cli.charts import check_chart, write_chart
 from nightkiln.cli.options import (
     ByOption,
@@ -29,7 +28,7 @@ from nightkiln.cli.options import (
     WorkerUrlOption,
     parsed_overrides,
 )
-from nightkiln.cli.rehearsing import Jobs, MarketOption, jobs_of
+from nightkiln.cli.rehearsing import MarketOption
 from nightkiln.compare import Comparison, Plan, Visit, compared, visited
 from nightkiln.compare.chart import chart
 from nightkiln.compare.words import PARTS, advice, finish_words, footnotes, group_words, kind_words
@@ -41,6 +40,8 @@ from nightkiln.night import LEASES_MAX
 from nightkiln.observers.sentences import duration
 from nightkiln.priors import shipped_date, shipped_priors
 from nightkiln.rehearse import measured_in
+from nightkiln.rehearse.asking import Jobs, jobs_of
+from nightkiln.rehearse.basis import CLASSES_TOLD_MAX, measured_words
 from nightkiln.rehearse.markets import market_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.traffic import expected_load

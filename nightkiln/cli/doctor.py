@@ -32,10 +32,11 @@ from nightkiln.cli.options import (
 )
 from nightkiln.cli.rented import rented
 from nightkiln.core.errors import BadInput, NightkilnError
+from nightkiln.core.monthly import FIX
 from nightkiln.night import ALL_DONE, BAD_INPUT
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.store import Store
-from nightkiln.wiring import open_store
+from nightkiln.wiring import book_of, has_store, month_ledger, open_store
 
 PACKAGES = ("duckdb", "pyarrow", "httpx", "prefect", "vastai", "modal", "s3fs")
 KEYS = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "AWS_ACCESS_KEY_ID")
@@ -57,7 +58,7 @@ def doctor(
     upload: UploadOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at versions, store, free space, workers, rented machines, keys and the clock.
+    """Look at versions, store, money, free space, workers, rented machines, keys and the clock.
 
     Each line is ok, bad with what to do about it, or without a mark where neither applies. A store
     that is not there yet is made; one in an object store is tried: it must refuse to create what is
@@ -75,6 +76,7 @@ def doctor(
     findings = [
         *_versions(),
         *_store(settings, catalog),
+        *_month(settings),
         *_workers(settings),
         *rented(settings, digest=_digest(catalog)),
         *_keys(),
@@ -132,6 +134,20 @@ def _forms(store: Store) -> Finding:
         why_not = str(error)
     said = f"its results come through this computer: {why_not}" if why_not else "it takes forms"
     return Finding("direct upload from Modal", None if why_not else True, said)
+
+
+def _month(settings: Settings) -> Iterator[Finding]:
+    """What of the month's money is left, where there is a limit."""
+    try:
+        if settings.budget_per_month is None or not has_store(settings):
+            return
+        ledger = month_ledger(settings, open_store(settings), book_of(settings))
+        assert ledger is not None, "there is a limit"
+        month = ledger.month(time.time())
+    except NightkilnError as error:
+        yield Finding("month", False, str(error), "without it no night begins that costs money")
+        return
+    yield Finding("month", month.left > 0, month.told(), FIX)
 
 
 def _room(store: Store, catalog: Path | None) -> Finding:

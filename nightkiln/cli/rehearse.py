@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nightkiln.cli.basis import basis_lines
 from nightkiln.cli.charts import check_chart, write_chart
 from nightkiln.cli.options import (
     CatalogArgument,
@@ -26,16 +25,13 @@ from nightkiln.cli.rehearsing import (
     BudgetOption,
     ByOption,
     Counter,
-    Jobs,
     MarketOption,
-    script_of,
 )
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.terms import Fallback, Late
-from nightkiln.observers.sentences import duration
-from nightkiln.rehearse import Summary, lump_for, rehearsed, summary_of
+from nightkiln.rehearse import Summary, lump_for, rehearsed, summary_of, words
+from nightkiln.rehearse.asking import Jobs, script_of
 from nightkiln.rehearse.chart import chart
-from nightkiln.rehearse.summary import WASTE, Spread
 from nightkiln.settings import load_settings
 from nightkiln.wiring import chosen_catalog
 
@@ -126,54 +122,17 @@ def _lump(text: str, usual: int) -> int:
 def show(summary: Summary, jobs: Jobs, *, compares: bool) -> None:
     """The table for people."""
     console = Console(soft_wrap=True, highlight=False)
-    for line in _head(summary, jobs):
+    for line in (*words.head(summary, jobs), ""):
         console.print(line, markup=False)
     table = Table("a night", "p10", "p50", "p90", box=None, padding=(0, 3, 0, 0), pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, spread, form in _rows(summary):
-        table.add_row(name, *(form(value) for value in (spread.p10, spread.p50, spread.p90)))
+    for row in words.rows(summary):
+        table.add_row(*row)
     console.print(table)
-    parts = summary.parts
-    waste = ", ".join(f"{name.replace('_', ' ')} {parts[name]:.3f}" for name in WASTE)
-    console.print(f"\nof the mean {parts.usd:.3f} USD no result came of: {waste}")
+    console.print(f"\n{words.waste(summary)}")
     for line in _compared(summary) if compares else ():
         console.print(line, markup=False)
-
-
-def _head(summary: Summary, jobs: Jobs) -> Iterator[str]:
-    script = summary.script
-    most = "" if jobs.is_exact else "at most "
-    lumps = f", {script.lump} played as one" if script.lump > 1 else ""
-    deadline = duration(script.deadline_s)
-    yield (
-        f"{most}{jobs.count:,} jobs within {deadline} for {script.budget} USD, on "
-        f"{len(summary.nights)} nights of market {script.market.name} ({script.market.digest})"
-        f"{lumps}"
-    )
-    yield (
-        f"deadline met on {summary.deadline_met_fraction:.1%} of them, "
-        f"{summary.usd_per_1000:.3f} USD per 1,000 jobs, "
-        f"{summary.waste_fraction:.1%} of the money bought no result"
-    )
-    reasons = sorted({night.stop_reason for night in summary.nights if night.stop_reason})
-    if reasons:
-        yield f"stopped early, such as: {reasons[0]}"
-    yield from basis_lines(script)
-    yield ""
-
-
-def _rows(summary: Summary) -> Iterator[tuple[str, Spread, Callable[[float], str]]]:
-    """What is told of every night, and how."""
-    yield "cost, USD", summary.spread(lambda night: night.usd), "{:.2f}".format
-    yield "finish", summary.spread(lambda night: night.finish_s), duration
-    yield "machines ever rented", summary.spread(lambda night: night.leases), "{:.0f}".format
-    yield "... at once", summary.spread(lambda night: night.leases_most), "{:.0f}".format
-    yield "... taken away", summary.spread(lambda night: night.leases_lost), "{:.0f}".format
-    yield "... never came up", summary.spread(lambda night: night.starts_failed), "{:.0f}".format
-    yield "jobs failed", summary.spread(lambda night: night.jobs_failed), "{:.0f}".format
-    yield "jobs left", summary.spread(lambda night: night.jobs_left), "{:.0f}".format
-    yield "waste, USD", summary.spread(lambda night: night.parts.waste_usd), "{:.3f}".format
 
 
 def _compared(summary: Summary) -> Iterator[str]:

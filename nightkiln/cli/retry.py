@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import hashlib
 import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,17 +37,13 @@ from nightkiln.cli.options import (
 from nightkiln.cli.run import say_outcome, watch
 from nightkiln.core.errors import BadInput, Problem
 from nightkiln.outcome import ALL_DONE
-from nightkiln.planner import Again, Reseeded
+from nightkiln.retrying import retry_of
 from nightkiln.settings import load_settings
-from nightkiln.store.choosing import Chosen, Wanted, choose, earlier
-from nightkiln.store.names import BATCH_NAME_CHARS_MAX
-from nightkiln.store.store import Store
-from nightkiln.wiring import Request, batch_name, chosen_catalog, open_store
+from nightkiln.store.choosing import Wanted
+from nightkiln.wiring import Request, chosen_catalog
 
 LIST_BYTES_MAX = 64 * 2**20  # of a file that names jobs: a million of them
-NAME_DIGITS = 8
 _JOB_ID = re.compile(r"[0-9a-f]{64}")
-_RESEED = re.compile(r"-reseed-[0-9a-f]{8}$")
 
 
 def retry(
@@ -142,53 +136,16 @@ def retry(
         settings=settings,
     )
     request = Request(chosen_rows, object_info=object_info, name=name)
-    batch = batch_name(request, settings, now_s=time.time())
-    opened = open_store(settings)
-    chosen = choose(opened, batch, wanted)
-    _say_choice(batch, chosen, is_all=reseed or force)
-    forced = wanted.digest if force else None
-    again = _again(opened, batch, chosen, is_reseed=reseed, forced=forced)
-    if again is None:
-        raise typer.Exit(ALL_DONE)
-    outcome = asyncio.run(
-        watch(replace(request, **again), settings, as_json=as_json, may_spend=yes)
+    found = retry_of(
+        request, settings, wanted, is_reseed=reseed, is_forced=force, now_s=time.time()
     )
+    for line in found.lines():
+        typer.echo(line, err=True)
+    if found.request is None:
+        raise typer.Exit(ALL_DONE)
+    outcome = asyncio.run(watch(found.request, settings, as_json=as_json, may_spend=yes))
     say_outcome(outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
-
-
-def _again(
-    store: Store, batch: str, chosen: Chosen, *, is_reseed: bool, forced: str | None
-) -> dict[str, Any] | None:
-    """What makes an ordinary request one for these jobs; None: there are none."""
-    is_forced = forced is not None
-    job_ids = chosen.failed | chosen.others if is_reseed or is_forced else chosen.failed
-    if not job_ids:
-        return None
-    if is_reseed:
-        name = reseed_name(batch, job_ids)
-        return {"name": name, "again": Reseeded(job_ids, earlier(store, job_ids))}
-    # What another batch has of them is as good for what failed; who forces wants new ones.
-    return {"name": batch, "again": Again(job_ids, forced), "is_fresh": is_forced}
-
-
-def reseed_name(batch: str, job_ids: frozenset[str]) -> str:
-    """What the batch of new seeds for these jobs is called, so that the same command resumes."""
-    digest = hashlib.sha256("\n".join(sorted(job_ids)).encode()).hexdigest()[:NAME_DIGITS]
-    ending = f"-reseed-{digest}"
-    return _RESEED.sub("", batch)[: BATCH_NAME_CHARS_MAX - len(ending)] + ending
-
-
-def _say_choice(batch: str, chosen: Chosen, *, is_all: bool) -> None:
-    count = len(chosen.failed) + (len(chosen.others) if is_all else 0)
-    lines = [f"batch {batch}: {count} jobs to be rendered again"]
-    if not is_all and chosen.others:
-        what = "1 more is" if len(chosen.others) == 1 else f"{len(chosen.others)} more are"
-        lines.append(f"{what} done: --force renders them again, --reseed with new seeds")
-    if chosen.unknown:
-        lines.append(f"{chosen.unknown} of the list are no settled jobs of this batch")
-    for line in lines:
-        typer.echo(line, err=True)
 
 
 def _listed(path: Path) -> frozenset[str]:

@@ -28,11 +28,11 @@ from nightkiln.cli.options import (
     WorkerUrlOption,
     parsed_overrides,
 )
-from nightkiln.cli.rehearsing import Jobs, jobs_of
 from nightkiln.cli.run import say_outcome, watch
 from nightkiln.night import Outcome
 from nightkiln.observers.sentences import duration
 from nightkiln.places import provider_names
+from nightkiln.rehearse.asking import Jobs, jobs_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.store import Store
 from nightkiln.trial import FLEETS, Trial, failures_by_reason, read_trial, sheet_of

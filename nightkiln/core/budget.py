@@ -94,6 +94,7 @@ class Ledger:
         self.budget = budget
         self.spent = Decimal(0)
         self._load = load
+        self._bound = Decimal(0)  # what was spent and reserved when the budget was lowered
         self._held: dict[LeaseId, _Reservation] = {}
 
     def reserved(self, now_s: float) -> Usd:
@@ -105,6 +106,16 @@ class Ledger:
         if self.budget is None:
             return None
         return self.budget - self.spent - self.reserved(now_s)
+
+    def set_budget(self, usd: Usd, *, now_s: float) -> None:
+        """Another budget from now on; what is spent and reserved already stays."""
+        self.budget, self._bound = usd, self.spent + self.reserved(now_s)
+
+    def limit(self, now_s: float) -> Usd | None:
+        """What this run keeps to: its budget, or what it is bound to, if that is more."""
+        if self.budget is None:
+            return None
+        return max(self.budget, self.spent + self.reserved(now_s))
 
     def life_s(self, offer: Offer, wanted_s: float, *, jobs: int, now_s: float) -> float:
         """How long ``offer`` can be had for what is left, at most ``wanted_s``; 0: not at all."""
@@ -167,5 +178,8 @@ class Ledger:
 
     def _check(self, now_s: float) -> None:
         left = self.left(now_s)
+        if left is None or left >= 0:
+            return
         overdue = any(held.until_s < now_s for held in self._held.values())
-        assert left is None or left >= 0 or overdue, "more reserved than the budget"
+        was_bound = self.spent + self.reserved(now_s) <= self._bound
+        assert overdue or was_bound, "more reserved than the budget"

@@ -30,8 +30,10 @@ def stop_if_hopeless(state: State) -> Iterator[Command]:
         or _no_machine(state)
         or _no_time(state)
         or _no_answer(state)
-        or _no_money(state)
     )
+    if reason is None:
+        reason = _no_money(state)
+        state.is_out_of_money = reason is not None
     if reason is not None:
         state.stop_reason = reason
         yield Stop(reason)
@@ -124,8 +126,9 @@ def _no_answer(state: State) -> str | None:
 
 def _no_money(state: State) -> str | None:
     """Nothing is rented, and nothing that is offered can be paid."""
-    budget = state.terms.budget
+    budget = state.ledger.budget
     if budget is None or state.leases or not state.market.has_answered(state.now_s):
+        state.poor_s = None
         return None
     if any(
         offer.is_free and not state.market.is_struck_out(offer) for offer in known_places(state)
@@ -133,7 +136,11 @@ def _no_money(state: State) -> str | None:
         return None
     offers = [offer for offer in state.open_offers() if state.has_use_for(offer)]
     if not offers or any(affords(state, offer) for offer in offers):
+        state.poor_s = None
         return None
+    state.poor_s = state.now_s if state.poor_s is None else state.poor_s
+    if state.now_s - state.poor_s < state.terms.more_usd_s:
+        return None  # who gives the money may have more
     open_usd = state.ledger.reserved(state.now_s)
     kept = f", {open_usd:.2f} are kept for machines not confirmed released" if open_usd else ""
     return (

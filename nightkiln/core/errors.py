@@ -2,15 +2,18 @@
 
 NightkilnError
   BadInput            catalog, workflow, settings: nothing was started (exit code 2)
+    Refused           what a batch was quoted may not be spent; .batch and .usd_p90 say of which
   OfferGone           ordinary: another customer was faster
   RenderFailed        one attempt failed; .fault says whose fault it was
     BadOutput         the worker answered, but its file is damaged, blank or too large
   WorkerLost          the worker does not answer, or has forgotten what it was given; .loss says why
   ProviderError       a provider's service failed or refused; .provider says which
   ClaimHeld           another run owns the batch; .owner and .since_s say who and since when
+    NightAtWork       another night of the catalog is not over yet; .other says which
   ClaimLost           another run has taken the batch over; this one must stop
   StoreConflict       two runs tried to commit the same shard with different content
   StoreUnusable       the store cannot be read or written: path, permission, space
+  RoomTrouble         Prefect's server, its worker or a command of it did not do what it should
 """
 
 from __future__ import annotations
@@ -44,6 +47,15 @@ class BadInput(NightkilnError):
         assert problems, "an error without a problem"
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class Refused(BadInput):
+    """A quote was refused, by its budget, the month's, or somebody who was asked."""
+
+    def __init__(self, problem: Problem, *, batch: str, usd_p90: float | None = None) -> None:
+        super().__init__([problem])
+        self.batch = batch
+        self.usd_p90 = usd_p90  # None: nothing was quoted
 
 
 class OfferGone(NightkilnError):
@@ -85,10 +97,23 @@ class ProviderError(NightkilnError):
 class ClaimHeld(NightkilnError):
     """Another run works on this batch right now."""
 
-    def __init__(self, message: str, *, owner: str, since_s: float) -> None:
+    def __init__(self, message: str, *, batch: str, owner: str, since_s: float) -> None:
         super().__init__(message)
+        self.batch = batch  # that was wanted
         self.owner = owner
         self.since_s = since_s
+
+
+class NightAtWork(ClaimHeld):
+    """Another night of this catalog is at work, on a batch of another name."""
+
+    def __init__(self, message: str, *, batch: str, other: str, owner: str, since_s: float) -> None:
+        super().__init__(message, batch=batch, owner=owner, since_s=since_s)
+        self.other = other
+
+
+class ShareTaken(NightkilnError):
+    """Another run was started with this start of a share; the night starts a new one if it must."""
 
 
 class ClaimLost(NightkilnError):
@@ -101,6 +126,10 @@ class StoreConflict(NightkilnError):
 
 class StoreUnusable(NightkilnError):
     """The store cannot be read or written; the message says which path and why."""
+
+
+class RoomTrouble(NightkilnError):
+    """A part of the control room failed; what is up stays up, and the same command goes on."""
 
 
 def most_telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -136,6 +136,16 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetSet:
+    """From now on the run may spend this, less than before or more.
+
+    What it has spent and reserved until now stays, also where that is above it.
+    """
+
+    usd: Usd
+
+
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """What the controller itself can take, as measured."""
 
@@ -257,6 +267,7 @@ Event: TypeAlias = (
     | Released
     | Owned
     | StopRequested
+    | BudgetSet
     | Tick
 )
 Command: TypeAlias = (

@@ -9,6 +9,7 @@ from typing import assert_never
 from nightkiln.core import attempts
 from nightkiln.core.events import (
     Blame,
+    BudgetSet,
     Command,
     Event,
     Failed,
@@ -44,6 +45,9 @@ def record(state: State, event: Event) -> Iterator[Command]:
             yield from _time(state, event)
         case Queued() | Offered() | ProviderFailed() | StopRequested():
             _note(state, event)
+        case BudgetSet(usd):
+            state.ledger.set_budget(usd, now_s=state.now_s)
+            state.is_fleet_dirty = True
         case Rented():
             yield from _rented(state, event)
         case Rendered():

@@ -116,7 +116,9 @@ class State:
     ready_at_s: float = 0.0  # when a machine was last up
     last_trouble: str = ""  # of a machine, for people
     stranded_s: dict[JobId, float] = field(default_factory=dict)  # failed everywhere, since when
+    poor_s: float | None = None  # since when nothing can be rented for want of money
     stop_reason: str | None = None
+    is_out_of_money: bool = False  # why it stops
     cancels: bool = False  # a stop that hands running jobs back
     dirty: set[LeaseId] = field(default_factory=set)  # leases that may have room
     suspects: set[LeaseId] = field(default_factory=set)  # leases that may have a reason to go

@@ -117,6 +117,7 @@ class Terms:
     jobs_per_s_max: float | None = None  # what the controller can fetch, verify and keep
     midnight_s: float | None = None  # some UTC midnight on the clock of ``Tick``; None: not known
     trust: Trust = Trust.ANY  # nothing is rendered on a machine that is known less well
+    more_usd_s: float = 0.0  # with the budget spent, somebody may give more for so long
     rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:

@@ -119,6 +119,7 @@ class Attempting:
             "attempt_failed",
             {
                 "job_id": self.hand.job.id,
+                "lease_id": self.life.id,
                 "host": self.life.host,
                 "fault": error.fault,
                 "kind": error.kind,

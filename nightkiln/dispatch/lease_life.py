@@ -21,6 +21,7 @@ from nightkiln.core.model import (
     LeaseId,
     Loss,
     Offer,
+    Usd,
 )
 from nightkiln.dispatch.booking import Booking
 from nightkiln.dispatch.giving_back import see_through
@@ -176,7 +177,13 @@ class LeaseLife:
         if was_cancelled:
             raise asyncio.CancelledError
         # Also when nobody confirmed it: a run that waits for that would never end.
-        shell.events.put_nowait(Released(self.id, self._cost(shell).usd, is_confirmed))
+        shell.events.put_nowait(Released(self.id, self.count(shell), is_confirmed))
+
+    def count(self, shell: Shell) -> Usd:
+        """What it has come to until now, which people are shown, too."""
+        usd = self._cost(shell).usd
+        shell.tally.spent(self.id, usd, self.busy_s)
+        return usd
 
     def _cost(self, shell: Shell) -> Cost:
         """What this lease has come to by our own count: its bill may be lower, never dearer."""

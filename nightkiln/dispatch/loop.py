@@ -16,6 +16,7 @@ from nightkiln.core.errors import ProviderError
 from nightkiln.core.events import (
     AskOffers,
     Blame,
+    BudgetSet,
     Cancel,
     Command,
     Event,
@@ -38,7 +39,7 @@ from nightkiln.core.events import (
     Submit,
     Tick,
 )
-from nightkiln.core.model import Fault, LeaseId
+from nightkiln.core.model import Fault, LeaseId, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Step, told_error
 from nightkiln.dispatch.attempting import Attempting, give_up
@@ -65,6 +66,10 @@ class Dispatcher:
     def stop(self, reason: str, *, is_now: bool = False) -> None:
         """Ask for an orderly end; with ``is_now`` running jobs are handed back unfinished."""
         self._shell.events.put_nowait(StopRequested(is_now, reason))
+
+    def set_budget(self, usd: Usd) -> None:
+        """From now on the run may spend this; heard with the next event."""
+        self._shell.events.put_nowait(BudgetSet(usd))
 
     async def run(self) -> None:
         """Work until everything is settled or the run stops."""
@@ -137,7 +142,8 @@ class Dispatcher:
                 if self._shell.work.blame is not None:
                     self._start(self._shell.work.blame(command), f"blame {machine}")
             case Stop(reason):
-                self._start(self._shell.tell("stopping", {"reason": reason}), "tell")
+                told = {"reason": reason, "is_budget": self._scheduler.state.is_out_of_money}
+                self._start(self._shell.tell("stopping", told), "tell")
             case _:
                 assert_never(command)
 
@@ -217,6 +223,9 @@ class Dispatcher:
             controller = self._shell.work.controller
             capacity = controller.capacity() if controller is not None else None
             self._shell.events.put_nowait(Tick(self._shell.time_s(), capacity))
+            for life in self._lives.values():
+                if not life.is_over:
+                    life.count(self._shell)
             await self._shell.tell_progress()
             now_s = self._shell.now_s()
             for name in [name for name, at_s in self._list_again_s.items() if at_s < now_s]:

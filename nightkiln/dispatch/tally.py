@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from nightkiln.core.model import Lease, LeaseId
+from nightkiln.core.model import Lease, LeaseId, Usd
 from nightkiln.ports.observer import Progress, WorkerProgress
 
 RATE_WINDOW_S = 60.0  # images per minute are those of the last minute
@@ -63,6 +63,12 @@ class Tally:
         if lease_id not in self.not_released:
             self.not_released.append(lease_id)
         self.worker(lease_id, state="not released")
+
+    def spent(self, lease_id: LeaseId, usd: Usd, busy_s: float) -> None:
+        """What a lease has come to, and for how long it has rendered."""
+        now = self.workers.get(lease_id)
+        if now is not None:
+            self.workers[lease_id] = replace(now, usd=float(usd), busy_s=busy_s)
 
     def worker(
         self,

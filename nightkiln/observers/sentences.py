@@ -10,14 +10,22 @@ from nightkiln.night import Outcome
 from nightkiln.ports.observer import Progress
 
 STARTING_SHOWN_MAX = 3
+DIGITS_BELOW_USD = 0.1  # less than that is told in more digits than cents
 CENT = Decimal("0.01")  # a smaller difference is not worth a line
 _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
     "{adopted} adopted, {left} to do",
+    "shared_out": "batch {batch}: {total} jobs, {left} to do, by {controllers} controllers",
+    "share_begun": "{share} is worked on by {host}",
+    "share_ended": "{share} has ended on {host}",
+    "share_cut_short": "{share} was cut short on {host}: {said}",
+    "share_lost": "{share} is lost: {host} died, or gave no sign of life for a minute; another "
+    "one goes on with it",
     "quoting": "quoting {jobs:,} jobs, in {seconds_max} s at most; nothing is rented yet",
     "account": "{told}",
     "app": "{told}",
     "quoted": "{told}",
+    "month": "{told}",
     "lease_ready": "{host} is ready",
     "lease_lost": "{host} is lost: {error}",
     "lease_released": "{host} is released: {reason}",
@@ -37,6 +45,11 @@ def sentence(name: str, fields: Mapping[str, Any]) -> str | None:
     """What happened, for people; None for what only programs want to know."""
     form = _SENTENCES.get(name)
     return form.format_map(fields) if form is not None else None
+
+
+def amount(usd: float) -> str:
+    """Cents, and of little money a hundredth of them."""
+    return f"{usd:.2f}" if usd >= DIGITS_BELOW_USD or not usd else f"{usd:.4f}"
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,8 @@ class WorkerProgress:
     failed: int  # attempts
     running: int
     doing: str = ""  # while it starts, in a few words
+    busy_s: float = 0.0  # GPU seconds of all its attempts
+    usd: float = 0.0  # so far, by our own count
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,18 @@ Where the quote comes from is a function: today a market file, later what provid
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nightkiln.catalog import Catalog
+from nightkiln.core.approval import falls_short, is_too_late
 from nightkiln.core.errors import Problem
 from nightkiln.core.model import Usd
 from nightkiln.core.terms import DEADLINE_S_UNSAID, Late
 from nightkiln.gate import Ahead, Passage, Tell
+from nightkiln.observers.sentences import amount
 from nightkiln.priors import shipped_priors
 from nightkiln.rehearse.markets import market_of
 from nightkiln.rehearse.measured import measured_in
@@ -31,29 +34,72 @@ from nightkiln.wiring import remembered_of
 QUOTE_S_MAX = 20  # what people are told to wait at most
 DEADLINE_S_MIN = 60.0  # that can be played; the run itself knows how little is left
 
+STALE_S = 60.0  # an answer took longer: what was quoted is quoted anew, with the time that is left
+
 Makes: TypeAlias = Callable[[Ahead], Quote]
-Consent: TypeAlias = Callable[[Quote], Awaitable[Problem | None]]  # None: yes
+# None: yes, as quoted; USD: yes, for so much at most; a problem: no.
+Consent: TypeAlias = Callable[[Quote, Ahead], Awaitable[Problem | Usd | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class QuoteGate:
-    """Lets a run rent if its quote keeps within the budget and ``consent`` is given."""
+    """Lets a run rent if its quote keeps within the budget and ``consent`` is given.
+
+    The deadline does not wait for the answer. After one that took a while the same jobs are quoted
+    for the time that is left, and what was agreed to has to suffice for that.
+    """
 
     makes: Makes  # blocking
     consent: Consent
+    clock: Callable[[], float] = time.time  # epoch seconds
 
     async def __call__(self, ahead: Ahead, tell: Tell) -> Passage:
+        quote = await self._quoted(ahead, tell)
+        problem = objection(quote)
+        if problem is not None:
+            return Passage(record_of(quote, ahead, Verdict.REFUSED), problem)
+        asked_s = self.clock()
+        word = await self.consent(quote, ahead)
+        if isinstance(word, Problem):
+            return Passage(record_of(quote, ahead, Verdict.DECLINED), word)
+        cap = word if word is not None else quote.budget
+        now_s = self.clock()
+        if now_s - asked_s > STALE_S:
+            ahead, asked = replace(ahead, now_s=now_s), quote
+            problem = _too_late(ahead)
+            if problem is None:
+                quote = await self._quoted(ahead, tell)
+                problem = _too_little(asked, quote, cap)
+        verdict = Verdict.TAKEN if problem is None else Verdict.REFUSED
+        quoted = replace(record_of(quote, ahead, verdict), budget_usd=cap)
+        return Passage(quoted, problem, cap)
+
+    async def _quoted(self, ahead: Ahead, tell: Tell) -> Quote:
         await tell("quoting", {"jobs": ahead.jobs, "seconds_max": QUOTE_S_MAX})
         quote = await asyncio.to_thread(self.makes, ahead)
         has_deadline = ahead.goals.deadline_s is not None
         said = "\n".join(in_short(quote, has_deadline=has_deadline))
         await tell("quoted", {"told": said, **quote.as_object()})
-        problem, verdict = objection(quote), Verdict.REFUSED
-        if problem is None:
-            problem, verdict = await self.consent(quote), Verdict.DECLINED
-        if problem is None:
-            verdict = Verdict.TAKEN
-        return Passage(record_of(quote, ahead, verdict), problem)
+        return quote
+
+
+def _too_late(ahead: Ahead) -> Problem | None:
+    """Why an answer is of no use any more."""
+    if not is_too_late(ahead.left_s, may_be_late=ahead.goals.late is Late.FINISH):
+        return None
+    what = "was answered when the deadline had passed, or was less than a minute away"
+    return Problem("the quote", what, "the same command goes on under a new deadline")
+
+
+def _too_little(asked: Quote, now: Quote, cap: Usd) -> Problem | None:
+    """Why what was agreed to does not do any more."""
+    if not falls_short(cap, p90_asked=asked.usd.p90, p90_now=now.usd.p90):
+        return None
+    what = (
+        f"was agreed to for {cap} USD; with the time that is left since, nine nights out of ten "
+        f"need up to {amount(now.usd.p90)} USD (the p90)"
+    )
+    return Problem("the quote", what, "start anew with a later deadline, or a larger budget")
 
 
 def in_market(
@@ -85,9 +131,9 @@ def as_set(settings: Settings, catalog: Catalog) -> Makes:
     )
 
 
-async def freely(quote: Quote) -> Problem | None:
+async def freely(quote: Quote, ahead: Ahead) -> Problem | Usd | None:
     """Who set the budget has said yes with it."""
-    del quote
+    del quote, ahead
     return None
 
 
@@ -98,7 +144,7 @@ def script_ahead(market: Market, ahead: Ahead) -> Script:
     """
     goals = ahead.goals
     has_deadline = goals.deadline_s is not None
-    left_s = goals.deadline_s - ahead.now_s if goals.deadline_s is not None else DEADLINE_S_UNSAID
+    left_s = ahead.left_s if ahead.left_s is not None else DEADLINE_S_UNSAID
     return Script(
         with_jobs(market, ahead.jobs),
         max(DEADLINE_S_MIN, left_s),

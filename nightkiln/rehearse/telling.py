@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from decimal import ROUND_UP, Decimal
 
 from nightkiln.core.errors import Problem
-from nightkiln.observers.sentences import duration
+from nightkiln.observers.sentences import amount, duration
 from nightkiln.rehearse.quoting import SURE, Quote
 
 ROOM = Decimal("1.05")  # what a budget that is named as fitting has above the p90
 CENT = Decimal("0.01")
-DIGITS_BELOW_USD = 0.1  # less than that is told in more digits than cents
 
 
 def in_short(quote: Quote, *, has_deadline: bool) -> Iterator[str]:
@@ -51,11 +50,6 @@ def objection(quote: Quote) -> Problem | None:
 def budget_that_fits(quote: Quote) -> Decimal:
     """A budget that the same batch keeps within, in whole cents."""
     return (Decimal(quote.usd.p90) * ROOM).quantize(CENT, rounding=ROUND_UP)
-
-
-def amount(usd: float) -> str:
-    """Cents, and of little money a hundredth of them."""
-    return f"{usd:.2f}" if usd >= DIGITS_BELOW_USD else f"{usd:.4f}"
 
 
 def _fewer_or_later(quote: Quote) -> Iterator[str]:

@@ -15,6 +15,7 @@ from nightkiln.store.claims import (
     STALE_S,
     Free,
     Held,
+    SeenClaim,
     StopRequest,
     TakeOver,
     claim_json,
@@ -157,9 +158,7 @@ def acquire(blobs: Blobs, batch: str, *, now_s: float, stale_s: float = STALE_S)
     """
     mine = claim_json(this_process(), now_s)
     for _ in range(ACQUIRE_TRIES_MAX):
-        newest = newest_claim(blobs, batch)
-        is_proven_dead = newest is not None and is_dead(newest.owner)
-        verdict = who_may(newest, now_s=now_s, stale_s=stale_s, is_proven_dead=is_proven_dead)
+        verdict = verdict_on(newest_claim(blobs, batch), now_s=now_s, stale_s=stale_s)
         if isinstance(verdict, Held):
             raise _held(verdict, batch, now_s)
         if blobs.create(claim_key(batch, verdict.epoch), mine):
@@ -167,11 +166,20 @@ def acquire(blobs: Blobs, batch: str, *, now_s: float, stale_s: float = STALE_S)
     raise StoreUnusable(f"batch {batch!r}: {ACQUIRE_TRIES_MAX} others were faster; try again")
 
 
+def verdict_on(
+    newest: SeenClaim | None, *, now_s: float, stale_s: float = STALE_S
+) -> Free | TakeOver | Held:
+    """What the newest claim of a batch means; on its own computer a dead owner is known at once."""
+    is_proven_dead = newest is not None and is_dead(newest.owner)
+    return who_may(newest, now_s=now_s, stale_s=stale_s, is_proven_dead=is_proven_dead)
+
+
 def _held(verdict: Held, batch: str, now_s: float) -> ClaimHeld:
     seen = verdict.by
     return ClaimHeld(
         f"batch {batch!r} is being worked on by {seen.describe(now_s)}; wait for it, stop it with "
         f"'nightkiln stop {batch}', or give this run another name with --name",
+        batch=batch,
         owner=f"{seen.owner.host}:{seen.owner.pid}",
         since_s=seen.started_s,
     )

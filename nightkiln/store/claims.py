@@ -126,6 +126,25 @@ def claimed_batches(blobs: Blobs) -> list[str]:
     return sorted({key.split("/")[1] for key in blobs.list("claims/")})
 
 
+def not_ended(blobs: Blobs) -> Mapping[str, SeenClaim]:
+    """The newest claim of every batch whose last run has not said that it ended, by batch.
+
+    One listing, and a look at these few: a store that is years old has thousands of batches.
+    """
+    keys = set(blobs.list("claims/"))
+    newest: dict[str, int] = {}
+    for key in keys:
+        _, batch, name = key.split("/", 2)
+        if match := _CLAIM.fullmatch(name):
+            newest[batch] = max(newest.get(batch, 0), int(match["epoch"]))
+    found = {
+        batch: read_claim(blobs, batch, epoch)
+        for batch, epoch in newest.items()
+        if claim_key(batch, epoch, "ended") not in keys
+    }
+    return {batch: claim for batch, claim in found.items() if claim is not None}
+
+
 def claim_json(owner: Process, started_s: float) -> bytes:
     """The content of a claim."""
     return _encoded({"owner": asdict(owner), "started_s": started_s})

@@ -22,8 +22,17 @@ class Process:
 
 def this_process() -> Process:
     """The process that asks."""
-    pid = os.getpid()
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> Process:
+    """The process that has this number now; without a mark if there is none."""
     return Process(host=socket.gethostname(), pid=pid, place=_place(), mark=_start_mark(pid))
+
+
+def is_alive(process: Process) -> bool:
+    """Whether it is verifiably ``process`` that runs here under its number, and no later one."""
+    return bool(process.place and process.mark) and process_of(process.pid) == process
 
 
 def is_dead(process: Process) -> bool:

@@ -16,10 +16,11 @@ from nightkiln.catalog import load_catalog, plan_jobs, reseed_jobs, scratch, str
 from nightkiln.catalog.catalog import Catalog
 from nightkiln.catalog.columns import recipe_of
 from nightkiln.catalog.rows import load_rows
-from nightkiln.cli.retry import job_ids_in, reseed_name
+from nightkiln.cli.retry import job_ids_in
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import JobId
 from nightkiln.core.plan import job_id, reseeded, row_values
+from nightkiln.retrying import reseed_name
 from nightkiln.testing.samples import write_catalog
 
 BATCH = "night"

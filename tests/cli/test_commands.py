@@ -259,7 +259,7 @@ def test_doctor_finds_a_worker_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ClaimHeld("somebody has it", owner="gpu:1", since_s=0.0), 2),
+        (ClaimHeld("somebody has it", batch="night", owner="gpu:1", since_s=0.0), 2),
         (StoreUnusable("no space"), 3),
     ],
 )

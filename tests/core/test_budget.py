@@ -163,3 +163,41 @@ def test_an_extension_pays_for_the_results_that_it_will_send() -> None:
 
     assert added_s == pytest.approx(1800.0, abs=0.1)
     assert ledger.left(0.0) == pytest.approx(Decimal(0), abs=Decimal("0.0001"))
+
+
+def test_a_lower_budget_leaves_what_is_bound_and_grants_nothing_more() -> None:
+    ledger = Ledger(Decimal(5), LOAD)
+    offer = Offer("cloud", "gpu", usd_per_hour=Decimal(2))
+    ledger.reserve(LeaseId("a"), offer, now_s=0.0, until_s=3600.0, jobs=0)
+
+    ledger.set_budget(Decimal(1), now_s=0.0)
+
+    assert ledger.limit(0.0) == ledger.reserved(0.0) > 1
+    assert ledger.life_s(offer, 3600.0, jobs=0, now_s=0.0) == 0
+    assert ledger.extension_s(LeaseId("a"), 60.0, jobs=0, now_s=0.0) == 0
+    ledger.settle(LeaseId("a"), Decimal("0.10"), now_s=60.0)
+    assert ledger.limit(60.0) == 1
+    assert ledger.life_s(offer, 60.0, jobs=0, now_s=60.0) == 60.0
+
+
+def test_machines_for_nothing_are_had_also_below_what_is_bound() -> None:
+    ledger = Ledger(Decimal(5), LOAD)
+    paid, free = Offer("cloud", "gpu", usd_per_hour=Decimal(2)), Offer("local", "mine")
+    ledger.reserve(LeaseId("a"), paid, now_s=0.0, until_s=3600.0, jobs=0)
+    ledger.set_budget(Decimal(1), now_s=0.0)
+
+    ledger.reserve(LeaseId("b"), free, now_s=0.0, until_s=3600.0, jobs=0)
+
+    left = ledger.left(0.0)
+    assert left is not None
+    assert left < 0
+
+
+def test_a_higher_budget_grants_more() -> None:
+    ledger = Ledger(Decimal("0.10"), LOAD)
+    offer = Offer("cloud", "gpu", usd_per_hour=Decimal(2))
+    before_s = ledger.life_s(offer, 3600.0, jobs=0, now_s=0.0)
+
+    ledger.set_budget(Decimal(4), now_s=0.0)
+
+    assert before_s < ledger.life_s(offer, 3600.0, jobs=0, now_s=0.0) == 3600.0

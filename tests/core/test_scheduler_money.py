@@ -9,6 +9,7 @@ import pytest
 
 from nightkiln.core.budget import rent_usd, traffic_usd
 from nightkiln.core.events import (
+    BudgetSet,
     Extend,
     Lost,
     Offered,
@@ -221,3 +222,32 @@ def test_results_are_paid_for_before_they_are_asked_for() -> None:
     assert of(Extend, commands)
     assert of(Submit, commands)
     assert len(run.submits) <= held.jobs_paid
+
+
+def test_a_run_that_may_get_more_money_waits_for_it_and_goes_on() -> None:
+    terms = Terms("night-1", 8, jobs=9000, budget=Decimal("0.01"), load=LOAD, more_usd_s=120.0)
+    run = started(terms, CLOUD, count=9000)
+    assert run.offered(CHEAP) == []
+    assert not run.scheduler.state.is_stopping
+
+    run.wait(60)
+    assert of(Rent, run.on(BudgetSet(Decimal("5.00"))))
+
+
+def test_a_run_that_got_no_more_money_stops_when_it_has_waited() -> None:
+    terms = Terms("night-1", 8, jobs=9000, budget=Decimal("0.01"), load=LOAD, more_usd_s=120.0)
+    run = started(terms, CLOUD, count=9000)
+    run.offered(CHEAP)
+
+    run.wait(119)
+    assert not run.scheduler.state.is_stopping
+    assert of(Stop, run.wait(2))
+
+
+def test_a_lower_budget_rents_nothing_more() -> None:
+    run = run_with("5.00")
+    [rent] = run.offered(CHEAP)
+    run.on(BudgetSet(Decimal("0.50")))
+
+    assert run.offered(CHEAP, NEAR) == []
+    assert rent.lease_id in run.scheduler.state.leases

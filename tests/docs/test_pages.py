@@ -28,11 +28,13 @@ from tests.docs.shown import (
 SHOWN = {page: commands((ROOT / page).read_text()) for page in pages()}
 HERE = [page for page in SHOWN if page not in {MODAL_PAGE, PREFECT_PAGE, S3_PAGE, VAST_PAGE}]
 SLOW = {
+    "docs/how-to/approve.md",
     "docs/how-to/compare.md",
     "docs/how-to/deadline.md",
     "docs/how-to/export.md",
     "docs/how-to/gallery.md",
     "docs/how-to/rehearse.md",
+    "docs/how-to/resume.md",
     "docs/how-to/retry.md",
     "docs/how-to/select.md",
     "docs/reference/store.md",

@@ -7,7 +7,8 @@ import io
 import json
 import os
 import select
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -19,6 +20,7 @@ import pytest
 from nightkiln.cli.asking import asked, consent, unasked
 from nightkiln.cli.run import watch
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.model import Usd
 from nightkiln.core.terms import DEADLINE_S_UNSAID, Fallback, Late
 from nightkiln.gate import Ahead
 from nightkiln.goals import Goals
@@ -26,10 +28,10 @@ from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import PlainLines
 from nightkiln.observers.sentences import outcome_facts
 from nightkiln.planner import Again
+from nightkiln.receipt import receipt_of
 from nightkiln.rehearse import Quote, Rehearsed, play, summary_of
 from nightkiln.rehearse.gate import Consent, QuoteGate, freely, script_ahead
 from nightkiln.rehearse.telling import in_short, objection
-from nightkiln.report import report_of
 from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
@@ -67,9 +69,18 @@ class Trial:
         *,
         limit: int = JOBS,
         again: Again | None = None,
+        switch: StopSwitch | None = None,
+        clock: Callable[[], float] = time.time,
+        provider: PricedWorkers | None = None,
+        per_month: str | None = None,
     ) -> Outcome:
+        rented = provider if provider is not None else PricedWorkers([self.worker.url])
         settings = load_settings(
-            store=str(self.folder / "store"), worker_urls=[self.worker.url], budget=budget, by="2h"
+            store=str(self.folder / "store"),
+            worker_urls=[self.worker.url],
+            budget=budget,
+            budget_per_month=per_month,
+            by="2h",
         )
         return await run_batch(
             Request(
@@ -77,8 +88,9 @@ class Trial:
             ),
             settings,
             PlainLines(self.said),
-            rents_from={"cloud": PricedWorkers([self.worker.url])},
-            gate=QuoteGate(quote_of, consent),
+            switch=switch,
+            rents_from={"cloud": rented},
+            gate=QuoteGate(quote_of, consent, clock),
         )
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
@@ -95,7 +107,8 @@ async def trial(folder: Path) -> AsyncIterator[Trial]:
 async def test_a_run_that_costs_is_quoted_shown_and_stored_before_it_rents(tmp_path: Path) -> None:
     seen: list[object] = []
 
-    async def looking(quote: Quote) -> Problem | None:
+    async def looking(quote: Quote, ahead: Ahead) -> Problem | Usd | None:
+        assert ahead.batch == "night"
         seen.append(quote)
         return None
 
@@ -179,11 +192,15 @@ async def test_a_run_that_goes_on_is_quoted_for_what_is_left(tmp_path: Path) -> 
 async def test_a_finished_run_says_what_it_was_quoted_and_is_calibration(tmp_path: Path) -> None:
     async with trial(tmp_path) as night:
         outcome = await night.run(MUCH)
-        page = report_of(Store.open(str(tmp_path / "store")), outcome).page
+        receipt = receipt_of(Store.open(str(tmp_path / "store")), outcome.batch)
 
     assert outcome.quoted is not None
     assert "(quoted: p50 0.0" in outcome_facts(outcome)[0]
-    assert "| quoted for this run | p50 0.0" in page
+    [run] = receipt.runs
+    assert run.promise is not None
+    assert run.promise.verdict == "taken"
+    assert float(run.promise.usd_p90) == pytest.approx(outcome.quoted.usd_p90, abs=1e-6)
+    assert (run.budget_usd, run.usd) == (Decimal(MUCH), outcome.usd.quantize(Decimal("0.000001")))
     assert night.ask("select jobs, jobs_left, inside_p90_usd, deadline_met from calibration") == [
         (JOBS, 0, outcome.usd <= Decimal(outcome.quoted.usd_p90), True)
     ]
@@ -243,6 +260,7 @@ async def test_without_a_terminal_only_yes_lets_money_be_spent(
 # What is played.
 
 GOALS = Goals(budget=Decimal("2.50"), late=Late.STOP, fallback=Fallback.NEVER)
+AHEAD = Ahead(JOBS, GOALS, leases_max=4, now_s=1e9)
 
 
 def test_without_a_deadline_a_night_is_assumed_and_finished_however_late() -> None:
@@ -307,14 +325,14 @@ def terminal() -> Iterator[tuple[TextIO, TextIO, Person]]:
         yield keyboard, screen, Person(theirs)
 
 
-async def answered(quote: Quote, answer: bytes) -> Problem | None:
+async def answered(quote: Quote, answer: bytes) -> Problem | Usd | None:
     """What becomes of an answer that is typed once the question is there."""
     with terminal() as (keyboard, screen, person):
         person.types(b"y\n")  # ahead: no answer to what nobody has read yet
         agrees = consent(
             is_given=False, can_ask=True, keyboard=keyboard, screen=screen, switch=StopSwitch()
         )
-        asking = asyncio.ensure_future(agrees(quote))
+        asking = asyncio.ensure_future(agrees(quote, AHEAD))
         await until(lambda: person.sees(QUESTION))
         assert not asking.done()
         person.types(answer)
@@ -323,7 +341,7 @@ async def answered(quote: Quote, answer: bytes) -> Problem | None:
 
 @pytest.fixture(scope="module")
 def quote() -> Quote:
-    return quote_of(Ahead(JOBS, GOALS, leases_max=4, now_s=1e9))
+    return quote_of(AHEAD)
 
 
 @pytest.mark.parametrize("answer", [b"y\n", b"Yes\n", b" YES \n"])
@@ -335,7 +353,7 @@ async def test_yes_at_a_terminal_lets_money_be_spent(quote: Quote, answer: bytes
 async def test_anything_else_does_not(quote: Quote, answer: bytes) -> None:
     refusal = await answered(quote, answer)
 
-    assert refusal is not None
+    assert isinstance(refusal, Problem)
     assert "was not answered with yes" in str(refusal)
 
 
@@ -347,7 +365,9 @@ async def test_a_run_that_is_told_to_stop_while_it_asks_has_its_answer(
     with terminal() as (keyboard, screen, person):
         if is_before:
             switch.ask("stopped by SIGINT")
-        asking = asyncio.create_task(asked(quote, keyboard=keyboard, screen=screen, switch=switch))
+        asking = asyncio.create_task(
+            asked(quote, AHEAD, keyboard=keyboard, screen=screen, switch=switch)
+        )
         await until(lambda: person.sees(QUESTION))
         switch.ask("stopped by SIGINT")
         refusal = await asyncio.wait_for(asking, 10.0)
@@ -360,8 +380,8 @@ async def test_a_program_that_reads_json_is_not_asked(quote: Quote) -> None:
         agrees = consent(
             is_given=False, can_ask=False, keyboard=keyboard, screen=screen, switch=StopSwitch()
         )
-        refusal = await agrees(quote)
+        refusal = await agrees(quote, AHEAD)
 
-        assert refusal is not None
+        assert isinstance(refusal, Problem)
         assert refusal.where == "--yes"
         assert not person.sees(QUESTION)

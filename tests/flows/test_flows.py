@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from nightkiln.settings import Settings
 from nightkiln.store.store import Store
@@ -38,12 +37,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 async def ran(kind: str, folder: Path, store: Path, *workers: StandIn, **params: Any) -> Any:
     """Final state of a flow run, however it ended."""
-    from tasks.batch import BatchParams
+    from tasks.options import LocalOptions
+    from tasks.params import BatchParams
 
     flow = getattr(importlib.import_module(f"flows.{kind}"), kind)
-    urls = [server.url for server in workers]
+    options = LocalOptions(worker_urls=[server.url for server in workers])
     return await flow(
-        BatchParams(catalog=folder, store=str(store), worker_urls=urls, **params),
+        BatchParams(catalog=folder, store=str(store), options=options, **params),
         return_state=True,
     )
 
@@ -65,12 +65,17 @@ async def task_runs(state: Any, count: int) -> Mapping[str, Any]:
     return {run.name: run for run in runs}
 
 
-async def name_of_run(state: Any) -> str:
+async def run_of(state: Any) -> Any:
     """What the list of runs shows."""
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
-        return str((await client.read_flow_run(state.state_details.flow_run_id)).name)
+        return await client.read_flow_run(state.state_details.flow_run_id)
+
+
+async def name_of_run(state: Any) -> str:
+    """What a run is called."""
+    return str((await run_of(state)).name)
 
 
 async def artifacts(state: Any) -> Mapping[str, Any]:
@@ -89,20 +94,22 @@ async def test_a_nightly_shows_one_task_run_per_lease_and_what_came_of_it(tmp_pa
     folder, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"
     async with StandIn(render_s=0.02) as one, StandIn(render_s=0.02) as two:
         state = await ran("nightly", folder, store, one, two)
-    leases = {f"local {server.url.removeprefix('http://')}" for server in (one, two)}
+    leases = {f"local {each.url.removeprefix('http://')} #{n}" for n, each in ((1, one), (2, two))}
 
     assert state.is_completed(), state.message
     assert state.message.startswith("batch sample-20")
     assert "12 of 12 jobs done" in state.message
-    runs = await task_runs(state, 3)
-    assert set(runs) == leases | {"report"}
+    runs = await task_runs(state, 4)
+    assert set(runs) == leases | {"receipt", "gallery"}
     assert all(run.state.is_completed() for run in runs.values())
     done = [int(runs[name].state.message.split()[0]) for name in leases]
     assert sum(done) == 12
     left = await artifacts(state)
-    assert set(left) == {"nightkiln-progress", "nightkiln-report"}
+    pages = ("progress", "fleet", "receipt", "gallery")
+    assert set(left) == {f"nightkiln-{page}" for page in pages}
     assert left["nightkiln-progress"].data == 100
-    assert "| cost of all runs | 0.00 USD |" in left["nightkiln-report"].data
+    assert "| cost of all runs | 0.00 USD |" in left["nightkiln-receipt"].data
+    assert left["nightkiln-fleet"].data.startswith("2 released\n")
 
 
 @pytest.mark.nights
@@ -118,7 +125,7 @@ async def test_a_run_is_named_after_the_date_of_its_batch_where_the_night_is(
         with Store.open(str(store)).connect() as con:
             [(batch,)] = con.execute("select batch from batches").fetchall()
         dates[timezone] = batch.removeprefix("sample-")
-        assert await name_of_run(state) == f"nightly sample {dates[timezone]}"
+        assert await name_of_run(state) == f"sample {dates[timezone]}"
 
     east, west = dates.values()
     assert east > west
@@ -132,6 +139,9 @@ async def test_what_a_flow_is_held_to_is_what_the_run_is_held_to(tmp_path: Path)
         late = await ran("adhoc", folder, store, server, name="late", by="2020-01-01T07:00")
 
     assert state.is_completed()
+    run = await run_of(state)
+    assert run.name == "held by 2h <= $2.50"
+    assert set(run.tags) == {"catalog:sample", "provider:local"}
     [story] = Store.open(str(store)).story_paths("held")
     opening, _ = read_story(story)
     terms = opening.terms
@@ -144,16 +154,6 @@ async def test_what_a_flow_is_held_to_is_what_the_run_is_held_to(tmp_path: Path)
     assert "--by 2020-01-01T07:00: is not in the future" in late.message
 
 
-def test_a_flow_renders_where_its_parameters_say(tmp_path: Path) -> None:
-    from tasks.batch import BatchParams
-
-    settings = BatchParams(
-        catalog=tmp_path, providers=["vast", "modal"], fallback="only"
-    ).settings()
-
-    assert (settings.providers, settings.fallback) == (("vast", "modal"), "only")
-
-
 async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
     tmp_path: Path,
 ) -> None:
@@ -163,20 +163,20 @@ async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
 
     assert state.is_failed()
     assert "'Europe/Atlantis' is no time zone" in state.message
-    assert await name_of_run(state) == f"nightly sample {datetime.now(UTC):%Y-%m-%d}"
+    assert await name_of_run(state) == f"sample {datetime.now(UTC):%Y-%m-%d}"
 
 
 @pytest.mark.nights
-async def test_a_lost_machine_is_a_crashed_task_run_of_a_completed_flow(tmp_path: Path) -> None:
+async def test_a_lost_machine_is_a_red_task_run_of_a_completed_flow(tmp_path: Path) -> None:
     folder = write_catalog(tmp_path / "catalog", 12)
     async with StandIn(render_s=0.02) as good, StandIn(faults=("die@3",)) as mortal:
         state = await ran("adhoc", folder, tmp_path / "store", good, mortal)
 
     assert state.is_completed(), state.message
     runs = await task_runs(state, 3)
-    lost = runs[f"local {mortal.url.removeprefix('http://')}"]
-    assert lost.state.is_crashed()
-    assert "lost after" in lost.state.message
+    lost = runs[f"local {mortal.url.removeprefix('http://')} #2"]
+    assert (lost.state.type.value, lost.state.name) == ("FAILED", "Lost")
+    assert "jobs done, 0 attempts failed: " in lost.state.message
 
 
 async def test_failed_jobs_fail_the_flow_and_are_listed_by_reason(tmp_path: Path) -> None:
@@ -232,7 +232,8 @@ async def test_a_flow_that_is_cancelled_gives_back_what_it_rented(tmp_path: Path
     from prefect import flow
     from prefect.client.schemas.objects import State
 
-    from tasks.batch import BatchParams, batch
+    from tasks.batch import batch
+    from tasks.params import BatchParams
     from tests.e2e.rental import Rental, Service
 
     folder, store = write_catalog(tmp_path / "catalog", 40), tmp_path / "store"
@@ -259,7 +260,7 @@ async def test_a_flow_that_is_cancelled_gives_back_what_it_rented(tmp_path: Path
 async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: Path) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    from tasks.observer import PrefectObserver
+    from tasks.showing.observer import PrefectObserver
 
     catalog = chosen_catalog(write_catalog(tmp_path / "catalog", 4))
     gone = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
@@ -272,40 +273,6 @@ async def test_a_prefect_server_that_is_gone_costs_the_batch_nothing(tmp_path: P
     assert (outcome.exit_code, outcome.done) == (0, 4)
 
 
-def test_every_deployment_names_a_flow_and_parameters_that_it_takes() -> None:
-    from tasks.batch import BatchParams
-    from tasks.maintain import MaintainParams
-    from tasks.reap import ReapParams
-
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-
-    names = {deployment["name"] for deployment in deployments}
-    assert names == {"nightly", "adhoc", "reap", "maintain"}
-    for deployment in deployments:
-        module, _, name = deployment["entrypoint"].partition(":")
-        assert getattr(importlib.import_module(module), name).retries == 0
-        if name == "reap":
-            assert ReapParams(**deployment["parameters"]["params"]).settings().fleet
-            continue
-        if name == "maintain":
-            assert MaintainParams(**deployment["parameters"]["params"]).settings().store
-            continue
-        params = BatchParams(**deployment["parameters"]["params"])
-        assert (ROOT / params.catalog / "catalog.yaml").is_file()
-
-
-@pytest.mark.parametrize("name", ["nightly", "reap", "maintain"])
-def test_the_form_has_one_plain_explained_field_for_everything(name: str) -> None:
-    """A field of two types is drawn as tabs, one without a description as a riddle."""
-    flow = getattr(importlib.import_module(f"flows.{name}"), name)
-
-    schema = flow.parameters.model_dump()
-    [fields] = [one["properties"] for one in schema["definitions"].values()]
-
-    assert [fields[name]["position"] for name in fields] == list(range(len(fields)))
-    assert all(field["description"] and "anyOf" not in field for field in fields.values())
-
-
 @pytest.mark.nights
 async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     tmp_path: Path,
@@ -313,7 +280,8 @@ async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     from prefect import flow
     from prefect.client.schemas.objects import State
 
-    from tasks.batch import BatchParams, batch
+    from tasks.batch import batch
+    from tasks.params import BatchParams
     from tasks.results import RESULTS
 
     folder, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"
@@ -334,7 +302,8 @@ async def test_a_flow_refuses_a_quote_above_its_budget_and_says_so_in_its_state(
     assert "what would fit: --budget 0.0" in refused.message
     assert taken.is_completed(), taken.message
     left = await artifacts(taken)
-    assert "| quoted for this run | p50 0.0" in left["nightkiln-report"].data
+    assert left["nightkiln-quote"].data.startswith("**It fits the budget.**")
+    assert "|  | quote | p50 0.0" in left["nightkiln-receipt"].data
     with Store.open(str(store)).connect() as con:
         verdicts = con.execute("select verdict from quotes order by epoch").fetchall()
     assert verdicts == [("refused",), ("taken",)]

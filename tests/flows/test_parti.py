@@ -30,13 +30,14 @@ def test_parti_ends_with_one_verified_image_per_prompt(
     limit: int, jobs: int, real_comfyui: str, tmp_path: Path
 ) -> None:
     from flows.nightly import nightly
-    from tasks.batch import BatchParams
+    from tasks.options import LocalOptions
+    from tasks.params import BatchParams
 
     store = str(tmp_path / "store")
     params = BatchParams(
         catalog=ROOT / "catalogs" / "parti",
         store=store,
-        worker_urls=[real_comfyui],
+        options=LocalOptions(worker_urls=[real_comfyui]),
         limit=limit,
         overrides=TINY,
     )

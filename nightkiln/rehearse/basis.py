@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from nightkiln.rehearse import ClassMeasured, Script
+from nightkiln.rehearse.measured import ClassMeasured
+from nightkiln.rehearse.script import Script
 
 CLASSES_TOLD_MAX = 3
 

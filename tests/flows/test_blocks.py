@@ -1,4 +1,4 @@
-"""Credentials of an object store from a Prefect block: there while a run needs them, then gone."""
+"""Secrets from Prefect blocks: there while a run needs them, then gone."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def saved(value: Any) -> str:
 async def test_a_blocks_credentials_are_those_of_one_flow_runs_settings_and_nowhere_else(
     *, params: str, is_text: bool
 ) -> None:
-    from tasks.batch import BatchParams
     from tasks.maintain import MaintainParams
+    from tasks.params import BatchParams
     from tasks.reap import ReapParams
     from tasks.secrets import s3_given
 
@@ -88,3 +88,42 @@ async def test_a_block_that_is_not_there_is_told_by_its_name() -> None:
 
     with pytest.raises(BadInput, match=r"no-such-block.*Secret block"):
         await s3_given("no-such-block")
+
+
+async def test_keys_and_tokens_are_those_of_one_flow_runs_settings_and_nowhere_else() -> None:
+    from tasks.params import BatchParams
+    from tasks.secrets import secrets_of
+
+    key = await saved("never-told-key")
+    token = await saved({"token_id": "ak-1", "token_secret": "never-told-token"})
+    params = BatchParams(catalog=Path("catalog"), vast_block=key, modal_block=token)
+
+    settings = params.settings(**await secrets_of(params))
+
+    told = [settings.vast_api_key, settings.modal_token_id, settings.modal_token_secret]
+    assert [one.get_secret_value() if one is not None else None for one in told] == [
+        "never-told-key", "ak-1", "never-told-token",
+    ]  # fmt: skip
+    shown = f"{params!r} {settings!r} {settings.model_dump_json()} {dict(os.environ)}"
+    assert "never-told" not in shown
+
+
+async def test_a_key_may_come_with_those_of_the_hosts_of_models() -> None:
+    from tasks.params import BatchParams
+    from tasks.secrets import secrets_of
+
+    block = await saved({"api_key": "a-key", "hf_token": "a-token", "civitai_token": None})
+
+    given = await secrets_of(BatchParams(catalog=Path("catalog"), vast_block=block))
+
+    assert given == {"vast_api_key": "a-key", "hf_token": "a-token"}
+
+
+async def test_a_block_with_half_a_token_is_refused_by_the_name_of_its_field() -> None:
+    from tasks.params import BatchParams
+    from tasks.secrets import secrets_of
+
+    block = await saved({"token_id": "ak-1"})
+
+    with pytest.raises(BadInput, match=r"modal_block.*holds something else"):
+        await secrets_of(BatchParams(catalog=Path("catalog"), modal_block=block))
