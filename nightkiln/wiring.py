@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nightkiln.accounts import Accounts
+from nightkiln.allotment import MORE_USD_S, Allotment
 from nightkiln.before_renting import look_ahead
 from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
 from nightkiln.core.errors import BadInput
@@ -44,8 +45,6 @@ from nightkiln.store.scores import Remembered, read_scores
 from nightkiln.store.store import Store, is_store
 from nightkiln.traffic import expected_load
 
-_log = logging.getLogger(__name__)
-
 NAME_DIGITS = 8  # hex digits of a digest in a batch's name
 
 
@@ -60,6 +59,7 @@ class Request:
     is_fresh: bool = False  # render also what other batches of the store have done
     leases_max: int = LEASES_MAX  # machines at once
     again: Again | Reseeded | None = None  # instead of what the batch has not settled
+    allotment: Allotment | None = None  # of one share of a night, which is then the batch
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -234,6 +234,9 @@ async def run_batch(
     goals.check(found.values())
     if any(provider.bills for provider in found.values()):
         goals = replace(goals, jobs_per_s_max=settings.results_per_s)
+    share = request.allotment.share if request.allotment is not None else None
+    if share is not None:
+        goals = replace(goals, more_usd_s=MORE_USD_S)
     if rents_from is None and VAST in found:
         await look_ahead(catalog, settings, observer, has_others=len(found) > 1)
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
@@ -250,7 +253,6 @@ async def run_batch(
         )
         night = catalog.name if request.is_nightly else None
         claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
-        _log.info("batch %s is claimed by run %d", name, claim.epoch)
         today = f"{datetime.fromtimestamp(clock(), zone(settings.timezone)):%Y-%m-%d}"
         batch = BatchId(
             batch=name,
@@ -262,12 +264,13 @@ async def run_batch(
         )
         reuses = catalog.reuse == "store" and not request.is_fresh
         since = await asyncio.to_thread(counts_from, store, batch, request.again)
-        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since)
+        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since, share)
         await asyncio.to_thread(plan.prepare)
         if forgotten := await asyncio.to_thread(plan.forgotten):
             said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
             await tell(observer, "warning", {"message": said})
-        if gate is not None and (ledger := month_ledger(settings, store, kept_in)) is not None:
+        ledger = month_ledger(settings, store, kept_in)
+        if gate is not None and ledger is not None and share is None:  # a night asks for its shares
             gate = MonthGate(gate, ledger, clock)
         work = Night(
             catalog=catalog,
@@ -288,6 +291,7 @@ async def run_batch(
             gate=gate,
             leases_max=request.leases_max,
             past=past,
+            allotment=request.allotment,
             accounts=Accounts(store, batch, found, clock, kept_in, settings.deadman_s),
         )
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Protocol
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from nightkiln.core.errors import ClaimHeld, NightkilnError, Refused
+from nightkiln.gate import Gate
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
@@ -34,17 +36,35 @@ from tasks.showing.observer import PrefectObserver
 STOP_PATIENCE_S = {"finish": 12.0, "hand back": 0.0}
 
 
+class Works(Protocol):
+    """What works on a batch: ``run_batch``, or something that has others do it."""
+
+    async def __call__(
+        self,
+        request: Request,
+        settings: Settings,
+        observer: Observer,
+        *,
+        switch: StopSwitch,
+        rents_from: Mapping[str, Provider] | None,
+        gate: Gate,
+    ) -> Outcome:
+        """Until the batch is settled or stopped."""
+
+
 async def batch(
     params: BatchParams,
     *,
     is_nightly: bool,
     request: Request | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> State[None]:
     """Check, render, report; how the flow run ends says what came of it.
 
     ``request``: instead of what the parameters ask for.
     ``rents_from``: providers by name, instead of those that the settings make usable.
+    ``works``: who works on it, if not this flow run alone.
     """
     switch, asking = StopSwitch(), Asking(rules_of(params))
     heard: list[str] = []
@@ -60,6 +80,7 @@ async def batch(
                 request=request,
                 consent=asking,
                 rents_from=rents_from,
+                works=works,
             )
         # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
@@ -85,6 +106,7 @@ async def render(
     consent: Consent = freely,
     also: Observer | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> Outcome:
     """Work on the batch inside the current flow run; Prefect retries nothing of it.
 
@@ -101,7 +123,7 @@ async def render(
     looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
     async with looking as shown:
         observer = shown if also is None else Several((shown, also))
-        return await run_batch(
+        return await works(
             request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
         )
 

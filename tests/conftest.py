@@ -29,6 +29,7 @@ SHARING = (
     "tests/room/test_bad_parameters.py",
     "tests/room/test_killed_runs.py",
     "tests/room/test_outages.py",
+    "tests/room/test_scale_out.py",
     "tests/room/test_second_night.py",
     "tests/room/test_rented.py",
     "tests/room/test_up.py",

@@ -23,6 +23,11 @@ PAGES = ("README.md", "docs/tutorial/*.md", "docs/how-to/*.md", "docs/reference/
 PREFECT_PAGE = "docs/how-to/prefect.md"  # run by tests/flows, which have a server
 VAST_PAGE = "docs/how-to/vast.md"  # run by test_vast_page.py, which has a market
 MARKET = "nightkiln market --port 8700 --speed 60"
+DEPLOYED_PAGES = (  # run by tests/flows/test_deployments.py, in this order
+    "docs/how-to/own-server.md",
+    "docs/how-to/schedule.md",
+    "docs/reference/parameters.md",
+)
 S3_PAGE = "docs/how-to/s3.md"  # run by test_s3_page.py, which has a server
 MODAL_PAGE = "docs/how-to/modal.md"  # run by test_modal_page.py, which has a fake Modal
 SERVER = ".venv/bin/prefect server start"
@@ -71,6 +76,16 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     },
     S3_PAGE: {
         "python -m nightkiln.testing.s3_server": "it stays; a fixture starts it",
+    },
+    "docs/how-to/up.md": {
+        "nightkiln up": "tests/room/test_up.py calls it; a room takes a minute to open",
+        "nightkiln up --status": "so it does with this one",
+        "nightkiln up --port 4310": "and with another port",
+        "nightkiln down": "and with this one",
+    },
+    "docs/how-to/notify.md": {
+        "nightkiln up --notify slack-webhook/ops": "tests/room/test_up.py names a block so",
+        "nightkiln automations --notify slack-webhook/ops": "and so",
     },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nightkiln import cli
 from nightkiln.testing.comfyui.process import stand_in_process
 from tests.docs.shown import (
+    DEPLOYED_PAGES,
     ELSEWHERE,
     MODAL_PAGE,
     PREFECT_PAGE,
@@ -26,7 +27,8 @@ from tests.docs.shown import (
 )
 
 SHOWN = {page: commands((ROOT / page).read_text()) for page in pages()}
-HERE = [page for page in SHOWN if page not in {MODAL_PAGE, PREFECT_PAGE, S3_PAGE, VAST_PAGE}]
+ELSEWHERE_WHOLE = {MODAL_PAGE, PREFECT_PAGE, S3_PAGE, VAST_PAGE, *DEPLOYED_PAGES}
+HERE = [page for page in SHOWN if page not in ELSEWHERE_WHOLE]
 SLOW = {
     "docs/how-to/approve.md",
     "docs/how-to/compare.md",

@@ -196,7 +196,7 @@ async def test_machines_of_ones_own_cost_no_traffic(tmp_path: Path) -> None:
     ],
 )
 async def test_a_goal_that_makes_no_sense_is_refused_before_anything_starts(
-    tmp_path: Path, flags: dict[str, str], said: str
+    tmp_path: Path, flags: dict[str, Any], said: str
 ) -> None:
     async with StandIn() as worker:
         with pytest.raises(BadInput) as found:

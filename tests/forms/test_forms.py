@@ -17,7 +17,7 @@ from nightkiln.settings import load_settings
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import chosen_catalog
 
-FLOWS = ["nightly", "adhoc", "retry", "reap", "maintain"]
+FLOWS = ["nightly", "adhoc", "retry", "quote", "rehearse", "reap", "maintain"]
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def test_tabs_are_drawn_where_providers_have_options_and_nowhere_else(name: str)
     }
 
     expected = ["AsSetUp", "LocalOptions", "VastOptions", "ModalOptions", "SeveralOptions"]
-    assert tabs == ({"options": expected} if name in {"nightly", "adhoc", "retry"} else {})
+    assert tabs == ({"options": expected} if name in {"nightly", "adhoc", "retry", "quote"} else {})
 
 
 def test_choices_are_dropdowns_of_the_words_that_the_library_knows() -> None:

@@ -1,4 +1,4 @@
-"""A control room whose pages are looked at: the one of tests/room, for tests that are no coroutines.
+"""A control room whose pages are looked at: that of tests/room, for tests that are no coroutines.
 
 Playwright has the thread of the test, so the room lives in a loop of its own.
 """

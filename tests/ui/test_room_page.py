@@ -13,7 +13,7 @@ import pytest
 
 from tests.ui.control import Control
 from tests.ui.looked import Looked
-from tests.ui.timeline import DONE, bars
+from tests.ui.timeline import DONE
 
 pytestmark = pytest.mark.ui
 
@@ -134,32 +134,23 @@ def test_a_batch_from_the_form_is_watched_until_its_artifacts(
     with control.stand_ins(render_s=RENDER_S):
         open_form(looked)
         run = submit(looked)
-        looked.page.get_by_role("tab", name="Artifacts").click()
-        seen = done_after(looked, 0)
+        seen = looked.counts(PROGRESS, above=0)
+        assert JOBS >= looked.counts(PROGRESS, above=seen) > seen
+        looked.keep("run-log")
+        looked.goes(f"/v2/runs/flow-run/{run}?tab=Artifacts")
+        looked.says(PROGRESS)
         looked.keep("run-running")
-        assert JOBS >= done_after(looked, seen) > seen
         assert control.ended(run)["type"] == "COMPLETED"
 
-    looked.goes(f"/v2/runs/flow-run/{run}")
-    looked.page.get_by_text("Completed").first.wait_for()
-    leases = control.task_runs(run)
-    looked.page.get_by_role("tab", name="Task Runs").click()
+    leases = [one["name"] for one in control.task_runs(run)]
+    looked.goes(f"/v2/runs/flow-run/{run}?tab=Task%20Runs")
     for lease in leases:
-        looked.says(lease["name"])
-    looked.page.locator("canvas").first.wait_for()
-    assert bars(looked.page.locator("canvas").first.screenshot()) == {DONE: len(leases)}
+        looked.says(lease)
+    assert looked.bars() == {DONE: len(leases)}
+    looked.goes(f"/v2/runs/flow-run/{run}?tab=Artifacts")
+    looked.says(f"{JOBS}/{JOBS} done")
+    looked.bars()
     looked.keep("run-completed")
-
-
-def done_after(looked: Looked, seen: int) -> int:
-    """How many are done, once the page says that there are more than before."""
-    looked.page.wait_for_function(
-        "([words, seen]) => Number(document.body.innerText.match(words)?.[1] ?? 0) > seen",
-        arg=[PROGRESS.pattern, seen],
-    )
-    found = PROGRESS.search(looked.page.locator("body").inner_text())
-    assert found is not None
-    return int(found[1])
 
 
 def test_a_run_is_cancelled_in_its_page_and_says_what_is_left(
@@ -169,8 +160,8 @@ def test_a_run_is_cancelled_in_its_page_and_says_what_is_left(
         run = control.run(
             "adhoc", {"catalog": "catalogs/demo", "fresh": True, "name": "called-off"}
         )
-        looked.goes(f"/v2/runs/flow-run/{run}?tab=Artifacts")
-        done_after(looked, 0)
+        looked.goes(f"/v2/runs/flow-run/{run}")
+        looked.counts(PROGRESS, above=0)
         looked.page.locator("button[aria-haspopup=menu]").first.click()
         looked.page.get_by_role("menuitem", name="Cancel").click()
         looked.keep("run-cancel")
