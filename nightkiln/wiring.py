@@ -49,8 +49,6 @@ from nightkiln.store.scores import Remembered, read_scores
 from nightkiln.store.store import Store, is_store
 from nightkiln.traffic import expected_load
 
-_log = logging.getLogger(__name__)
-
 NAME_DIGITS = 8  # hex digits of a digest in a batch's name
 
 
@@ -318,7 +316,6 @@ async def run_batch(
         )
         night = catalog.name if request.is_nightly else None
         claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
-        _log.info("batch %s is claimed by run %d", name, claim.epoch)
         batch = await asyncio.to_thread(_batch_id, store, claim, catalog, settings, clock())
         plan = await _planned(con, request, store, batch, observer)
         ledger = month_ledger(settings, store, kept_in)
