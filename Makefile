@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Where it is set, each of the many processes of the tests would compile what it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-comfyui test-nights test-s3 test-ui test-long bench lock clean
+.PHONY: setup demo test test-comfyui test-nights test-room test-s3 test-ui test-long bench lock clean
 
 setup: .venv/ready
 
@@ -22,7 +22,11 @@ test-comfyui: setup
 	$(BIN)/pytest -m "real and not long" tests
 
 test-nights: setup
-	$(BIN)/pytest -n 6 --dist loadgroup -m "(nights or prefect) and not real and not long" tests
+	$(BIN)/pytest -n 6 --dist loadgroup -m "(nights or prefect) and not room and not real and not long" tests
+
+# A Prefect server and a Prefect worker for each process: more of them than cores take longer.
+test-room: setup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "room and not long" tests
 
 test-s3: setup
 	$(BIN)/pytest -n 3 --share-s3 -m "s3 and not long" tests

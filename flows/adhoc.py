@@ -9,6 +9,7 @@ from tasks.batch import batch
 from tasks.names import run_name
 from tasks.params import BatchParams
 from tasks.results import RESULTS
+from tasks.sharing import shared
 
 
 @flow(
@@ -24,4 +25,6 @@ async def adhoc(params: BatchParams) -> State[None]:
     Args:
         params: What to render, on what, and where the results go.
     """
+    if params.controllers > 1:
+        return await shared(params, is_nightly=False)
     return await batch(params, is_nightly=False)

@@ -20,8 +20,8 @@ from nightkiln.signals import stopping_on_signals
 from tasks.batch import render
 from tasks.options import LocalOptions
 from tasks.params import BatchParams
-from tasks.report import report
 from tasks.results import RESULTS
+from tasks.showing.closing import leave
 
 
 @flow(name="demo", retries=0, persist_result=False, result_storage=RESULTS)
@@ -42,7 +42,7 @@ async def demo(store: str = "nightkiln-demo") -> Outcome:
         settings, switch, lines = params.settings(), StopSwitch(), PlainLines(sys.stdout)
         with stopping_on_signals(switch):
             outcome = await render(params, settings, is_nightly=False, switch=switch, also=lines)
-    await report(outcome, settings)
+    await leave(outcome, settings)
     return outcome
 
 

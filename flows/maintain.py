@@ -1,4 +1,4 @@
-"""Once a day: keep the store fast to ask."""
+"""Once a day, after the night: keep the store fast to ask, and see that everything is there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tasks.results import RESULTS
 
 @flow(name="maintain", retries=0, persist_result=False, result_storage=RESULTS)
 async def maintain(params: MaintainParams) -> State[None]:
-    """Fold the small files of finished nights into few large ones.
+    """Keep the store fast to ask, see that everything is there, and forget old runs.
 
     Args:
-        params: Which store, and when what was replaced is removed.
+        params: Which store, how thoroughly, and how long Prefect remembers runs.
     """
     return await maintained(params)

@@ -9,15 +9,18 @@ from tasks.batch import batch
 from tasks.names import run_name
 from tasks.params import BatchParams
 from tasks.results import RESULTS
+from tasks.sharing import shared
 
 
 @flow(
     name="nightly", flow_run_name=run_name, retries=0, persist_result=False, result_storage=RESULTS
 )
 async def nightly(params: BatchParams) -> State[None]:
-    """Render a catalog as the batch of today's date.
+    """Render a catalog as the batch of today's date, with one controller or several.
 
     Args:
         params: What to render, on what, and where the results go.
     """
+    if params.controllers > 1:
+        return await shared(params, is_nightly=True)
     return await batch(params, is_nightly=True)

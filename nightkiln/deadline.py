@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nightkiln.core.errors import BadInput, Problem
@@ -62,6 +62,14 @@ def _date_and_time(text: str, now: datetime) -> datetime:
     except ValueError:
         raise BadInput([Problem(f"--by {text}", "is no time", HOW)]) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
+
+
+def shown_zone(name: str) -> tzinfo:
+    """Where times are shown: the zone of that name, or UTC if it is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
 
 
 def zone(name: str) -> ZoneInfo:

@@ -24,6 +24,7 @@ class Goals:
     late: Late = Late.STOP
     at_cap: AtCap = AtCap.FINISH
     jobs_per_s_max: float | None = None  # that this computer can take in; None: nobody knows
+    more_usd_s: float = 0.0  # with the budget spent, so long is waited for more
 
     def terms(
         self,
@@ -51,6 +52,7 @@ class Goals:
             jobs_per_s_max=self.jobs_per_s_max,
             midnight_s=clock_s - now_s % DAY_S,
             trust=trust,
+            more_usd_s=self.more_usd_s,
         )
 
     def check(self, providers: Iterable[Provider]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from nightkiln.accounts import Accounts
+from nightkiln.allotment import Allotment, AtWork
 from nightkiln.catalog import Catalog
 from nightkiln.core.errors import BadInput, most_telling
 from nightkiln.core.model import BatchId, LeaseEnd, Trust, Usd
@@ -87,6 +88,7 @@ class Night:
     leases_max: int = LEASES_MAX  # at once
     past: Mapping[str, Provider] = field(default_factory=dict)  # an earlier run rented there
     accounts: Accounts | None = None  # of machines that bill
+    allotment: Allotment | None = None  # what may be spent changes; None: it stays
     adopted: int = 0
     reused: int = 0
     usd_billed: Usd | None = None
@@ -240,7 +242,10 @@ class Night:
                 release_s_max=self.release_s_max,
                 book=await self._booking(decisions.load),
             )
-            await self._dispatch(Dispatcher(work, decisions.scheduler, tally), decisions)
+            dispatcher = Dispatcher(work, decisions.scheduler, tally)
+            if self.allotment is not None:
+                self.allotment.connect(AtWork(decisions.scheduler, tally, dispatcher, self.clock))
+            await self._dispatch(dispatcher, decisions)
             if self.accounts is not None:
                 self.usd_billed = await self.accounts.read_bills(self._warn)
 

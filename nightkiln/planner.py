@@ -16,6 +16,7 @@ from nightkiln.catalog import (
     PLANNED,
     Catalog,
     CatalogInput,
+    keep_share,
     load_rows,
     plan_jobs,
     reseed_jobs,
@@ -24,6 +25,7 @@ from nightkiln.catalog import (
 from nightkiln.catalog.columns import head_of
 from nightkiln.core.model import BatchId, Job, JobId, Output, Settled
 from nightkiln.core.plan import SeedRule
+from nightkiln.core.sharing import Share
 from nightkiln.store.adopt import AdoptionReport, adoptable
 from nightkiln.store.forced import first_of_forced
 from nightkiln.store.plan_joins import are_there, attach, renewed_sql, reused, reused_outputs
@@ -91,6 +93,7 @@ class Plan:
     reuses: bool  # results of other batches count
     again: Again | Reseeded | None = None  # instead of all that is not settled
     since: int = 1  # the run from which on a forced job counts as done
+    share: Share | None = None  # of a night that several controllers work on: only its jobs
     total: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog -> DuckDB type
     _jobs: Iterator[Job] | None = field(default=None, init=False)
@@ -103,7 +106,11 @@ class Plan:
         """
         fetched = self.store.staging / "inputs"
         fetched.mkdir(parents=True, exist_ok=True)
-        planned = plan_jobs(self.con, self.catalog, batch=self.batch, fetched=fetched)
+        # Seeds may hang on the name of the batch, and must be the same in every share.
+        named = self.share.night if self.share is not None else self.batch
+        planned = plan_jobs(self.con, self.catalog, batch=named, fetched=fetched)
+        if self.share is not None:
+            planned = keep_share(self.con, self.share)
         if isinstance(self.again, Reseeded):
             chosen, earlier = self.again.job_ids, self.again.earlier
             planned = reseed_jobs(

@@ -68,6 +68,11 @@ class Settings(VastSettings, ModalSettings, S3Settings):
     shard_rows: int = Field(
         256, ge=1, le=10_000, description="Settled jobs per commit; a commit is made every 30 s."
     )
+    gallery_url: str = Field(
+        "",
+        description="Where somebody serves the store's folder to browsers, such as "
+        "http://nas:8080/results: links to galleries begin with it. Empty: a file's address.",
+    )
     timezone: str = Field("UTC", description="Where a nightly batch's date is taken.")
     by: str = Field("", description="Deadline: 07:00, 2h, or 2026-12-24T07:00; empty: none.")
     budget: Decimal | None = Field(

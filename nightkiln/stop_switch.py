@@ -18,6 +18,11 @@ class StopSwitch:
         if self._stop is not None:
             self._stop(reason, is_now)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody has asked for an end."""
+        return self._asked is not None
+
     def connect(self, stop: Callable[[str, bool], None]) -> None:
         """The run listens from now on."""
         self._stop = stop

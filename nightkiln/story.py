@@ -11,7 +11,7 @@ import gzip
 import json
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -97,15 +97,16 @@ def _encoded(line: Line) -> bytes:
     return json.dumps(line_to_json(line), separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def read_story(path: Path) -> tuple[Opening, Iterator[Step | Cut]]:
+def read_story(path: Path, *, only: Collection[str] = ()) -> tuple[Opening, Iterator[Step | Cut]]:
     """What a run started from, and step by step what happened; read as it is taken.
 
-    A torn end (the writer died) is left out silently.
+    A torn end (the writer died) is left out silently. ``only``: names of events and commands; a
+    step in which none of them occurs may be left out, which is ten times as fast.
 
     Raises:
         BadInput: it cannot be read or is no story; also while the steps are taken.
     """
-    lines = _lines(path)
+    lines = _lines(path, tuple(f'"{name}"'.encode() for name in only))
     opening = next(lines, None)
     if not isinstance(opening, Opening):
         what = "empty" if opening is None else "the first line is no opening"
@@ -120,10 +121,12 @@ def _steps(path: Path, lines: Iterator[Line]) -> Iterator[Step | Cut]:
         yield line
 
 
-def _lines(path: Path) -> Iterator[Line]:
+def _lines(path: Path, only: Sequence[bytes] = ()) -> Iterator[Line]:
     try:
         with path.open("rb") as raw, _unpacked(raw) as file:
             for number, text in enumerate(_texts(file), 1):
+                if number > 1 and only and not any(name in text for name in only):
+                    continue
                 yield _line(path, number, text)
     except OSError as error:
         what = error.strerror or str(error)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from nightkiln.catalog import Catalog
 from nightkiln.retrying import Retry, retry_of
 from nightkiln.settings import Settings
 from nightkiln.store.choosing import Wanted
-from nightkiln.wiring import Request, chosen_catalog
+from nightkiln.wiring import Request, batch_name, chosen_catalog
 from tasks.catalog_params import CatalogParams
+from tasks.names import begun
 from tasks.params import BatchParams, RetryParams
 
 
@@ -29,17 +31,21 @@ def catalog_of(params: CatalogParams, settings: Settings) -> Catalog:
 
 
 def request_of(params: BatchParams, settings: Settings, *, is_nightly: bool) -> Request:
-    """One run, as the form asks for it.
+    """One run, as the form asks for it; a night has the date on which its flow run began first.
 
     Raises:
-        BadInput: the catalog cannot be read.
+        BadInput: the catalog cannot be read, or the time zone is none.
     """
-    return Request(
+    request = Request(
         catalog_of(params, settings),
         name=params.name or None,
         is_nightly=is_nightly,
         is_fresh=params.fresh,
     )
+    if not is_nightly:
+        return request
+    name = batch_name(request, settings, now_s=begun().timestamp())
+    return replace(request, name=name)
 
 
 def retry_asked(params: RetryParams, settings: Settings) -> Retry:

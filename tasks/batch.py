@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from nightkiln.core.errors import ClaimHeld, NightkilnError, Refused
+from nightkiln.gate import Gate
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
@@ -25,8 +26,8 @@ from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
 from tasks.params import BatchParams
 from tasks.refusing import refused
-from tasks.report import report
 from tasks.secrets import secrets_of
+from tasks.showing.closing import leave
 from tasks.showing.observer import PrefectObserver
 
 # Prefect kills a process half a minute after it has asked it to end, and has no setting for that.
@@ -35,17 +36,35 @@ from tasks.showing.observer import PrefectObserver
 STOP_PATIENCE_S = {"finish": 12.0, "hand back": 0.0}
 
 
+class Works(Protocol):
+    """What works on a batch: ``run_batch``, or something that has others do it."""
+
+    async def __call__(
+        self,
+        request: Request,
+        settings: Settings,
+        observer: Observer,
+        *,
+        switch: StopSwitch,
+        rents_from: Mapping[str, Provider] | None,
+        gate: Gate,
+    ) -> Outcome:
+        """Until the batch is settled or stopped."""
+
+
 async def batch(
     params: BatchParams,
     *,
     is_nightly: bool,
     request: Request | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> State[None]:
     """Check, render, report; how the flow run ends says what came of it.
 
     ``request``: instead of what the parameters ask for.
     ``rents_from``: providers by name, instead of those that the settings make usable.
+    ``works``: who works on it, if not this flow run alone.
     """
     switch, asking = StopSwitch(), Asking(rules_of(params))
     heard: list[str] = []
@@ -61,11 +80,11 @@ async def batch(
                 request=request,
                 consent=asking,
                 rents_from=rents_from,
+                works=works,
             )
-        # A report that cannot be written is red in the timeline; the images are there all
+        # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
-        reporting: Any = report  # Prefect's types forget that an async task's is awaited
-        await reporting(outcome, settings, return_state=True)
+        await leave(outcome, settings, is_hurried=bool(heard))
     except ClaimHeld as error:
         return refused(error) if is_nightly else Failed(message=str(error))
     except Refused as error:
@@ -87,6 +106,7 @@ async def render(
     consent: Consent = freely,
     also: Observer | None = None,
     rents_from: Mapping[str, Provider] | None = None,
+    works: Works = run_batch,
 ) -> Outcome:
     """Work on the batch inside the current flow run; Prefect retries nothing of it.
 
@@ -100,9 +120,10 @@ async def render(
         request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
     await tag_run(tags_of(request.catalog.name, settings))
     gate = QuoteGate(as_set(settings, request.catalog), consent)
-    async with PrefectObserver(get_run_logger()) as shown:
+    looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
+    async with looking as shown:
         observer = shown if also is None else Several((shown, also))
-        return await run_batch(
+        return await works(
             request, settings, observer, switch=switch, rents_from=rents_from, gate=gate
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,7 +109,7 @@ class CatalogParams(Form):
             "store": self.store or None,
             "timezone": self.timezone or None,
             "by": self.by or None,
-            "budget": str(self.budget) if self.budget else None,
+            "budget": f"{Decimal(str(self.budget)).normalize():f}" if self.budget else None,
             "fallback": self.fallback or None,
             "late": self.late or None,
         }

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prefect import runtime
 from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 
 from nightkiln.core.errors import NightkilnError
 from nightkiln.places import provider_names
@@ -33,7 +34,15 @@ def run_name() -> str:
     """``parti 2026-11-21 by 07:00 <= $12``: asked by Prefect when a run starts."""
     flow = str(runtime.flow_run.flow_name)
     params = FORMS.get(flow, BatchParams).model_validate(runtime.flow_run.parameters["params"])
-    return PREFIXED.get(flow, "") + name_of(params, settings_of(params), datetime.now(UTC))
+    return PREFIXED.get(flow, "") + name_of(params, settings_of(params), begun())
+
+
+def begun() -> datetime:
+    """When this run began for the first time: a retry after midnight is of the same night."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    first = run.start_time if run is not None else None
+    return first if first is not None else datetime.now(UTC)
 
 
 def settings_of(params: CatalogParams) -> Settings:

@@ -26,7 +26,7 @@ class AsSetUp(Tab):
 
     model_config = ConfigDict(title="as set up")
 
-    kind: Literal["as set up"] = Field("as set up", title="Kind", description="This tab.")
+    kind: Literal["as set up"] = Field("as set up", title="Kind", description="Which tab this is.")
 
 
 class LocalOptions(Tab):
@@ -34,7 +34,7 @@ class LocalOptions(Tab):
 
     model_config = ConfigDict(title="local")
 
-    kind: Literal["local"] = Field("local", title="Kind", description="This tab.")
+    kind: Literal["local"] = Field("local", title="Kind", description="Which tab this is.")
     worker_urls: list[URL] = Field(
         [],
         title="Workers",
@@ -52,7 +52,7 @@ class VastOptions(Tab):
 
     model_config = ConfigDict(title="vast")
 
-    kind: Literal["vast"] = Field("vast", title="Kind", description="This tab.")
+    kind: Literal["vast"] = Field("vast", title="Kind", description="Which tab this is.")
     usd_per_hour_max: float = Field(
         0,
         ge=0,
@@ -105,7 +105,7 @@ class ModalOptions(Tab):
 
     model_config = ConfigDict(title="modal")
 
-    kind: Literal["modal"] = Field("modal", title="Kind", description="This tab.")
+    kind: Literal["modal"] = Field("modal", title="Kind", description="Which tab this is.")
     max_containers: int = Field(
         0,
         ge=0,
@@ -141,7 +141,7 @@ class SeveralOptions(Tab):
 
     model_config = ConfigDict(title="several")
 
-    kind: Literal["several"] = Field("several", title="Kind", description="This tab.")
+    kind: Literal["several"] = Field("several", title="Kind", description="Which tab this is.")
     local: LocalOptions = Field(
         LocalOptions(), title="Local", description="Your own ComfyUI servers."
     )

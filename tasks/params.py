@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from nightkiln.core.sharing import SHARES_MAX
 from nightkiln.testing.market import SHIPPED
 from tasks.catalog_params import CatalogParams, RentingParams
 from tasks.form import TEXT, USD_MAX
@@ -66,10 +67,10 @@ class BatchParams(RentingParams):
     controllers: int = Field(
         1,
         ge=1,
-        le=100,
+        le=SHARES_MAX,
         title="Controllers",
-        description="Over how many flow runs a nightly is spread, each on a Prefect worker of its "
-        "own, if there are so many. For nightly alone.",
+        description="Over how many flow runs the batch is spread, each on a Prefect worker of its "
+        "own, if there are so many. More than 1 want a store that all of them reach.",
     )
 
     def flags(self) -> dict[str, Any]:

@@ -26,10 +26,13 @@ NIGHT_S_MAX = 300.0
 # A server, an app that was deployed to one, or a store that was made once.
 SHARING = (
     "tests/flows/",
+    "tests/room/test_bad_parameters.py",
     "tests/room/test_killed_runs.py",
     "tests/room/test_outages.py",
+    "tests/room/test_scale_out.py",
     "tests/room/test_second_night.py",
     "tests/room/test_rented.py",
+    "tests/room/test_up.py",
     "tests/cli/test_commands.py",
     "tests/cli/test_modal.py",
     "tests/cli/test_demo_market.py",
@@ -135,7 +138,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     That is flows, which follow each other in one process, and then whole nights.
     """
-    first = ("flows", "e2e", "nights")
+    first = ("flows", "room", "e2e", "nights")
     items.sort(key=lambda item: min((*map(first.index, {*first} & {*item.path.parts}), len(first))))
 
 

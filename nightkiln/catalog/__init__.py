@@ -11,6 +11,7 @@ from nightkiln.catalog.identity import catalog_digest
 from nightkiln.catalog.jobs import PLANNED, stream_jobs
 from nightkiln.catalog.reading import load_catalog, read_catalog
 from nightkiln.catalog.rows import count_rows, load_rows, scratch
+from nightkiln.catalog.sharing import count_shares, keep_share
 from nightkiln.catalog.spread import spread
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "catalog_digest",
     "check",
     "count_rows",
+    "count_shares",
     "definitions_for",
     "fetch_definitions",
+    "keep_share",
     "load_catalog",
     "load_rows",
     "plan_jobs",

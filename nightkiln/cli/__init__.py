@@ -13,6 +13,7 @@ from rich.console import Console
 
 from nightkiln import __version__
 from nightkiln.cli import (
+    automations,
     check,
     compare,
     demo,
@@ -28,6 +29,7 @@ from nightkiln.cli import (
     query,
     quote,
     reap,
+    receipt,
     rehearse,
     replay,
     retry,
@@ -80,11 +82,13 @@ app.command("query")(query.query)
 # What is typed behind it is a question for `query`, which it says.
 app.command("sql", context_settings={"allow_extra_args": True})(shell.sql)
 app.command("export")(export.export_outputs)
+app.command("receipt")(receipt.receipt)
 app.command("gallery")(gallery.gallery)
 app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("up")(up.up)
 app.command("down")(down.down)
+app.command("automations")(automations.automations)
 app.command("demo")(demo.demo)
 app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)

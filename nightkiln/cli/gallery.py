@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,25 +16,17 @@ from rich.console import Console
 from nightkiln.cli.batches import named_batch
 from nightkiln.cli.options import JsonOption, StoreOption
 from nightkiln.core.errors import BadInput, Problem
-from nightkiln.gallery import (
-    TILES_MAX,
-    Built,
-    Facts,
-    Link,
-    Sources,
-    build_gallery,
-    read_facts,
-    read_tiles,
-    relative_link,
+from nightkiln.gallery import TILES_MAX, Built, Facts, Link
+from nightkiln.gallery.making import (
+    EVERYTHING,
+    HOURS_MAX,
+    make_gallery,
+    usual_folder,
+    usual_link,
 )
-from nightkiln.gallery.again import render_again
 from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.wiring import open_store
-
-FOLDER = "gallery"  # of the store, with one folder per batch
-HOURS_MAX = 168  # what the signature of an address in S3 allows
-EVERYTHING = "true"
 
 
 def gallery(
@@ -104,8 +95,8 @@ def gallery(
     began_s = time.monotonic()
     opened = open_store(load_settings(store=store))
     name = named_batch(opened, batch)
-    folder = to if to is not None else _usual_folder(opened, name)
-    link = _link(opened, folder, hours)
+    folder = to if to is not None else usual_folder(opened, name)
+    link = usual_link(opened, folder, hours=hours)
     facts, built = _built(opened, name, folder, where=where, catalog=catalog, link=link)
     if as_json:
         fields = {**asdict(built), "index": str(built.index), "left_out": facts.tiles - built.tiles}
@@ -118,37 +109,19 @@ def gallery(
         typer.echo(f"whoever has the page can see its images for {hours} hours; then build it anew")
 
 
-def _usual_folder(store: Store, batch: str) -> Path:
-    return Path(f"{FOLDER}-{batch}") if store.is_remote else store.root / FOLDER / batch
-
-
-def _link(store: Store, folder: Path, hours: int) -> Link:
-    """Where the page finds full-size images: beside it, else at signed addresses that end."""
-    if store.is_remote:
-        return partial(store.blobs.link, expires_s=3600.0 * hours)
-    return relative_link(store.root, folder)
-
-
 def _built(
     store: Store, batch: str, folder: Path, *, where: str, catalog: Path | None, link: Link
 ) -> tuple[Facts, Built]:
-    shown = str(catalog.absolute()) if catalog is not None else "CATALOG"
-    again = partial(render_again, catalog=shown, store=store.uri, batch=batch)
     if catalog is not None and not catalog.is_dir():
         raise BadInput([Problem("--catalog", f"{catalog}: there is no such folder", "see --help")])
-    with store.connect("jobs", "outputs", "attempts") as con:
-        facts = read_facts(con, batch, where=where)
-        if facts.tiles == 0:
-            raise BadInput([Problem("--where", "chooses no job", "leave it out for all of them")])
-        with Console(stderr=True).status("thumbnails ...") as status:
-            sources = Sources(
-                read=store.blobs.get,
-                link=link,
-                again=again,
-                progress=_progress(status.update, min(facts.tiles, TILES_MAX)),
-            )
-            tiles = read_tiles(con, batch, where=where)
-            return facts, build_gallery(batch, facts, tiles, folder.absolute(), sources)
+    with Console(stderr=True).status("thumbnails ...") as status:
+
+        def begin(facts: Facts) -> Callable[[int], None]:
+            return _progress(status.update, min(facts.tiles, TILES_MAX))
+
+        return make_gallery(
+            store, batch, folder, link=link, where=where, catalog=catalog, begin=begin
+        )
 
 
 def _progress(say: Callable[[str], None], total: int) -> Callable[[int], None]:

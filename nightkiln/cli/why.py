@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -14,7 +13,8 @@ from nightkiln.chronicle import Chronicle, JobTale, LeaseTale
 from nightkiln.cli.batches import NAMED_MAX, named_batch
 from nightkiln.cli.options import JsonOption, StoreOption
 from nightkiln.core.errors import BadInput, Problem
-from nightkiln.settings import Settings, load_settings
+from nightkiln.deadline import shown_zone
+from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.story import read_story
 from nightkiln.why import Teller, facts, line, matching_jobs, matching_leases
@@ -57,7 +57,7 @@ def why(
     subjects = [(run, _subjects(run, about)) for run in runs]
     if about is not None:
         _check_found(about, batch, [one for _, found in subjects for one in found])
-    zone = _zone(settings)
+    zone = shown_zone(settings.timezone)
     for run, found in subjects:
         if about is not None and not found:
             continue
@@ -112,10 +112,3 @@ def _as_text(
     for one in found:
         said += teller.lease(one) if isinstance(one, LeaseTale) else teller.job(one)
     return said
-
-
-def _zone(settings: Settings) -> tzinfo:
-    try:
-        return ZoneInfo(settings.timezone)
-    except (ZoneInfoNotFoundError, ValueError):
-        return UTC

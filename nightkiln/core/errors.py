@@ -112,6 +112,10 @@ class NightAtWork(ClaimHeld):
         self.other = other
 
 
+class ShareTaken(NightkilnError):
+    """Another run was started with this start of a share; the night starts a new one if it must."""
+
+
 class ClaimLost(NightkilnError):
     """Another run has taken this batch over while we were not looking."""
 

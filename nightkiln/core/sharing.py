@@ -21,12 +21,31 @@ from itertools import chain
 
 from nightkiln.core.model import Usd
 
-SHARES_MAX = 64  # controllers of one night
+SHARES_MAX = 100  # controllers of one night
 STARTS_MAX = 5  # of one share in one round: something that kills it every time is no accident
 CENT = Decimal("0.01")
 NOTHING = Decimal(0)
 CHANGE_MIN = Decimal("0.01")  # of the whole: a smaller difference is not worth telling
 _DIGITS = 8  # hex, of a job's id
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One of the parts that a night is split into: a batch of its own."""
+
+    night: str  # the batch that all parts together are
+    number: int  # from 1
+    of: int
+
+    @property
+    def batch(self) -> str:
+        """What the part is called; the same part is always called the same, so that it resumes."""
+        return share_batch(self.night, self.number, self.of)
+
+
+def share_batch(night: str, number: int, of: int) -> str:
+    """``night-2of4``."""
+    return f"{night}-{number}of{of}"
 
 
 def share_of(job_id: str, of: int) -> int:
@@ -135,6 +154,11 @@ class Part:
     def is_settled(self) -> bool:
         """Whether nobody has to be started for it any more."""
         return bool(self.starts) and self.starts[-1].fate is Fate.ENDED
+
+    @property
+    def waits_for_ledger(self) -> bool:
+        """Whether money is set aside for one that died, of which the ledger may yet say more."""
+        return any(one.fate is Fate.LOST and one.ledger_usd is None for one in self.starts)
 
     @property
     def is_given_up(self) -> bool:

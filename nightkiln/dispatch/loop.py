@@ -16,6 +16,7 @@ from nightkiln.core.errors import ProviderError
 from nightkiln.core.events import (
     AskOffers,
     Blame,
+    BudgetSet,
     Cancel,
     Command,
     Event,
@@ -38,7 +39,7 @@ from nightkiln.core.events import (
     Submit,
     Tick,
 )
-from nightkiln.core.model import Fault, LeaseId
+from nightkiln.core.model import Fault, LeaseId, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Step, told_error
 from nightkiln.dispatch.attempting import Attempting, give_up
@@ -65,6 +66,10 @@ class Dispatcher:
     def stop(self, reason: str, *, is_now: bool = False) -> None:
         """Ask for an orderly end; with ``is_now`` running jobs are handed back unfinished."""
         self._shell.events.put_nowait(StopRequested(is_now, reason))
+
+    def set_budget(self, usd: Usd) -> None:
+        """From now on the run may spend this; heard with the next event."""
+        self._shell.events.put_nowait(BudgetSet(usd))
 
     async def run(self) -> None:
         """Work until everything is settled or the run stops."""

@@ -15,6 +15,12 @@ CENT = Decimal("0.01")  # a smaller difference is not worth a line
 _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
     "{adopted} adopted, {left} to do",
+    "shared_out": "batch {batch}: {total} jobs, {left} to do, by {controllers} controllers",
+    "share_begun": "{share} is worked on by {host}",
+    "share_ended": "{share} has ended on {host}",
+    "share_cut_short": "{share} was cut short on {host}: {said}",
+    "share_lost": "{share} is lost: {host} died, or gave no sign of life for a minute; another "
+    "one goes on with it",
     "quoting": "quoting {jobs:,} jobs, in {seconds_max} s at most; nothing is rented yet",
     "account": "{told}",
     "app": "{told}",

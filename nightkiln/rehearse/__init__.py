@@ -1,8 +1,9 @@
 """Plays a batch's night beforehand: the real scheduler and dispatch in a simulated market.
 
 ``script`` is what is played, ``measured`` what runs have shown of its workflow, ``playing`` one
-night of it, ``uses`` where its money went, ``nights`` many of them in several processes,
-``summary`` and ``chart`` what to tell of them, ``quoting`` the short form of it all.
+night of it, ``weightless`` what has no weight there, ``uses`` where its money went, ``nights`` many
+of them in several processes, ``summary`` and ``chart`` what to tell of them, ``quoting`` the short
+form of it all.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def answer(catalog: Catalog, settings: Settings, *, market: str) -> Answer:
         BadInput: nothing says by when, or for how much, or a run with these settings would not
             begin.
     """
-    _check_goals(settings)
+    check_goals(settings)
     names = _names(settings)
     account, names, app = asyncio.run(_seen(names, catalog, settings))
     script, jobs = script_of(
@@ -125,7 +125,7 @@ def answer(catalog: Catalog, settings: Settings, *, market: str) -> Answer:
     return Answer(found, jobs, catalog, settings, account, app)
 
 
-def _check_goals(settings: Settings) -> None:
+def check_goals(settings: Settings) -> None:
     """A quote is of something: by when, and for how much.
 
     Raises:

@@ -8,31 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from nightkiln.core.model import (
-    AttemptId,
     BoundJob,
-    Job,
-    JobId,
     Kind,
     Lease,
     LeaseEnd,
     LeaseId,
     Need,
-    Output,
-    Settled,
-    Ticket,
     Usd,
 )
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.dispatch import Dispatcher, Tally, Work
-from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.ports.observer import Progress
-from nightkiln.ports.worker import Rendered, Worker
 from nightkiln.rehearse.script import PROVIDER, Script
 from nightkiln.rehearse.uses import Meter, MeteredScheduler, NightParts, Uses, parts_of
+from nightkiln.rehearse.weightless import Journal, Landing, Sink, Source
 from nightkiln.testing.market import Night
 from nightkiln.testing.market.baselines.by_hand import LATE_WITHIN_S
 from nightkiln.testing.market.baselines.fallback_only import fewest_containers
@@ -43,7 +35,6 @@ from nightkiln.testing.virtual_time import run
 TICK_S_MAX = 20.0  # of the played clock; a real run's ticks are a second
 TICKS_MIN = 180  # until the deadline
 RELEASE_S_MAX = 86400.0  # a real run that gives a machine up finds it again in the next listing
-NOWHERE = Path("/nonexistent/nightkiln-rehearsal")  # an output without content is never written
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +79,7 @@ async def _played(script: Script, night: Night) -> Played:
     meter = Meter(clock)
     scheduler = MeteredScheduler(script.terms, priors=script.priors, scores=script.scores(night))
     scheduler.meter = meter
-    sink = _Sink(clock)
+    sink = Sink(clock)
     lump = script.lump
     market = SimulatedMarket(
         night,
@@ -101,11 +92,11 @@ async def _played(script: Script, night: Night) -> Played:
         services = (market, fallback)
         work = Work(
             need=Need(),
-            source=_Source(script.lumps),
+            source=Source(script.lumps),
             bind=lambda job: BoundJob(job.id, {}),
             providers={service.name: service for service in services},
-            landing=_Landing(),
-            journal=_Journal(),
+            landing=Landing(),
+            journal=Journal(),
             journal_fields=lambda _: {},
             sink=sink,
             observer=_Observer(),
@@ -134,7 +125,7 @@ class _Books:
     ends: Sequence[LeaseEnd]
     dies_s: Mapping[LeaseId, float]
     meter: Meter
-    sink: _Sink
+    sink: Sink
     over_s: float  # when the run ended
 
     def parts(self) -> NightParts:
@@ -189,69 +180,6 @@ def _told(script: Script, night: Night, scheduler: Scheduler, books: _Books) -> 
         events=books.meter.events,
         stop_reason=scheduler.stop_reason,
     )
-
-
-# What weighs nothing.
-
-
-class _Source:
-    """Jobs without content."""
-
-    def __init__(self, jobs: int) -> None:
-        self._jobs, self._given = jobs, 0
-
-    def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
-        first, self._given = self._given, min(self._given + count_max, self._jobs)
-        jobs = [Job(JobId(f"job-{number}"), {}) for number in range(first, self._given)]
-        return jobs, self._given == self._jobs
-
-
-class _Landing:
-    """Looks at outputs, which tell whether they are damaged, and keeps nothing."""
-
-    async def submit(
-        self, worker: Worker, job: BoundJob, attempt_id: AttemptId, trust: Trust
-    ) -> Ticket:
-        del trust
-        return await worker.submit(job, attempt_id)
-
-    async def fetch(
-        self, job: BoundJob, rendered: Rendered, attempt_id: AttemptId, trust: Trust
-    ) -> Sequence[Fetched]:
-        del job, attempt_id, trust
-        for handle in rendered.outputs:
-            await handle.save(NOWHERE)
-        return ()
-
-    async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
-        del job_id, fetched
-        return ()
-
-    def discard(self, fetched: Sequence[Fetched]) -> None:
-        del fetched
-
-
-class _Journal:
-    async def append(self, kind: str, fields: Mapping[str, Any]) -> None:
-        del kind, fields
-
-    async def close(self) -> None:
-        pass
-
-
-@dataclass(slots=True)
-class _Sink:
-    """Counts."""
-
-    clock: Callable[[], float]
-    done: int = 0
-    failed: int = 0
-    last_s: float = 0.0  # when the last job was settled
-
-    async def add(self, settled: Settled) -> None:
-        self.done += settled.status == "done"
-        self.failed += settled.status == "failed"
-        self.last_s = self.clock()
 
 
 class _Observer:

@@ -43,7 +43,7 @@ def settled_sql(root: str, manifest: Manifest, *, has_versions: bool = False) ->
     ``root``: where the store is, as ``glob_root`` gives it. ``has_versions``: rows of an earlier
     schema are among them; columns go by their names.
     """
-    by_name, more = _of_versions(has_versions=has_versions)
+    by_name, more = by_name_sql(has_versions=has_versions), _more(has_versions=has_versions)
     if not manifest.files:
         results = sql_file("results", root=root, by_name=by_name, more=more)
         return "\n".join((results, sql_file("settled")))
@@ -72,7 +72,7 @@ def numbered_sql(root: str, manifest: Manifest, kind: Kind, *, has_versions: boo
     counts = {one.key: getattr(one.shape, kind) for one in manifest.files if one.shape is not None}
     if not counts:
         return f"{unfolded} _settled"
-    by_name, more = _of_versions(has_versions=has_versions)
+    by_name, more = by_name_sql(has_versions=has_versions), _more(has_versions=has_versions)
     parts = [f"{unfolded} _fresh{more}"]
     mixed = [one.key for one in manifest.files if one.key not in counts]
     if mixed:
@@ -89,12 +89,19 @@ def _compacted(root: str, keys: Iterable[str], by_name: str) -> str:
     return sql_file("compacted", files=files, by_name=by_name).rstrip()
 
 
-def _of_versions(*, has_versions: bool) -> tuple[str, str]:
-    """What is added to a list of files, and to all rows, where some are of an earlier schema."""
+def by_name_sql(*, has_versions: bool) -> str:
+    """What is added to a list of files where some are of an earlier schema.
+
+    Not without need: DuckDB opens every file for it, also where a question needs none.
+    """
+    return ", union_by_name = true" if has_versions else ""
+
+
+def _more(*, has_versions: bool) -> str:
+    """What is added to all rows then: those of an earlier schema may lack a column."""
     if not has_versions:
-        return "", ""
-    more = f"\nunion all by name\nselect {_columns(RESULTS)} where false"
-    return ", union_by_name = true", more
+        return ""
+    return f"\nunion all by name\nselect {_columns(RESULTS)} where false"
 
 
 def shown_manifest(views_sql: str) -> int:

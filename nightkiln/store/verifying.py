@@ -91,11 +91,25 @@ class Verified:
             self.findings.append(finding)
 
 
-def verify(store: Store, *, is_quick: bool, tell: Tell) -> Verified:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of so many equal parts of all images; the parts together are all of them."""
+
+    number: int  # from 0
+    of: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.number < self.of, "there is such a part"
+
+
+WHOLE = Part(0, 1)
+
+
+def verify(store: Store, *, is_quick: bool, tell: Tell, part: Part = WHOLE) -> Verified:
     """Hold every row against its files, and every file against the rows. Blocking.
 
-    ``is_quick``: without reading the images, only whether each is there in its size. Runs may go
-    on meanwhile.
+    ``is_quick``: without reading the images, only whether each is there in its size. ``part``: read
+    only those. Runs may go on meanwhile.
 
     Raises:
         StoreUnusable: the store cannot be listed.
@@ -113,7 +127,7 @@ def verify(store: Store, *, is_quick: bool, tell: Tell) -> Verified:
         _hold_rows_against_files(store.blobs, con, found)
         _hold_files_against_rows(store.blobs, con, found, adoptable)
         if not is_quick:
-            _read_files(store.blobs, con, found, tell)
+            _read_files(store.blobs, con, found, tell, part)
     return found
 
 
@@ -177,15 +191,17 @@ _TO_READ = """
     create table to_read as
     select uri, any_value(batch), any_value(job_id), claimed.bytes as bytes, claimed.sha256
     from claimed join found on uri = key
-    where found.bytes = claimed.bytes
+    where found.bytes = claimed.bytes and hash(uri) % {of} = {number}
     group by uri, claimed.bytes, claimed.sha256
     order by uri
 """
 
 
-def _read_files(blobs: Blobs, con: duckdb.DuckDBPyConnection, found: Verified, tell: Tell) -> None:
-    """Read every image once and compare its SHA-256 with what its rows say."""
-    con.execute(_TO_READ)
+def _read_files(
+    blobs: Blobs, con: duckdb.DuckDBPyConnection, found: Verified, tell: Tell, part: Part
+) -> None:
+    """Read every image of the part once and compare its SHA-256 with what its rows say."""
+    con.execute(_TO_READ.format(of=part.of, number=part.number))
     total = _count(con, "select coalesce(sum(bytes), 0) from to_read")
 
     def digest(key: str) -> str | None:

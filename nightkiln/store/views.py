@@ -15,7 +15,7 @@ from typing import Any
 
 from nightkiln.store.answers import ANSWERS, answers_sql
 from nightkiln.store.manifest import Manifest
-from nightkiln.store.settled_sql import KINDS, numbered_sql, settled_sql
+from nightkiln.store.settled_sql import KINDS, by_name_sql, numbered_sql, settled_sql
 from nightkiln.store.sql_files import glob_root, literal, sql_file
 
 UNFOLDED_MAX = 500  # columns that views show; the JSON holds all
@@ -175,8 +175,7 @@ def _parts(root: str, catalogs: Sequence[CatalogColumns], has: Has) -> Iterator[
     shared = _unfolded(catalogs)
     yield "_settled", settled_sql(root, has.manifest, has_versions=has.versions)
     yield "charges", sql_file("charges" if has.charges else "charges_none", root=root)
-    # Not without need: DuckDB opens every file for it, also where a question needs none.
-    by_name = ", union_by_name = true" if has.versions else ""
+    by_name = by_name_sql(has_versions=has.versions)
     yield "leases", sql_file("leases", root=root, by_name=by_name)
     yield "runs", sql_file("runs", root=root)
     yield "batches", sql_file("batches")

@@ -24,7 +24,7 @@ from nightkiln.store.records import BatchStart, write_batch_start
 from nightkiln.store.rows import parquet_bytes, rows_table
 from nightkiln.store.stats import stats
 from nightkiln.store.store import Store
-from nightkiln.store.verifying import Kind, Verified, verify
+from nightkiln.store.verifying import Kind, Part, Verified, verify
 from nightkiln.testing.settled import BATCH, done, failed, job, picture
 from tests.adapters.dying import died
 
@@ -344,3 +344,14 @@ def test_stats_count_what_is_there_and_how_it_lies(store: Store) -> None:
     assert (after.jobs, after.images) == (before.jobs, before.images)
     assert (after.shards, after.compact_files, after.replaced_files) == (0, 1, 2)
     assert (after.compact_rows, after.manifest) == (4, 1)
+
+
+def test_the_parts_of_a_store_are_together_all_of_it(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    commit(store, [done(number) for number in range(12)])
+    ended(store)
+
+    read = [verify(store, is_quick=False, tell=quiet, part=Part(n, 3)).checked for n in range(3)]
+
+    assert sum(read) == 12
+    assert max(read) < 12

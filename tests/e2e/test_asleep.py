@@ -13,11 +13,12 @@ from nightkiln.core.terms import Terms
 from nightkiln.dispatch import Dispatcher, Tally, Work
 from nightkiln.dispatch.sleeping import asleep_s
 from nightkiln.observers import JsonLines
+from nightkiln.rehearse.weightless import Journal, Landing, Sink, Source
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
 from nightkiln.testing.market.providers import SimulatedMarket
 from nightkiln.testing.market.samples import HOUR_S, calm
-from tests.e2e.test_given_up import JOBS, Nothing
+from tests.e2e.test_given_up import JOBS
 
 NIGHT = Night(calm(shipped_market("ordinary")), seed=1, horizon_s=8 * HOUR_S)
 
@@ -40,19 +41,20 @@ async def played(nap_s: float) -> int:
         ends.append(end)
 
     async with Account(NIGHT) as provider:
-        nothing = Nothing()
+        clock = asyncio.get_running_loop().time
+        sink = Sink(clock)
         work = Work(
             need=Need(),
-            source=nothing,
+            source=Source(JOBS),
             bind=lambda job: BoundJob(job.id, {}),
             providers={provider.name: provider},
-            landing=nothing,
-            journal=nothing,
+            landing=Landing(),
+            journal=Journal(),
             journal_fields=lambda _: {},
-            sink=nothing,
+            sink=sink,
             observer=JsonLines(io.StringIO()),
             lease_log=log,
-            clock=asyncio.get_running_loop().time,
+            clock=clock,
             asleep_s=lambda: slept_s[0],
         )
         terms = Terms("night-1", 2, jobs=JOBS, deadline_s=6 * HOUR_S)
@@ -61,7 +63,7 @@ async def played(nap_s: float) -> int:
         await asyncio.sleep(600.0)
         slept_s[0] = nap_s
         await running
-    assert nothing.done == JOBS
+    assert sink.done == JOBS
     assert ends
     return provider.asked
 

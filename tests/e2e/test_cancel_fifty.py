@@ -11,18 +11,18 @@ from decimal import Decimal
 import pytest
 
 from nightkiln.core.learning import Scores
-from nightkiln.core.model import BoundJob, Job, JobId, LeaseEnd, LeaseId, Need
+from nightkiln.core.model import BoundJob, LeaseEnd, LeaseId, Need
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Fallback, Terms
 from nightkiln.dispatch import Dispatcher, Tally, Work
 from nightkiln.observers import JsonLines
+from nightkiln.rehearse.weightless import Journal, Landing, Sink, Source
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
 from nightkiln.testing.market.machines import Boot
 from nightkiln.testing.market.providers import SimulatedMarket
 from nightkiln.testing.market.samples import HOUR_S, calm, starting_with
-from tests.e2e.test_given_up import Nothing
 
 FLEET, JOBS = 50, 100_000
 ANSWER_S, ORDERS_MAX = 8.0, 5  # until none of the machines of an order is listed any more
@@ -46,15 +46,6 @@ class SlowToRelease(SimulatedMarket):
             await super().release(lease_ids)
 
 
-class Many(Nothing):
-    """More jobs than all machines could do by then."""
-
-    def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
-        first, self.given = self.given, min(self.given + count_max, JOBS)
-        jobs = [Job(JobId(f"job-{number}"), {}) for number in range(first, self.given)]
-        return jobs, self.given == JOBS
-
-
 @dataclass
 class Cancelled:
     """How the night went."""
@@ -71,8 +62,8 @@ class Cancelled:
 
 async def cancelled(patience_s: float) -> Cancelled:
     """A night of fifty machines that hears one signal."""
-    found, nothing, switch = Cancelled(), Many(), StopSwitch()
     loop = asyncio.get_running_loop()
+    found, sink, switch = Cancelled(), Sink(loop.time), StopSwitch()
     night = Night(
         starting_with(calm(shipped_market("ordinary")), Boot.OK), seed=1, horizon_s=8 * HOUR_S
     )
@@ -83,13 +74,13 @@ async def cancelled(patience_s: float) -> Cancelled:
     async with SlowToRelease(night) as provider:
         work = Work(
             need=Need(),
-            source=nothing,
+            source=Source(JOBS),
             bind=lambda job: BoundJob(job.id, {}),
             providers={provider.name: provider},
-            landing=nothing,
-            journal=nothing,
+            landing=Landing(),
+            journal=Journal(),
             journal_fields=lambda _: {},
-            sink=nothing,
+            sink=sink,
             observer=JsonLines(io.StringIO()),
             lease_log=log,
             clock=loop.time,
@@ -109,13 +100,13 @@ async def cancelled(patience_s: float) -> Cancelled:
         switch.connect(lambda reason, is_now: dispatcher.stop(reason, is_now=is_now))
         running = asyncio.create_task(dispatcher.run())
         await asyncio.sleep(AT_WORK_S)
-        found.stopped_s, found.done_before = loop.time(), nothing.done
+        found.stopped_s, found.done_before = loop.time(), sink.done
         found.at_work, before = len(await provider.owned()), provider.orders
         switch.ask("stopped by SIGTERM")
         loop.call_later(patience_s, lambda: switch.ask("stopped by SIGTERM", is_now=True))
         await running
         found.over_s, found.orders = loop.time(), provider.orders - before
-        found.done, found.still_billed = nothing.done, len(await provider.owned())
+        found.done, found.still_billed = sink.done, len(await provider.owned())
     return found
 
 

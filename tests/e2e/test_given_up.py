@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
 from nightkiln.core.errors import ProviderError, WorkerLost
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import (
-    AttemptId,
     BoundJob,
-    Job,
-    JobId,
     Lease,
     LeaseEnd,
     LeaseId,
     Loss,
     Need,
-    Output,
-    Settled,
-    Ticket,
 )
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
 from nightkiln.dispatch import Dispatcher, Tally, Work
-from nightkiln.dispatch.landing import Fetched, Trust
 from nightkiln.dispatch.loop import LIST_AGAIN_S
 from nightkiln.observers import JsonLines
-from nightkiln.ports.worker import Rendered, Worker
+from nightkiln.rehearse.weightless import Journal, Landing, Sink, Source
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
 from nightkiln.testing.market.machines import Boot
@@ -57,45 +49,6 @@ class FalseStart(SimulatedMarket):
             yield worker
 
 
-class Nothing:
-    """Jobs, journal, store and harbour that weigh nothing."""
-
-    def __init__(self) -> None:
-        self.given, self.done = 0, 0
-
-    def take(self, count_max: int) -> tuple[Sequence[Job], bool]:
-        first, self.given = self.given, min(self.given + count_max, JOBS)
-        jobs = [Job(JobId(f"job-{number}"), {}) for number in range(first, self.given)]
-        return jobs, self.given == JOBS
-
-    async def append(self, kind: str, fields: Mapping[str, Any]) -> None:
-        del kind, fields
-
-    async def close(self) -> None: ...
-
-    async def add(self, settled: Settled) -> None:
-        self.done += settled.status == "done"
-
-    async def fetch(
-        self, job: BoundJob, rendered: Rendered, attempt_id: AttemptId, trust: Trust
-    ) -> Sequence[Fetched]:
-        del job, rendered, attempt_id, trust
-        return ()
-
-    async def submit(
-        self, worker: Worker, job: BoundJob, attempt_id: AttemptId, trust: Trust
-    ) -> Ticket:
-        del trust
-        return await worker.submit(job, attempt_id)
-
-    async def keep(self, job_id: JobId, fetched: Sequence[Fetched]) -> tuple[Output, ...]:
-        del job_id, fetched
-        return ()
-
-    def discard(self, fetched: Sequence[Fetched]) -> None:
-        del fetched
-
-
 class GoneByItself(FalseStart):
     """Its service ends that machine when nobody asks any more, and does not list it."""
 
@@ -117,25 +70,25 @@ class SilentForLong(FalseStart):
 
 async def play(
     ends: list[LeaseEnd], kind: type[FalseStart] = FalseStart
-) -> tuple[FalseStart, Tally, Nothing]:
+) -> tuple[FalseStart, Tally, Sink]:
     market = starting_with(calm(shipped_market("ordinary")), Boot.OK)
     clock = asyncio.get_running_loop().time
 
     async def log(end: LeaseEnd) -> None:
         ends.append(end)
 
-    nothing, tally = Nothing(), Tally("night", JOBS)
+    sink, tally = Sink(clock), Tally("night", JOBS)
     night = Night(market, seed=1, horizon_s=8 * HOUR_S)
     async with kind(night, stage=Stage(faults=TOO_OFTEN)) as provider:
         work = Work(
             need=Need(),
-            source=nothing,
+            source=Source(JOBS),
             bind=lambda job: BoundJob(job.id, {}),
             providers={provider.name: provider},
-            landing=nothing,
-            journal=nothing,
+            landing=Landing(),
+            journal=Journal(),
             journal_fields=lambda _: {},
-            sink=nothing,
+            sink=sink,
             observer=JsonLines(io.StringIO()),
             lease_log=log,
             clock=clock,
@@ -144,16 +97,16 @@ async def play(
         terms = Terms("night-1", 2, jobs=JOBS, deadline_s=HOUR_S, budget=Decimal(5))
         scheduler = Scheduler(terms, scores=Scores(workflow_jobs=1000))
         await Dispatcher(work, scheduler, tally).run()
-    return provider, tally, nothing
+    return provider, tally, sink
 
 
 def test_a_release_that_nobody_confirmed_is_tried_again_while_the_run_goes_on() -> None:
     ends: list[LeaseEnd] = []
 
-    provider, tally, nothing = virtual_time.run(play(ends))
+    provider, tally, sink = virtual_time.run(play(ends))
 
     given_up, given_back = (end for end in ends if end.lease.id == FIRST)
-    assert nothing.done == JOBS
+    assert sink.done == JOBS
     assert given_up.released_s is None
     assert given_back.released_s is not None
     assert given_back.is_late

@@ -28,10 +28,10 @@ from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers import PlainLines
 from nightkiln.observers.sentences import outcome_facts
 from nightkiln.planner import Again
+from nightkiln.receipt import receipt_of
 from nightkiln.rehearse import Quote, Rehearsed, play, summary_of
 from nightkiln.rehearse.gate import Consent, QuoteGate, freely, script_ahead
 from nightkiln.rehearse.telling import in_short, objection
-from nightkiln.report import report_of
 from nightkiln.settings import load_settings
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
@@ -192,11 +192,15 @@ async def test_a_run_that_goes_on_is_quoted_for_what_is_left(tmp_path: Path) -> 
 async def test_a_finished_run_says_what_it_was_quoted_and_is_calibration(tmp_path: Path) -> None:
     async with trial(tmp_path) as night:
         outcome = await night.run(MUCH)
-        page = report_of(Store.open(str(tmp_path / "store")), outcome).page
+        receipt = receipt_of(Store.open(str(tmp_path / "store")), outcome.batch)
 
     assert outcome.quoted is not None
     assert "(quoted: p50 0.0" in outcome_facts(outcome)[0]
-    assert "| quoted for this run | p50 0.0" in page
+    [run] = receipt.runs
+    assert run.promise is not None
+    assert run.promise.verdict == "taken"
+    assert float(run.promise.usd_p90) == pytest.approx(outcome.quoted.usd_p90, abs=1e-6)
+    assert (run.budget_usd, run.usd) == (Decimal(MUCH), outcome.usd.quantize(Decimal("0.000001")))
     assert night.ask("select jobs, jobs_left, inside_p90_usd, deadline_met from calibration") == [
         (JOBS, 0, outcome.usd <= Decimal(outcome.quoted.usd_p90), True)
     ]

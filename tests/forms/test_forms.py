@@ -17,7 +17,7 @@ from nightkiln.settings import load_settings
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import chosen_catalog
 
-FLOWS = ["nightly", "adhoc", "retry", "reap", "maintain"]
+FLOWS = ["nightly", "adhoc", "retry", "quote", "rehearse", "reap", "maintain"]
 
 
 def schema_of(name: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def test_tabs_are_drawn_where_providers_have_options_and_nowhere_else(name: str)
     }
 
     expected = ["AsSetUp", "LocalOptions", "VastOptions", "ModalOptions", "SeveralOptions"]
-    assert tabs == ({"options": expected} if name in {"nightly", "adhoc", "retry"} else {})
+    assert tabs == ({"options": expected} if name in {"nightly", "adhoc", "retry", "quote"} else {})
 
 
 def test_choices_are_dropdowns_of_the_words_that_the_library_knows() -> None:
@@ -193,3 +193,21 @@ def test_a_runs_tags_say_its_catalog_and_where_it_may_render() -> None:
     settings = load_settings(worker_urls=["http://a:1"], budget="3", vast_api_key="key")
 
     assert tags_of("parti", settings) == ("catalog:parti", "provider:local", "provider:vast")
+
+
+def test_a_night_that_is_retried_after_midnight_is_still_that_night(tmp_path: Path) -> None:
+    from uuid import uuid4
+
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.context import FlowRunContext
+
+    from tasks.asked import request_of
+    from tasks.params import BatchParams
+
+    params = BatchParams(catalog=write_catalog(tmp_path / "sample", 1), timezone="Asia/Tokyo")
+    first = FlowRun(flow_id=uuid4(), start_time=datetime(2026, 11, 21, 23, 30, tzinfo=UTC))
+
+    with FlowRunContext.model_construct(flow_run=first):  # type: ignore[call-arg]
+        request = request_of(params, params.settings(), is_nightly=True)
+
+    assert (request.name, request.is_nightly) == ("sample-2026-11-22", True)

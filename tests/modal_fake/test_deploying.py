@@ -13,6 +13,7 @@ from nightkiln.testing.modal.views import VersionSeen, VolumeSeen
 from tests.modal_fake.yard import Yard, until
 
 COMMAND_S_MAX = 60.0
+IN_CONTAINER = "/root"  # where Modal puts the file that defines an app
 LONG_S = 3600  # of the story: a minute here
 
 
@@ -45,7 +46,7 @@ def test_what_was_sent_can_be_asserted(yard: Yard) -> None:
     assert (kiln.secret_count, kiln.takes_snapshot, kiln.methods) == (1, True, ("fire",))
     assert kiln.image_environment == {"HUE": "dark red"}
     assert any("apt-get" in line for line in kiln.image_commands)
-    assert kiln.files == ("/root/kiln_app.py",)
+    assert kiln.files == (f"{IN_CONTAINER}/kiln_app.py",)
 
 
 def test_the_sdk_can_ask_what_an_app_consists_of(yard: Yard) -> None:

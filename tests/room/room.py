@@ -34,9 +34,9 @@ from tests.docs.shown import free_port
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 POOL = "nightkiln"
-DEPLOYED = ("nightly", "adhoc", "reap")
-START_S_MAX = 120.0  # a server that makes its database on a busy computer
-RUN_S_MAX = 120.0
+DEPLOYED = ("nightly", "share", "adhoc", "reap")
+START_S_MAX = 200.0  # a server that makes its database on a busy computer
+RUN_S_MAX = 200.0
 STOP_S_MAX = 20.0
 ASK_S = 0.3  # between two questions of one who waits
 BUSY_S, BUSY_MAX = 0.5, 40  # SQLite has one writer, and the server says 503 while it waits
@@ -65,8 +65,9 @@ WORKER_SETTINGS = {
 class Room:
     """Start it with ``open``; every verb that kills leaves what it killed dead until it returns."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self._always = environment  # of all that it starts
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
         self.checkout = folder / "checkout"
@@ -74,9 +75,11 @@ class Room:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._worker_ports = [int(free_port()), int(free_port())]
         self._mark = uuid.uuid4().hex
+        self._always = environment
         self._more: Mapping[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
+        self._more_workers: list[subprocess.Popen[bytes]] = []
 
     # Opening and closing.
 
@@ -89,7 +92,7 @@ class Room:
 
     def close(self) -> None:
         """End all that was started here, also what lost its parent."""
-        for process in (self._worker, self._server):
+        for process in (*self._more_workers, self._worker, self._server):
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait(STOP_S_MAX)
@@ -159,11 +162,11 @@ class Room:
 
     # The Prefect worker, and what it runs.
 
-    async def deploy(self) -> None:
-        """A work pool, and the deployments of prefect.yaml in it."""
+    async def deploy(self, *wanted: str) -> None:
+        """A work pool, and in it deployments of prefect.yaml: these, or what most tests need."""
         made = await self._answer("POST", "/work_pools/", {"name": POOL, "type": "process"})
         assert made.is_success or made.status_code == httpx.codes.CONFLICT, made.text
-        names = [part for name in DEPLOYED for part in ("--name", name)]
+        names = [part for name in wanted or DEPLOYED for part in ("--name", name)]
         command = (str(BIN / "prefect"), "--no-prompt", "deploy", *names)
         done = await asyncio.to_thread(self._ran, command, self.checkout)
         assert done.returncode == 0, done.stdout
@@ -175,9 +178,34 @@ class Room:
         self._worker = self._started("worker", str(BIN / "prefect"), *prefect)
         await until(partial(self._has_reported, name), within_s=START_S_MAX)
 
+    async def more_worker(self, *, limit: int) -> subprocess.Popen[bytes]:
+        """One more Prefect worker, as on another computer, with room for so many flow runs."""
+        name = f"worker-{uuid.uuid4().hex[:6]}"
+        prefect = ("worker", "start", "--pool", POOL, "--type", "process", "--name", name)
+        process = self._started(name, str(BIN / "prefect"), *prefect, "--limit", str(limit))
+        self._more_workers.append(process)
+        await until(partial(self._has_reported, name), within_s=START_S_MAX)
+        return process
+
+    def kill_more_workers(self) -> None:
+        """All of them, with what they have started."""
+        for process in self._more_workers:
+            self.kill_with_flows(process)
+        self._more_workers.clear()
+
+    def kill_with_flows(self, worker: subprocess.Popen[bytes]) -> None:
+        """As when the computer goes that a Prefect worker and its flow runs are on."""
+        mine = self.flows_of(worker)
+        _kill(worker)
+        for process in mine:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def flows_of(self, worker: subprocess.Popen[bytes]) -> list[int]:
+        """Processes of the flow runs that a Prefect worker has started."""
+        return [process for process in self.flows() if worker.pid in _ancestors(process)]
+
     async def _has_reported(self, name: str) -> bool:
-        assert self._worker is not None
-        assert self._worker.poll() is None, self.said("worker")
         found = await self.asked(f"/work_pools/{POOL}/workers/filter", {})
         return name in {one["name"] for one in found}
 
@@ -358,6 +386,7 @@ class Room:
             "NIGHTKILN_WORKER_URLS": urls,
             "NIGHTKILN_SHARD_ROWS": "5",
             MARK: self._mark,
+            **self._always,
             **self._more,
         }
 
@@ -411,6 +440,17 @@ def _kill(process: subprocess.Popen[bytes] | None) -> None:
     assert process is not None
     process.kill()
     process.wait(STOP_S_MAX)
+
+
+def _ancestors(process: int) -> list[int]:
+    """Who started it, who started that one, and so on."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        while process > 1:
+            stat = Path(f"/proc/{process}/stat").read_text(errors="replace")
+            process = int(stat[stat.rindex(")") + 2 :].split()[1])
+            found.append(process)
+    return found
 
 
 def _environments() -> list[tuple[int, list[bytes]]]:

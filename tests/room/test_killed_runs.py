@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nightkiln.store.claims import claimed_batches
 from nightkiln.store.store import Store
 from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.kills import IN_FLIGHT
@@ -16,7 +17,12 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from tests.room.room import Room, kill_run, rendered
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.nights,
+    pytest.mark.room,
+    pytest.mark.timeout_s(600),  # mostly of starting processes, which a busy computer does slowly
+]
 
 JOBS = 20
 RENDER_S = 0.3
@@ -35,15 +41,15 @@ def some(servers: Sequence[StandIn]) -> bool:
         pytest.param(signal.SIGKILL, "CRASHED", IN_FLIGHT, id="SIGKILL"),
     ],
 )
-async def test_a_run_that_is_killed_is_retried_and_renders_only_what_is_missing(
+async def test_a_night_that_is_killed_is_retried_and_renders_only_what_is_missing(
     number: signal.Signals, ends: str, in_flight: int, room: Room, tmp_path: Path
 ) -> None:
     folder, store = write_catalog(tmp_path / "sample", JOBS), tmp_path / "store"
     async with room.stand_ins(render_s=RENDER_S) as servers:
-        params = {"catalog": str(folder), "store": str(store), "name": "batch"}
-        run = await room.run("adhoc", params)
+        run = await room.run("nightly", {"catalog": str(folder), "store": str(store)})
         await until(lambda: some(servers))
-        kill_run(store, "batch", number)
+        [night] = claimed_batches(Store.open(str(store)).blobs)
+        kill_run(store, night, number)
         killed = await room.ended(run)
         await room.retry(run)
         await until(lambda: rendered(servers) >= JOBS)
@@ -52,7 +58,8 @@ async def test_a_run_that_is_killed_is_retried_and_renders_only_what_is_missing(
     assert killed["type"] == ends, killed
     assert retried["type"] == "COMPLETED", retried
     assert rendered(servers) <= JOBS + in_flight
-    assert broken_promises(Store.open(str(store)), "batch", jobs=JOBS) == []
+    assert claimed_batches(Store.open(str(store)).blobs) == [night]
+    assert broken_promises(Store.open(str(store)), night, jobs=JOBS) == []
 
 
 async def test_the_following_night_starts_though_one_killed_with_its_worker_still_says_running(

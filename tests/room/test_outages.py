@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from tests.room.room import Room, claim_of, rendered
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.nights,
+    pytest.mark.room,
+    pytest.mark.timeout_s(600),  # mostly of starting processes, which a busy computer does slowly
+]
 
-JOBS = 30
+JOBS = 20
 RENDER_S = 0.3
 LONG_S = 600.0  # that a picture takes: whoever renders does so until it is stopped
+OUTAGE_S = 300
 DUE_S = 6.0  # from now: by then the server is gone
 EXIT_CODE = "select exit_code from batches"
 
@@ -104,6 +111,55 @@ async def test_a_run_that_is_due_while_the_server_is_down_is_late_and_not_lost(
     assert ended["type"] == "COMPLETED", ended
     assert rendered(servers) == 8
     assert room.has_worker()
+
+
+async def test_a_run_whose_server_goes_while_it_is_being_started_says_so_and_can_be_retried(
+    room: Room, tmp_path: Path
+) -> None:
+    folder, store = write_catalog(tmp_path / "sample", 4), tmp_path / "store"
+    async with room.stand_ins() as servers:
+        params = {"catalog": str(folder), "store": str(store), "name": "batch"}
+        run = await room.run("adhoc", params)
+        await until(room.flows)  # a process that has yet to ask what it is to run
+        room.kill_server()
+        await room.is_over()
+        await room.start_server()
+        state = await room.ended(run)
+        await room.retry(run)
+        await until(lambda: rendered(servers) == 4)
+        retried = await room.ended(run)
+
+    assert state["type"] == "CRASHED", state
+    assert "exited with non-zero status code 1" in state["message"]
+    assert retried["type"] == "COMPLETED", retried
+
+
+@pytest.mark.long
+@pytest.mark.timeout_s(900)
+async def test_five_minutes_without_a_server_and_a_cancellation_that_nobody_hears(
+    room: Room, tmp_path: Path
+) -> None:
+    """Rendering goes on all the time, and ``nightkiln stop`` ends what the UI may not reach."""
+    folder, store = write_catalog(tmp_path / "sample", 4 * OUTAGE_S), tmp_path / "store"
+    async with room.stand_ins(render_s=1.0) as servers:
+        params = {"catalog": str(folder), "store": str(store), "name": "batch"}
+        run = await room.run("nightly", params)
+        await until(lambda: rendered(servers) >= 3)
+        room.kill_server()
+        before, since_s = rendered(servers), time.monotonic()
+        await until(lambda: time.monotonic() - since_s > OUTAGE_S, within_s=2 * OUTAGE_S)
+        made = rendered(servers) - before
+        await room.start_server()
+        await room.cancel(run)
+        await said(room, "stop", "batch", "--store", str(store))
+        await until(lambda: has_ended(store))
+        await room.is_over()
+
+    assert made > OUTAGE_S, "two workers, a picture a second each"
+    assert await exit_code(room, store) == 3
+    with Store.open(str(store)).connect() as con:
+        [(done,)] = con.execute("select count(*) from jobs where status = 'done'").fetchall()
+    assert done == rendered(servers)
 
 
 def has_ended(store: Path) -> bool:

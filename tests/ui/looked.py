@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +15,16 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from tests.ui.timeline import bars
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Response
 
 FOLDER = "NIGHTKILN_SCREENSHOTS"  # where pictures go; unset: none are kept
 WIDTH, HEIGHT = 1280, 900
 COLOURS = 128  # of a picture: a quarter of the bytes, and nobody sees it
+STILL_MS, LOOKS_MAX = 500, 20  # a picture that is drawn stands still
+CLICK_MS = 3000
 WAIT_MS = 60_000  # a page of a busy computer
 # Prefect's own, on every server: it asks for a picture of a run's state that it does not have, and
 # for the task run of an artifact that has none.
@@ -47,6 +52,50 @@ class Looked:
         found = self.page.get_by_text(words).first
         found.wait_for(timeout=within_s * 1000)
         return found.inner_text()
+
+    def counts(self, words: re.Pattern[str], *, above: int) -> int:
+        """The highest number that the page says in these words, once it is above another."""
+        highest = (
+            "([words, above]) => { const said = [...document.body.innerText.matchAll(words)]"
+            ".map((one) => Number(one[1])); const most = Math.max(0, ...said);"
+            " return most > above ? most : null; }"
+        )
+        found = self.page.wait_for_function(
+            highest.replace("(words)", "(new RegExp(words, 'g'))"), arg=[words.pattern, above]
+        )
+        return int(found.json_value())
+
+    def chooses(self, item: str) -> None:
+        """Something out of the menu of a run, which closes when its page is drawn anew."""
+        from playwright.sync_api import TimeoutError as TooLateError
+
+        for _ in range(LOOKS_MAX):
+            try:
+                self.page.locator("button[aria-haspopup=menu]").first.click(timeout=CLICK_MS)
+                self.page.get_by_role("menuitem", name=item).click(timeout=CLICK_MS)
+            except TooLateError:
+                self.page.keyboard.press("Escape")
+            else:
+                return
+        raise AssertionError(f"{item} could not be chosen")
+
+    def opens(self, artifact: str) -> None:
+        """Follow a run's card to the artifact that it is of."""
+        self.page.get_by_role("link", name=artifact).first.click()
+        self.page.wait_for_url("**/artifacts/artifact/**")
+
+    def bars(self) -> Counter[str]:
+        """The bars of the timeline in sight, once it is drawn, by colour."""
+        drawn = self.page.locator("canvas").first
+        drawn.wait_for()
+        before: Counter[str] = Counter()
+        for _ in range(LOOKS_MAX):
+            found = bars(drawn.screenshot())
+            if found and found == before:
+                break
+            before = found
+            self.page.wait_for_timeout(STILL_MS)  # it tells nobody when it stands still
+        return found
 
     def keep(self, name: str, *, whole: bool = False) -> None:
         """A picture of what is in sight, or of the whole page, where pictures are wanted."""

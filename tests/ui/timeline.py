@@ -1,4 +1,4 @@
-"""What the timeline of a run shows, out of a picture of it: it is drawn, and no part of the page."""
+"""What the timeline of a run shows, out of a picture of it: it is drawn, no part of the page."""
 
 from __future__ import annotations
 

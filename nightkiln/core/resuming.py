@@ -1,0 +1,59 @@
+"""Whether a run that crashed is begun again by itself, and with what; pure.
+
+Once, and never at somebody's expense: what the crashed run was held to, the resumed one is held to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+
+from nightkiln.core.model import Usd
+
+CRASHED = "CRASHED"
+RESUMES = "resumes:"  # begins the tag of a run that resumes another
+CENT, NOTHING = Decimal("0.01"), Usd(0)
+LEFT_S_MIN = 60.0  # before the deadline: less is not worth a start
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A run that is said to have crashed. Times are epoch seconds."""
+
+    state: str  # the type of its state by now
+    tags: Sequence[str]
+    at_work: str = ""  # who works on its batch all the same; "" for nobody
+    is_nameless: bool = False  # a fresh run without a name, which nobody can resume
+    by_s: float | None = None  # its deadline
+    budget: Usd | None = None
+    spent: Usd = NOTHING  # of that budget, at most
+
+
+def objection(crash: Crash, *, now_s: float) -> str | None:
+    """Why it is left as it is; None: it is resumed."""
+    if crash.state != CRASHED:
+        return f"it is {crash.state.capitalize()} by now"
+    if any(tag.startswith(RESUMES) for tag in crash.tags):
+        return "it was itself resumed after a crash: somebody should see why it crashes"
+    if crash.at_work:
+        return f"its batch is being worked on by {crash.at_work}"
+    if crash.is_nameless:
+        return "it was to render everything anew and has no name: begin it again"
+    return _spent(crash, now_s)
+
+
+def _spent(crash: Crash, now_s: float) -> str | None:
+    """What of time or money is gone."""
+    if crash.by_s is not None and crash.by_s - now_s < LEFT_S_MIN:
+        return "its deadline has come"
+    if (left := budget_left(crash)) is not None and left <= 0:
+        return f"its budget of {crash.budget} USD is spent"
+    return None
+
+
+def budget_left(crash: Crash) -> Usd | None:
+    """USD that the resumed run may spend, in whole cents; None: it had no budget."""
+    if crash.budget is None:
+        return None
+    return max(NOTHING, crash.budget - crash.spent).quantize(CENT, ROUND_DOWN)

@@ -1,0 +1,68 @@
+"""What is known here of a run that crashed: its batch, who works on it, what it has cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from nightkiln.core.budget import lease_cost
+from nightkiln.core.model import Usd
+from nightkiln.deadline import seconds_until
+from nightkiln.lease_book import Standing
+from nightkiln.settings import Settings
+from nightkiln.store.claim import verdict_on
+from nightkiln.store.claims import Held, newest_claim
+from nightkiln.store.store import Store
+from nightkiln.wiring import Request, batch_name, book_of, has_store, open_store
+
+SPENT = "select coalesce(sum(usd), 0) from leases where batch = $batch and rented_at >= $since"
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What a crashed run has left."""
+
+    batch: str
+    at_work: str  # who works on the batch; "" for nobody
+    by_s: float | None  # epoch seconds of the run's deadline
+    spent: Usd  # since the run began, and what is still rented counted until now
+
+
+def traces(request: Request, settings: Settings, *, began_s: float, now_s: float) -> Traces:
+    """Look for them in the store and in the book of leases. Blocking.
+
+    Raises:
+        BadInput: name or time zone make no sense.
+        StoreUnusable: store or book cannot be read.
+    """
+    batch = batch_name(request, settings, now_s=began_s)
+    by_s = None
+    if settings.by:
+        zone = settings.timezone
+        by_s = began_s + seconds_until(settings.by, now_s=began_s, timezone=zone)
+    if not has_store(settings):
+        return Traces(batch, "", by_s, Usd(0))
+    store = open_store(settings)
+    claim = newest_claim(store.blobs, batch)
+    is_held = claim is not None and isinstance(verdict_on(claim, now_s=now_s), Held)
+    at_work = claim.describe(now_s) if claim is not None and is_held else ""
+    spent = _settled(store, batch, began_s) + _rented(settings, store, batch, now_s)
+    return Traces(batch, at_work, by_s, spent)
+
+
+def _settled(store: Store, batch: str, since_s: float) -> Usd:
+    """What leases that are over have cost."""
+    since = datetime.fromtimestamp(since_s, UTC).replace(tzinfo=None)
+    with store.connect("leases") as con:
+        ((usd,),) = con.execute(SPENT, {"batch": batch, "since": since}).fetchall()
+    return Decimal(usd)
+
+
+def _rented(settings: Settings, store: Store, batch: str, now_s: float) -> Usd:
+    """What leases that are not over have come to; from now on the resumed run counts."""
+    spent = Usd(0)
+    for entry in book_of(settings).entries(batch):
+        if entry.store == store.uri and entry.standing is not Standing.ENDED:
+            spent += lease_cost(entry.offer, entry.load, life_s=max(0.0, now_s - entry.asked_s)).usd
+    return spent

@@ -1,0 +1,53 @@
+"""A run that crashed is begun again once, within what it was held to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from nightkiln.core.resuming import Crash, budget_left, objection
+
+NOW_S = 1_800_000_000.0
+HOUR_S = 3600.0
+CRASH = Crash("CRASHED", ("nightkiln", "nightly"))
+
+
+def test_a_run_that_crashed_is_resumed_with_its_deadline_and_the_rest_of_its_budget() -> None:
+    crash = replace(CRASH, by_s=NOW_S + HOUR_S, budget=Decimal("5.00"), spent=Decimal("1.2345"))
+
+    assert objection(crash, now_s=NOW_S) is None
+    assert budget_left(crash) == Decimal("3.76"), "a part of a cent is not spent twice"
+
+
+def test_without_a_budget_none_is_made_up() -> None:
+    assert objection(CRASH, now_s=NOW_S) is None
+    assert budget_left(CRASH) is None
+
+
+def test_a_run_that_was_itself_resumed_is_not_resumed_again() -> None:
+    crash = replace(CRASH, tags=("nightkiln", "resumes:0f0e"))
+
+    assert "itself resumed" in str(objection(crash, now_s=NOW_S))
+
+
+def test_what_is_over_or_alive_by_now_is_left_alone() -> None:
+    assert objection(replace(CRASH, state="COMPLETED"), now_s=NOW_S) == "it is Completed by now"
+    alive = replace(CRASH, at_work="host (process 7)")
+    assert "worked on by host (process 7)" in str(objection(alive, now_s=NOW_S))
+
+
+def test_a_deadline_that_has_come_is_not_moved_to_the_next_day() -> None:
+    crash = replace(CRASH, by_s=NOW_S + 30)
+
+    assert objection(crash, now_s=NOW_S) == "its deadline has come"
+
+
+def test_a_budget_that_is_spent_is_not_spent_again() -> None:
+    crash = replace(CRASH, budget=Decimal(5), spent=Decimal("5.50"))
+
+    assert objection(crash, now_s=NOW_S) == "its budget of 5 USD is spent"
+    assert budget_left(crash) == 0
+
+
+def test_a_fresh_run_without_a_name_is_nothing_that_could_go_on() -> None:
+    assert "begin it again" in str(objection(replace(CRASH, is_nameless=True), now_s=NOW_S))
