@@ -11,10 +11,10 @@ from nightkiln.testing.waiting import until
 from tests.room.room import ENDED, Room
 from tests.room.test_rented import at_the_market, begun, params, rented, results
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights]
+pytestmark = [pytest.mark.prefect, pytest.mark.nights, pytest.mark.room]
 
 LITTLE = 0.0001  # every quote is above it
-ASKED_S_MAX = 240.0  # a process starts, looks at the account, and quotes
+ASKED_S_MAX = 120.0  # a process starts, looks at the account, and quotes
 
 
 async def is_asked(room: Room, run: str) -> None:
