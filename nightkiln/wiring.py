@@ -45,6 +45,8 @@ from nightkiln.store.scores import Remembered, read_scores
 from nightkiln.store.store import Store, is_store
 from nightkiln.traffic import expected_load
 
+_log = logging.getLogger(__name__)
+
 NAME_DIGITS = 8  # hex digits of a digest in a batch's name
 
 
@@ -253,6 +255,7 @@ async def run_batch(
         )
         night = catalog.name if request.is_nightly else None
         claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
+        _log.info("batch %s is claimed by run %d", name, claim.epoch)
         today = f"{datetime.fromtimestamp(clock(), zone(settings.timezone)):%Y-%m-%d}"
         batch = BatchId(
             batch=name,

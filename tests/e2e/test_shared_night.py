@@ -24,6 +24,7 @@ from nightkiln.share_out import share_out, workers_of
 from nightkiln.share_work import work_on_share
 from nightkiln.store.claims import request_stop
 from nightkiln.store.processes import this_process
+from nightkiln.store.shared_views import connect_as_one
 from nightkiln.store.shares import (
     Orders,
     Split,
@@ -406,3 +407,24 @@ def test_orders_survive_the_way_through_the_store(tmp_path: Path) -> None:
     order(store.blobs, ticket, told)
 
     assert orders_for(store.blobs, ticket) == told
+
+
+async def test_a_shared_night_is_asked_as_if_it_were_one_batch(tmp_path: Path) -> None:
+    async with night_of(tmp_path) as night:
+        night.budget = "7.00"
+        outcome = await night.run()
+
+    with connect_as_one(night.store, "night") as con:
+        jobs = con.execute("select batch, count(*) from jobs where status = 'done' group by 1")
+        assert jobs.fetchall() == [("night", JOBS)]
+        paid = con.execute("select batch, sum(usd), max(epoch) from leases group by 1")
+        assert paid.fetchall() == [("night", outcome.usd, outcome.epoch)]
+        runs = con.execute("select epoch, exit_code from runs where batch = 'night'")
+        assert runs.fetchall() == [(1, 0)]
+        wasted = con.execute("select batch, count(*) from waste group by 1").fetchall()
+        assert wasted == [("night", 2)]
+    with connect_as_one(night.store, "night-1of2") as con:
+        assert con.execute("select distinct batch from jobs order by 1").fetchall() == [
+            ("night-1of2",),
+            ("night-2of2",),
+        ]
