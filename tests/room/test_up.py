@@ -9,9 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +137,31 @@ class Computer:
         found_runs: list[Any] = self.ask("POST", "/flow_runs/filter", wanted)
         return found_runs
 
+    def webhook(self, name: str, url: str) -> None:
+        """A block, as made in the UI."""
+        kind = self.ask("GET", "/block_types/slug/custom-webhook")
+        wanted = {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
+        schema = self.ask("POST", "/block_schemas/filter", wanted)[0]
+        data = {"name": name, "url": url, "method": "POST"}
+        said = {"json_data": {"subject": "{{subject}}", "body": "{{body}}"}}
+        made = {"block_type_id": kind["id"], "block_schema_id": schema["id"]}
+        self.ask("POST", "/block_documents/", {"name": name, "data": {**data, **said}, **made})
+
+    def emit(self, event: str, batch: str, **payload: object) -> None:
+        """As a flow tells Prefect."""
+        told = {
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": event,
+            "resource": {
+                "prefect.resource.id": f"nightkiln.batch.{batch}",
+                "prefect.resource.name": batch,
+            },
+            "related": [],
+            "payload": payload,
+            "id": str(uuid.uuid4()),
+        }
+        self.ask("POST", "/events", [told])
+
     def automations(self) -> dict[str, Any]:
         listed = self.ask("POST", "/automations/filter", {})
         assert len({each["name"] for each in listed}) == len(listed)
@@ -200,9 +229,8 @@ def test_the_second_call_changes_nothing_and_says_how_it_stands(computer: Comput
     assert after == before
     shipped = yaml.safe_load((ROOT / "deploy" / "automations.yaml").read_text())
     silent = [each["name"] for each in shipped if "NOTIFY" not in str(each["actions"])]
-    assert sorted(after[1]) == sorted(silent)
-    assert all(each["enabled"] for each in after[1].values())
     stands = lines[-1]
+    assert stands["automations"] == sorted(silent)
     assert (stands["is_up"], stands["ui"]) == (True, f"http://127.0.0.1:{computer.port}")
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert stands["deployments"] == sorted(each["name"] for each in declared)
@@ -279,6 +307,50 @@ def test_what_is_switched_off_in_the_ui_stays_off_when_the_checkout_changes(
     [schedule] = computer.deployment("nightly")["schedules"]
     assert not schedule["active"]
     computer.ask("PATCH", place.replace(place.rpartition("/")[2], schedule["id"]), {"active": True})
+
+
+def test_whoever_has_a_block_is_told_of_a_receipt_and_of_a_refused_night(
+    computer: Computer,
+) -> None:
+    with listening() as (url, told):
+        computer.webhook("ops", url)
+        stands = computer.up("--notify", "custom-webhook/ops")[-1]
+        assert "nightkiln: tell of a receipt" in stands["automations"]
+        computer.emit("nightkiln.batch.finished", "parti-2026-11-21", done=1599, usd=1.25)
+        computer.emit("nightkiln.night.refused", "parti-2026-11-22", why="another one is at work")
+        asyncio.run(until(lambda: len(told) == 2, within_s=RUN_S_MAX))
+
+    said = sorted(str(each) for each in told)
+    assert "nightkiln.batch.finished" in said[0]
+    assert "parti-2026-11-21" in said[0]
+    assert "done: 1599" in said[0]
+    assert "why: another one is at work" in said[1]
+    again = computer.up("--notify", "none")[-1]
+    assert "nightkiln: tell of a receipt" not in again["automations"]
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[Any]]]:
+    """Somebody's webhook, and what it was sent."""
+    told: list[Any] = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+            del format, args
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", told
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.timeout_s(600)
