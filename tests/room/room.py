@@ -110,9 +110,12 @@ class Room:
         (self.checkout / "prefect.yaml").write_text(yaml.safe_dump(declared))
 
     async def mended(self) -> None:
-        """Whole again, whatever was killed."""
+        """Whole again, whatever was killed, and with whatever database."""
         if not self.has_server():
             await self.start_server()
+        pool = await self._answer("GET", f"/work_pools/{POOL}")
+        if pool.status_code == httpx.codes.NOT_FOUND:
+            await self.deploy()
         if not self.has_worker():
             await self.start_worker()
 
