@@ -19,6 +19,8 @@ from nightkiln.gate import unquoted
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers.sentences import sentence
 from nightkiln.ports.observer import Progress
+from nightkiln.receipt import receipt_of
+from nightkiln.receipt_page import page
 from nightkiln.settings import Settings, load_settings
 from nightkiln.share_out import share_out, workers_of
 from nightkiln.share_work import work_on_share
@@ -428,3 +430,17 @@ async def test_a_shared_night_is_asked_as_if_it_were_one_batch(tmp_path: Path) -
             ("night-1of2",),
             ("night-2of2",),
         ]
+
+
+async def test_there_is_one_receipt_over_all_shares(tmp_path: Path) -> None:
+    async with night_of(tmp_path) as night:
+        night.budget = "7.00"
+        outcome = await night.run()
+
+    told = receipt_of(night.store, "night")
+    assert (told.jobs, told.done, told.failed, told.left) == (JOBS, JOBS, 0, 0)
+    assert [(run.epoch, run.exit_code, run.usd) for run in told.runs] == [(1, 0, outcome.usd)]
+    [paid] = told.paid
+    assert (paid.provider, paid.leases, paid.usd) == ("cloud", 2, outcome.usd)
+    assert told.images.endswith("images/night-*")
+    assert "night" in page(told)
