@@ -65,7 +65,7 @@ WORKER_SETTINGS = {
 class Room:
     """Start it with ``open``; every verb that kills leaves what it killed dead until it returns."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
@@ -74,6 +74,7 @@ class Room:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._worker_ports = [int(free_port()), int(free_port())]
         self._mark = uuid.uuid4().hex
+        self._always: Mapping[str, str] = environment
         self._more: Mapping[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
@@ -384,6 +385,7 @@ class Room:
             "NIGHTKILN_WORKER_URLS": urls,
             "NIGHTKILN_SHARD_ROWS": "5",
             MARK: self._mark,
+            **self._always,
             **self._more,
         }
 

@@ -28,7 +28,7 @@ NIGHT = "sample-2026-11-21"
 ONCE = "select count(*), count(distinct job_id) from jobs where status = 'done'"
 CONTROLLERS = 2
 IN_FLIGHT = 3 * 2  # handed to the stand-ins of one controller and not told of yet
-LONG_S_MAX = 1800.0
+NIGHT_S_MAX, LONG_S_MAX = 400.0, 1800.0  # with a computer that is busy with other tests
 
 
 class Halves:
@@ -116,6 +116,7 @@ def see_every_job_once(store: Store, jobs: int) -> None:
 
 
 @pytest.mark.nights
+@pytest.mark.timeout_s(NIGHT_S_MAX)
 async def test_when_a_prefect_worker_dies_its_share_is_finished_elsewhere_and_nothing_is_repeated(
     own_workers: Room, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ async def test_when_a_prefect_worker_dies_its_share_is_finished_elsewhere_and_no
 
 
 @pytest.mark.long
+@pytest.mark.timeout_s(LONG_S_MAX)
 async def test_twenty_thousand_jobs_on_postgres_with_a_prefect_worker_killed_half_way(
     tmp_path: Path,
 ) -> None:
