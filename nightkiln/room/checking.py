@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from errno import EADDRINUSE
 from importlib.metadata import PackageNotFoundError, version
-from ipaddress import ip_address
 from pathlib import Path
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.room.asking import is_loopback
 from nightkiln.room.book import SQLITE, Room
 from nightkiln.room.database import Database
 from nightkiln.room.environment import SERVER_AUTH
@@ -115,24 +116,10 @@ def _is_free(host: str, port: int) -> bool:
         try:
             tried.bind(address)
         except OSError as error:
-            if not _is_in_use(error):
+            if error.errno != EADDRINUSE:
                 raise
             return False
     return True
-
-
-def _is_in_use(error: OSError) -> bool:
-    from errno import EADDRINUSE
-
-    return error.errno == EADDRINUSE
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches it."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _database_problems(database: Database, room: Room) -> Iterator[Problem]:

@@ -12,6 +12,8 @@ import pytest
 
 from nightkiln.core.errors import BadInput
 from nightkiln.settings import load_settings
+from nightkiln.testing.waiting import until
+from tests.docs.shown import free_port
 
 pytestmark = [
     pytest.mark.prefect,
@@ -127,3 +129,37 @@ async def test_a_block_with_half_a_token_is_refused_by_the_name_of_its_field() -
 
     with pytest.raises(BadInput, match=r"modal_block.*holds something else"):
         await secrets_of(BatchParams(catalog=Path("catalog"), modal_block=block))
+
+
+async def test_a_key_that_a_run_has_used_is_in_nothing_that_prefect_keeps_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service is away, so whatever could tell of the key has its say."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+    from flows.reap import reap
+    from tasks.reap import ReapParams
+
+    monkeypatch.setenv("NIGHTKILN_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("NIGHTKILN_VAST_URL", f"http://127.0.0.1:{free_port()}")
+    block = await saved("never-told-key")
+    flow: Any = reap
+
+    state = await flow(ReapParams(vast_block=block), return_state=True)
+
+    assert state.is_failed()
+    assert "vast: not known what is billed" in state.message
+    run_id = state.state_details.flow_run_id
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    async with get_client() as client:
+        kept = [(await client.read_flow_run(run_id)).model_dump_json()]
+
+        async def has_ended() -> bool:
+            logs = [log.message for log in await client.read_logs(wanted)]
+            kept[1:] = logs
+            return any("Finished in state" in message for message in logs)
+
+        await until(has_ended)
+    assert block in kept[0]
+    assert "never-told" not in " ".join(kept)

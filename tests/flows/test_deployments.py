@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 import yaml
 
 from nightkiln.testing.waiting import until
+from tests.docs.shown import DEPLOYED_PAGES, ROOT, Shell, commands
 
 pytestmark = [
     pytest.mark.prefect,
@@ -25,10 +23,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-NAMES = {"nightly", "adhoc", "retry", "quote", "rehearse", "reap", "maintain"}
+FORMS = {"nightly", "adhoc", "retry", "quote", "rehearse", "reap", "maintain"}
+NAMES = FORMS | {"resume"}  # which an automation starts, and nobody else
 POOL = "nightkiln"
-COMMAND_S_MAX = 180.0
 
 
 def asked(prefect_server: str, method: str, path: str, **body: Any) -> httpx.Response:
@@ -41,13 +38,12 @@ def asked(prefect_server: str, method: str, path: str, **body: Any) -> httpx.Res
 def deployed(
     prefect_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Any]]:
-    """The deployments by name, from a copy of the checkout, made by one command after the pool."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for part in ("flows", "tasks", "catalogs"):
-        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "prefect.yaml", copy)
-    prefect(copy, "work-pool", "create", POOL, "--type", "process")
-    prefect(copy, "--no-prompt", "deploy", "--all")
+    """The deployments by name, made by the commands of the pages, as a reader would call them."""
+    port = prefect_server.rpartition(":")[2]
+    shell = Shell(tmp_path_factory.mktemp("reader") / "checkout", {"4200": port})
+    for page in DEPLOYED_PAGES:
+        for command in commands((ROOT / page).read_text()):
+            shell.run(command)
     found = asked(prefect_server, "POST", "/deployments/filter", limit=50).json()
     yield {one["name"]: one for one in found}
     for path in (*(f"/deployments/{one['id']}" for one in found), f"/work_pools/{POOL}"):
@@ -58,15 +54,6 @@ def is_gone(prefect_server: str, path: str) -> bool:
     """Delete something; the server is busy now and then, and says so."""
     answer = asked(prefect_server, "DELETE", path)
     return answer.is_success or answer.status_code == HTTPStatus.NOT_FOUND
-
-
-def prefect(folder: Path, *words: str) -> None:
-    """Run Prefect's command line as somebody with a server of their own would."""
-    command = [str(Path(sys.executable).with_name("prefect")), *words]
-    done = subprocess.run(
-        command, check=False, cwd=folder, capture_output=True, text=True, timeout=COMMAND_S_MAX
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_one_command_makes_every_deployment(deployed: Mapping[str, Any]) -> None:
@@ -95,7 +82,7 @@ def test_what_comes_by_itself_comes_at_a_time_of_some_zone(deployed: Mapping[str
     }
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", sorted(FORMS))
 def test_what_is_deployed_is_accepted_as_it_stands(
     name: str, deployed: Mapping[str, Any], prefect_server: str
 ) -> None:
@@ -148,17 +135,20 @@ BAD = [
 def test_a_bad_value_is_refused_before_a_run_exists_and_named(
     name: str, bad: dict[str, Any], field: str, deployed: Mapping[str, Any], prefect_server: str
 ) -> None:
-    answer = created(prefect_server, deployed[name], bad)
+    called = f"refused {uuid4()}"
+
+    answer = created(prefect_server, deployed[name], bad, name=called)
 
     assert answer.status_code == 409, answer.text
     assert field in answer.json()["detail"]
-    mine = {"deployments": {"id": {"any_": [deployed[name]["id"]]}}}
-    states = {"flow_runs": {"state": {"name": {"not_any_": ["Scheduled", "Late"]}}}}
-    assert asked(prefect_server, "POST", "/flow_runs/count", **mine, **states).json() == 0
+    named = {"name": {"any_": [called]}}
+    assert asked(prefect_server, "POST", "/flow_runs/count", flow_runs=named).json() == 0
 
 
-def created(prefect_server: str, deployment: Mapping[str, Any], given: dict[str, Any]) -> Any:
+def created(
+    prefect_server: str, deployment: Mapping[str, Any], given: dict[str, Any], **more: str
+) -> httpx.Response:
     """What the server says to a run with these parameters, beside those that are deployed."""
     params = {**deployment["parameters"]["params"], **given}
     path = f"/deployments/{deployment['id']}/create_flow_run"
-    return asked(prefect_server, "POST", path, parameters={"params": params})
+    return asked(prefect_server, "POST", path, parameters={"params": params}, **more)
