@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 FORMS = {"nightly", "adhoc", "retry", "quote", "rehearse", "reap", "maintain"}
-NAMES = FORMS | {"resume"}  # which an automation starts, and nobody else
+NAMES = FORMS | {"resume", "share"}  # which an automation, or a night, starts, and nobody else
 POOL = "nightkiln"
 
 
