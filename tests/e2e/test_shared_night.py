@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nightkiln.cli.status import batches
 from nightkiln.core.errors import BadInput, NightkilnError, ShareTaken
 from nightkiln.core.model import Lease
 from nightkiln.core.sharing import Share
@@ -416,6 +418,9 @@ async def test_a_shared_night_is_asked_as_if_it_were_one_batch(tmp_path: Path) -
         night.budget = "7.00"
         outcome = await night.run()
 
+    [whole, *shares] = batches(night.store, now_s=time.time())
+    assert (whole["batch"], whole["done"], whole["left"]) == ("night", JOBS, 0)
+    assert sum(share["done"] for share in shares) == JOBS
     with connect_as_one(night.store, "night") as con:
         jobs = con.execute("select batch, count(*) from jobs where status = 'done' group by 1")
         assert jobs.fetchall() == [("night", JOBS)]
