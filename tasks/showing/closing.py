@@ -85,10 +85,11 @@ async def receipt(batch: str, settings: Settings, writer: Writer) -> str:
     store = await asyncio.to_thread(open_store, settings)
     found = await asyncio.to_thread(receipt_of, store, batch)
     said = page(found, zone=shown_zone(settings.timezone))
-    writer.put(RECEIPT_KEY, Page("markdown", said, cell(f"{batch}: {headline(found)}")))
+    writer.put(RECEIPT_KEY, Page("markdown", said, cell(f"{headline(found)}; {batch}")))
     rows = failure_rows(found)
     if rows:
-        writer.put(FAILURES_KEY, Page("table", rows, f"failed jobs of {batch}, by reason"))
+        described = f"{found.failed:,} jobs failed, by reason; {batch}"
+        writer.put(FAILURES_KEY, Page("table", rows, described))
     get_run_logger().info(headline(found))
     return headline(found)
 
@@ -131,7 +132,7 @@ async def gallery(batch: str, settings: Settings, writer: Writer) -> int:
     address = gallery_address(folder, store, settings)
     made = f"[{shown:,} pictures of {batch}]({address})\n\nThe page is `{folder}/index.html` on "
     said = "the computer where this ran; a browser opens it as a file."
-    writer.put(GALLERY_KEY, Page("markdown", made + said))
+    writer.put(GALLERY_KEY, Page("markdown", made + said, f"{shown:,} pictures; {batch}"))
     return shown
 
 
