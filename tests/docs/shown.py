@@ -28,6 +28,8 @@ DEPLOYED_PAGES = (  # run by tests/flows/test_deployments.py, in this order
     "docs/how-to/schedule.md",
     "docs/reference/parameters.md",
 )
+TUTORIAL = "docs/tutorial/first-night.md"  # run by tests/room: it opens a control room
+UP = "nightkiln up"
 S3_PAGE = "docs/how-to/s3.md"  # run by test_s3_page.py, which has a server
 MODAL_PAGE = "docs/how-to/modal.md"  # run by test_modal_page.py, which has a fake Modal
 SERVER = ".venv/bin/prefect server start"
@@ -44,7 +46,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         'round(sum(gpu_seconds), 1) as gpu_seconds from jobs group by all order by all" --store '
         "/home/me/nightkiln/nightkiln-demo": "make demo asks it and prints it with the answer",
     },
-    "docs/tutorial/first-night.md": {
+    TUTORIAL: {
         "make setup": "it made the environment that this test runs in",
     },
     "docs/reference/vast-market.md": {
@@ -170,7 +172,7 @@ class Shell:
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         (folder / ".venv").symlink_to(sys.prefix)
-        for name in ("catalogs", "flows", "tasks", "nightkiln", "prefect.yaml"):
+        for name in ("catalogs", "deploy", "flows", "tasks", "nightkiln", "prefect.yaml"):
             (folder / name).symlink_to(ROOT / name)
         self._ports = ports
         self._exported = folder / "home" / ".exported"
@@ -185,7 +187,7 @@ class Shell:
             **environment,
         }
 
-    def run(self, command: str) -> str:
+    def run(self, command: str, *, within_s: float = COMMAND_S_MAX) -> str:
         """What a command prints.
 
         Raises:
@@ -199,7 +201,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=COMMAND_S_MAX,
+            timeout=within_s,
             check=False,
         )
         assert done.returncode == 0, f"{command}\nexit code {done.returncode}\n{done.stdout}"

@@ -67,6 +67,7 @@ class Room:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self._always = environment  # of all that it starts
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
         self.checkout = folder / "checkout"

@@ -1,6 +1,6 @@
-"""A control room whose pages are looked at: that of tests/room, for tests that are no coroutines.
+"""A control room whose pages are looked at: the one of tests/room, for tests that cannot await.
 
-Playwright has the thread of the test, so the room lives in a loop of its own.
+Playwright has the thread of the test, so the room lives in a loop of another.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from typing import Any
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from nightkiln.testing.comfyui import StandIn
+from tests.docs.shown import free_port
 from tests.room.room import ROOT, Room
+
+MARKET_SPEED = 60.0  # of the simulated market, where one is started
 
 
 class Control:
     """A room, and its verbs for those who cannot await."""
 
-    def __init__(self, room: Room, portal: BlockingPortal) -> None:
+    def __init__(self, room: Room, portal: BlockingPortal, market_port: str) -> None:
         self.room = room
+        self.market_port = market_port  # where runs look for Vast.ai; nobody may be there
         self._portal = portal
 
     @property
@@ -64,13 +68,19 @@ class Control:
 
 
 @contextmanager
-def control_room(folder: Path, **environment: str) -> Iterator[Control]:
+def control_room(folder: Path) -> Iterator[Control]:
     """Open until the end; the catalogs lie where the flows run, as in a checkout."""
-    room = Room(folder, **environment)
+    market_port = free_port()
+    room = Room(
+        folder,
+        NIGHTKILN_STORE=str(folder / "store"),
+        NIGHTKILN_VAST_URL=f"http://127.0.0.1:{market_port}",
+        NIGHTKILN_VAST_API_KEY="simulated-market-key",
+    )
     with start_blocking_portal() as portal:
         try:
             portal.call(room.open)
             (room.checkout / "catalogs").symlink_to(ROOT / "catalogs")
-            yield Control(room, portal)
+            yield Control(room, portal, market_port)
         finally:
             room.close()

@@ -24,6 +24,7 @@ FOLDER = "NIGHTKILN_SCREENSHOTS"  # where pictures go; unset: none are kept
 WIDTH, HEIGHT = 1280, 900
 COLOURS = 128  # of a picture: a quarter of the bytes, and nobody sees it
 STILL_MS, LOOKS_MAX = 500, 20  # a picture that is drawn stands still
+CLICK_MS = 3000
 WAIT_MS = 60_000  # a page of a busy computer
 # Prefect's own, on every server: it asks for a picture of a run's state that it does not have, and
 # for the task run of an artifact that has none.
@@ -63,6 +64,25 @@ class Looked:
             highest.replace("(words)", "(new RegExp(words, 'g'))"), arg=[words.pattern, above]
         )
         return int(found.json_value())
+
+    def chooses(self, item: str) -> None:
+        """Something out of the menu of a run, which closes when its page is drawn anew."""
+        from playwright.sync_api import TimeoutError as TooLateError
+
+        for _ in range(LOOKS_MAX):
+            try:
+                self.page.locator("button[aria-haspopup=menu]").first.click(timeout=CLICK_MS)
+                self.page.get_by_role("menuitem", name=item).click(timeout=CLICK_MS)
+            except TooLateError:
+                self.page.keyboard.press("Escape")
+            else:
+                return
+        raise AssertionError(f"{item} could not be chosen")
+
+    def opens(self, artifact: str) -> None:
+        """Follow a run's card to the artifact that it is of."""
+        self.page.get_by_role("link", name=artifact).first.click()
+        self.page.wait_for_url("**/artifacts/artifact/**")
 
     def bars(self) -> Counter[str]:
         """The bars of the timeline in sight, once it is drawn, by colour."""
