@@ -55,12 +55,19 @@ class PrefectObserver:
     """Wants to be entered inside a flow run, around the batch; used by that run only.
 
     ``is_hurried``: whether the run was told to end by then, so that nobody waits for it for long.
+    ``leases_max``: so many are drawn, over all tries of the flow run.
     """
 
-    def __init__(self, logger: Log, *, is_hurried: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        logger: Log,
+        *,
+        is_hurried: Callable[[], bool] = lambda: False,
+        leases_max: int = LEASES_SHOWN_MAX,
+    ) -> None:
         self._say, self._is_hurried = logger, is_hurried
         self._lines_left = LINES_MAX
-        self._room = LEASES_SHOWN_MAX
+        self._room = leases_max
         self._batch = ""
         self._count = 0
         self._names: dict[str, str] = {}
