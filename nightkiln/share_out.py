@@ -14,11 +14,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-import duckdb
-
-from nightkiln.catalog import count_shares, scratch
+from nightkiln.catalog import scratch
 from nightkiln.core.errors import BadInput, Problem, most_telling
-from nightkiln.core.model import BatchId, Usd
+from nightkiln.core.model import Usd
 from nightkiln.core.sharing import NOTHING, SHARES_MAX, share_batch
 from nightkiln.core.terms import Late
 from nightkiln.deployment import usable
@@ -31,18 +29,19 @@ from nightkiln.night import LEASES_MAX, StopSwitch
 from nightkiln.nights import claimed
 from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
 from nightkiln.places import LOCAL, providers
-from nightkiln.planner import Plan
 from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.preflight import preflight, tell_what_leaves
+from nightkiln.run_record import close_run, open_run
 from nightkiln.settings import Settings
 from nightkiln.share_ledger import ShareLedger
+from nightkiln.share_plan import Planned, batch_of, plan_shares
 from nightkiln.share_roll import Roll
 from nightkiln.sharing import LOOK_S, Sharing, Starter
 from nightkiln.store.claim import Claim
 from nightkiln.store.names import check_batch_name
+from nightkiln.store.records import BatchEnd, write_batch_end
 from nightkiln.store.shares import Split, close_round, open_round, split_into
-from nightkiln.store.sql_files import literal
 from nightkiln.store.store import Store
 from nightkiln.wiring import (
     Request,
@@ -55,18 +54,6 @@ from nightkiln.wiring import (
 
 FIELD = "controllers"
 GIVEN_UP = "a share was started {count} times in vain: {said}"
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What there is to do in a night."""
-
-    total: int  # jobs
-    of_shares: Sequence[int]  # those that neither this night nor, where that counts, another did
-
-    @property
-    def left(self) -> int:
-        return sum(self.of_shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +75,19 @@ class Shared:
     def name(self) -> str:
         return self.claim.batch
 
+    async def begin(self) -> None:
+        """Leave a record that somebody watches over the night from now on, and say so."""
+        await asyncio.to_thread(open_run, self.store, self.planned.start)
+        told = {"batch": self.name, "total": self.planned.total, "left": self.planned.left}
+        await tell(self.observer, "shared_out", {**told, FIELD: self.split.of})
+
+    async def end(self, outcome: Outcome) -> None:
+        """Leave a record of how it ended."""
+        start, ended_s = self.planned.start, self.clock()
+        await asyncio.to_thread(close_run, self.store, start, outcome, ended_s, is_whole=True)
+        counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}
+        self.claim.end({"exit_code": outcome.exit_code, **counts})
+
     async def pass_gate(self, gate: Gate | None, results_per_s: float) -> Passage:
         """See the whole night quoted once, and agreed to, before anybody rents anything.
 
@@ -97,14 +97,27 @@ class Shared:
         if not self.planned.left or not self.names:
             return Passage()
         assert gate is not None, "what bills is rented behind a gate"
-        goals = replace(self.goals, jobs_per_s_max=results_per_s * self.split.of)
-        now_s, left = self.clock(), self.planned.left
-        ahead = Ahead(left, goals, LEASES_MAX * self.split.of, now_s, self.names, self.name)
-        date = await asyncio.to_thread(self.store.batch_date, self.name, today=_utc_date(now_s))
-        batch = BatchId(self.name, self.claim.epoch, date, "", "", "")
-        say, blobs = partial(tell, self.observer), self.store.blobs
+        ahead = Ahead(
+            self.planned.left,
+            replace(self.goals, jobs_per_s_max=results_per_s * self.split.of),
+            LEASES_MAX * self.split.of,
+            self.clock(),
+            self.names,
+            self.name,
+        )
+        say, blobs, batch = partial(tell, self.observer), self.store.blobs, self.planned.start.batch
         passing = admitted(gate, ahead, say, blobs=blobs, batch=batch, clock=self.clock)
-        passage = await unless_stopped(passing, claim=self.claim, switch=self.switch)
+        try:
+            passage = await unless_stopped(passing, claim=self.claim, switch=self.switch)
+        except BadInput:
+            await asyncio.to_thread(
+                write_batch_end,
+                blobs,
+                self.planned.start,
+                BatchEnd(self.clock(), 0, 0, 0, BAD_INPUT),
+            )
+            self.claim.end({"exit_code": BAD_INPUT})
+            raise
         return passage if passage is not None else Passage()
 
     async def work(self, starter: Starter, budget: Usd | None, ledger: ShareLedger) -> Outcome:
@@ -211,24 +224,20 @@ async def share_out(
             night = request.catalog.name if request.is_nightly else None
             claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
             split = await _split(store, name, of, observer)
-            planned = await asyncio.to_thread(_plan, con, request, store, name, split.of)
+            batch = await asyncio.to_thread(batch_of, claim, request, settings, store)
+            planned = await asyncio.to_thread(plan_shares, con, request, store, batch, split)
+        shared = Shared(store, claim, split, planned, goals, bills, observer, switch, clock, look_s)
+        await shared.begin()
         book = book_of(settings)
         month = month_ledger(settings, store, book)
         if gate is not None and month is not None:
             gate = MonthGate(gate, month, clock)
-        shared = Shared(store, claim, split, planned, goals, bills, observer, switch, clock, look_s)
-        told = {"batch": name, "total": planned.total, "left": planned.left, FIELD: split.of}
-        await tell(observer, "shared_out", told)
-        try:
-            passage = await shared.pass_gate(gate, settings.results_per_s)
-        except BadInput:
-            claim.end({"exit_code": BAD_INPUT})
-            raise
+        passage = await shared.pass_gate(gate, settings.results_per_s)
         budget = passage.budget if passage.budget is not None else goals.budget
         outcome = await shared.work(starter, budget, ShareLedger(store, book))
-        counts = {"done": outcome.done, "reused": outcome.reused, "failed": outcome.failed}
-        claim.end({"exit_code": outcome.exit_code, **counts})
-    return replace(outcome, quoted=passage.quoted)
+        outcome = replace(outcome, quoted=passage.quoted)
+        await shared.end(outcome)
+    return outcome
 
 
 def workers_of(urls: Sequence[str], number: int, of: int) -> tuple[str, ...]:
@@ -274,23 +283,6 @@ async def _split(store: Store, name: str, of: int, observer: Observer) -> Split:
     return found
 
 
-def _plan(
-    con: duckdb.DuckDBPyConnection, request: Request, store: Store, name: str, of: int
-) -> Planned:
-    """Count what there is to do, by share. Blocking."""
-    catalog = request.catalog
-    reuses = catalog.reuse == "store" and not request.is_fresh
-    plan = Plan(con, catalog, store, name, _utc_date(0.0), reuses)
-    plan.prepare()
-    shares = ", ".join(literal(share_batch(name, number, of)) for number in range(1, of + 1))
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE not_to_do AS "  # noqa: S608 - names of ours, quoted
-        f"SELECT DISTINCT job_id FROM _results WHERE batch IN ({shares})"
-        + (" UNION SELECT job_id FROM done_elsewhere" if reuses else "")
-    )
-    return Planned(plan.total, count_shares(con, of, without="not_to_do"))
-
-
 def _exit_code(sharing: Sharing, left: int) -> int:
     parts = sharing.roll.parts
     if any(part.exit_code == BAD_INPUT for part in parts):
@@ -313,7 +305,3 @@ def _why(sharing: Sharing) -> str:
         if part.left and said:
             return said
     return "not all shares were worked on before the deadline"
-
-
-def _utc_date(now_s: float) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(now_s))

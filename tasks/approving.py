@@ -18,6 +18,7 @@ from uuid import UUID
 import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from prefect.input import RunInput, keyset_from_paused_state
@@ -195,8 +196,10 @@ class _Pause:
     async def _begin(self) -> None:
         """Pause the run, however long the server takes to hear of it."""
         while True:
-            self.tries += 1
             try:
+                if await self._is_paused() and self.keys is not None:
+                    return  # it had heard; only its reply was lost
+                self.tries += 1
                 # A run that is retried has been asked before, under another key.
                 count = (await self.client.read_flow_run(self.run_id)).run_count
                 key = f"quote-{count}-{self.tries}"
@@ -205,8 +208,8 @@ class _Pause:
                 paused.state_details.run_input_keyset = dict(keys)  # type: ignore[arg-type]
                 await self.form.asave(keys, self.run_id)  # first: nobody sees it without a form
                 self.keys = keys
-                await self.client.set_flow_run_state(self.run_id, paused)
-                if await self._is_paused():
+                done = await self.client.set_flow_run_state(self.run_id, paused)
+                if done.status is SetStateStatus.ACCEPT:
                     return
             except _TROUBLE as error:
                 get_run_logger().warning("nobody can be asked yet: %s", error)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from nightkiln import __version__
 from nightkiln.cli import (
+    automations,
     check,
     compare,
     demo,
@@ -87,6 +88,7 @@ app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("up")(up.up)
 app.command("down")(down.down)
+app.command("automations")(automations.automations)
 app.command("demo")(demo.demo)
 app.command("market")(market.market)
 app.command("doctor")(doctor.doctor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -22,10 +23,12 @@ PAGE = 200  # rows that Prefect gives at once
 class PrefectApi:
     """A Prefect server. All calls block; each opens a connection of its own."""
 
-    def __init__(self, url: str, *, auth: str = "") -> None:
-        self.url = url
+    def __init__(self, url: str, *, auth: str = "", key: str = "") -> None:
+        """``auth``: user:password of a server of one's own; ``key``: of Prefect Cloud."""
+        self.url = url.rstrip("/")
         token = base64.b64encode(auth.encode()).decode()
-        self._headers = {"Authorization": f"Basic {token}"} if auth else {}
+        header = f"Bearer {key}" if key else f"Basic {token}" if auth else ""
+        self._headers = {"Authorization": header} if header else {}
 
     def is_ready(self) -> bool:
         """Whether it answers, and reaches its database."""
@@ -134,5 +137,14 @@ class PrefectApi:
 
     def _send(self, method: str, path: str, body: object = None) -> httpx.Response:
         # A proxy of the user's environment knows nothing of this computer's ports.
-        with httpx.Client(trust_env=False, timeout=ANSWER_S_MAX, headers=self._headers) as client:
+        is_far = not is_loopback(httpx.URL(self.url).host)
+        with httpx.Client(trust_env=is_far, timeout=ANSWER_S_MAX, headers=self._headers) as client:
             return client.request(method, f"{self.url}{path}", json=body)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches it."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,12 @@ def applied(path: Path, api: PrefectApi, *, notify: str) -> list[tuple[str, str]
             api.add_automation(change.wanted)
         done.append((change.name, change.what))
     return done
+
+
+def summed(done: Sequence[tuple[str, str]]) -> list[str]:
+    """What was done, and to how many."""
+    whats = [what for _, what in done]
+    return [f"{whats.count(what)} {what}" for what in sorted(set(whats))]
 
 
 def shipped_in(path: Path) -> list[dict[str, Any]]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from errno import EADDRINUSE
 from importlib.metadata import PackageNotFoundError, version
-from ipaddress import ip_address
 from pathlib import Path
+from typing import TypeAlias
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.room.asking import is_loopback
 from nightkiln.room.book import SQLITE, Room
 from nightkiln.room.database import Database
 from nightkiln.room.environment import SERVER_AUTH
 
 INSTALL = "pip install 'nightkiln[prefect]', or make setup in the checkout"
-# (package, at least, below): as pyproject.toml has them, and why it has.
-WANTED = (
+Package: TypeAlias = tuple[str, tuple[int, ...], tuple[int, ...], str]
+# At least and below: as pyproject.toml has them; and why it has.
+WANTED: tuple[Package, ...] = (
     ("prefect", (3, 8, 8), (4,), "flows are written for Prefect 3.8"),
     ("fastapi", (0,), (0, 151), "Prefect's server does not start with a newer one"),
     ("sqlalchemy", (2,), (2, 1), "Prefect's server starts no scheduled run with a newer one"),
@@ -57,9 +60,9 @@ def check(wanted: Wanted, room: Room, user: Mapping[str, str]) -> None:
         raise BadInput(problems)
 
 
-def package_problems() -> Iterator[Problem]:
+def package_problems(wanted: Iterable[Package] = WANTED) -> Iterator[Problem]:
     """What is not installed, or in a version that fails later and says less."""
-    for package, least, below, why in WANTED:
+    for package, least, below, why in wanted:
         try:
             found = version(package)
         except PackageNotFoundError:
@@ -115,24 +118,10 @@ def _is_free(host: str, port: int) -> bool:
         try:
             tried.bind(address)
         except OSError as error:
-            if not _is_in_use(error):
+            if error.errno != EADDRINUSE:
                 raise
             return False
     return True
-
-
-def _is_in_use(error: OSError) -> bool:
-    from errno import EADDRINUSE
-
-    return error.errno == EADDRINUSE
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches it."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _database_problems(database: Database, room: Room) -> Iterator[Problem]:

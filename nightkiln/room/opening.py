@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import chdir
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired
 
+import yaml
+
 from nightkiln.core.errors import BadInput, Problem, RoomTrouble
 from nightkiln.room.asking import POOL, POOL_TYPE, PrefectApi
-from nightkiln.room.automations import applied
+from nightkiln.room.automations import applied, summed
 from nightkiln.room.book import Room, RoomBook, Started
 from nightkiln.room.checking import Wanted, check, prefect_command
 from nightkiln.room.environment import (
@@ -154,10 +157,8 @@ class Opening:
     def _automations(self, api: PrefectApi, room: Room) -> Room:
         path = self.wanted.checkout / AUTOMATIONS
         room = replace(room, notify=self.wanted.notify or room.notify)
-        done = applied(path, api, notify=room.notify)
-        for what in sorted({what for _, what in done}):
-            count = sum(1 for _, each in done if each == what)
-            self.tell("automations", f"{count} {what}")
+        for what in summed(applied(path, api, notify=room.notify)):
+            self.tell("automations", what)
         self.book.keep(room)
         return room
 
@@ -253,8 +254,6 @@ def worker_name(room: Room) -> str:
 
 def is_online(api: PrefectApi, name: str, since_s: float) -> bool:
     """Whether a Prefect worker of this name has given a sign of life since then."""
-    from datetime import datetime
-
     seen = api.workers_online().get(name)
     return seen is not None and datetime.fromisoformat(seen).timestamp() >= since_s
 
@@ -265,8 +264,6 @@ def declared(checkout: Path) -> set[str]:
     Raises:
         BadInput: it cannot be read.
     """
-    import yaml
-
     path = checkout / "prefect.yaml"
     try:
         return {str(each["name"]) for each in yaml.safe_load(path.read_text())["deployments"]}

@@ -113,9 +113,14 @@ def split_into(blobs: Blobs, night: str, *, wanted: int) -> Split:
     """How a night is split: as it was at first, else as ``wanted``."""
     key = f"shares/{night}/split.json"
     blobs.create(key, _encoded(Split(wanted, uuid.uuid4().hex)))
-    found = _read(blobs, key, Split)
+    found = found_split(blobs, night)
     assert found is not None, "it was there, or was just made"
     return found
+
+
+def found_split(blobs: Blobs, night: str) -> Split | None:
+    """How a night was split; None: it was not."""
+    return _read(blobs, f"shares/{night}/split.json", Split)
 
 
 def open_round(blobs: Blobs, night: str) -> int:

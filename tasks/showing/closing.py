@@ -19,6 +19,7 @@ from nightkiln.night import STOPPED_EARLY, Outcome
 from nightkiln.receipt import Reason, Receipt, receipt_of
 from nightkiln.receipt_page import headline, page
 from nightkiln.settings import Settings
+from nightkiln.store.shared_views import shares_of
 from nightkiln.store.store import Store
 from nightkiln.wiring import open_store
 from tasks.event_table import EVENTS
@@ -84,10 +85,11 @@ async def receipt(batch: str, settings: Settings, writer: Writer) -> str:
     store = await asyncio.to_thread(open_store, settings)
     found = await asyncio.to_thread(receipt_of, store, batch)
     said = page(found, zone=shown_zone(settings.timezone))
-    writer.put(RECEIPT_KEY, Page("markdown", said, cell(f"{batch}: {headline(found)}")))
+    writer.put(RECEIPT_KEY, Page("markdown", said, cell(f"{headline(found)}; {batch}")))
     rows = failure_rows(found)
     if rows:
-        writer.put(FAILURES_KEY, Page("table", rows, f"failed jobs of {batch}, by reason"))
+        described = f"{found.failed:,} jobs failed, by reason; {batch}"
+        writer.put(FAILURES_KEY, Page("table", rows, described))
     get_run_logger().info(headline(found))
     return headline(found)
 
@@ -114,6 +116,11 @@ def _row(reason: Reason) -> dict[str, Any]:
 async def gallery(batch: str, settings: Settings, writer: Writer) -> int:
     """A page to look through the pictures, and a link to it; how many it shows."""
     store = await asyncio.to_thread(open_store, settings)
+    shares = await asyncio.to_thread(shares_of, store, batch)
+    if shares:  # each of their runs has made one
+        listed = "\n".join(f"- `nightkiln gallery {one} --store {store.uri}`" for one in shares)
+        writer.put(GALLERY_KEY, Page("markdown", f"One gallery for each share:\n\n{listed}"))
+        return 0
     with_limit = _Limit(time.monotonic() + GALLERY_S_MAX)
     command = f"nightkiln gallery {batch} --store {store.uri}"
     try:
@@ -125,7 +132,7 @@ async def gallery(batch: str, settings: Settings, writer: Writer) -> int:
     address = gallery_address(folder, store, settings)
     made = f"[{shown:,} pictures of {batch}]({address})\n\nThe page is `{folder}/index.html` on "
     said = "the computer where this ran; a browser opens it as a file."
-    writer.put(GALLERY_KEY, Page("markdown", made + said))
+    writer.put(GALLERY_KEY, Page("markdown", made + said, f"{shown:,} pictures; {batch}"))
     return shown
 
 

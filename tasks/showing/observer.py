@@ -25,7 +25,7 @@ from tasks.events import emitted
 from tasks.showing.fleet import fleet_line, fleet_page
 from tasks.showing.leases import ENDS, LeaseWatch, Log, lease_run
 from tasks.showing.names import lease_name
-from tasks.showing.quote_page import quote_page
+from tasks.showing.quote_page import quote_line, quote_page
 from tasks.showing.writer import CLOSE_S_MAX, HURRY_S_MAX, Page, Writer
 
 FLEET_EVERY_S = 10.0
@@ -55,12 +55,19 @@ class PrefectObserver:
     """Wants to be entered inside a flow run, around the batch; used by that run only.
 
     ``is_hurried``: whether the run was told to end by then, so that nobody waits for it for long.
+    ``leases_max``: so many are drawn, over all tries of the flow run.
     """
 
-    def __init__(self, logger: Log, *, is_hurried: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        logger: Log,
+        *,
+        is_hurried: Callable[[], bool] = lambda: False,
+        leases_max: int = LEASES_SHOWN_MAX,
+    ) -> None:
         self._say, self._is_hurried = logger, is_hurried
         self._lines_left = LINES_MAX
-        self._room = LEASES_SHOWN_MAX
+        self._room = leases_max
         self._batch = ""
         self._count = 0
         self._names: dict[str, str] = {}
@@ -126,11 +133,11 @@ class PrefectObserver:
 
     async def progress(self, progress: Progress) -> None:
         percent = round(100 * (progress.total - progress.left) / max(1, progress.total), 1)
-        said = f"{progress.batch}: {counts(progress)}; {fleet_line(progress)}"
-        self._writer.put(PROGRESS_KEY, Page("progress", percent, said))
+        said = f"{counts(progress)}; {fleet_line(progress)}"
+        # A card of the UI shows some 30 letters of a description: what counts comes first.
+        self._writer.put(PROGRESS_KEY, Page("progress", percent, f"{said}; {progress.batch}"))
         page = fleet_page(progress, self._names)
-        described = "leases of this run, as its timeline has them"
-        self._writer.put(FLEET_KEY, Page("markdown", page, described, FLEET_EVERY_S))
+        self._writer.put(FLEET_KEY, Page("markdown", page, fleet_line(progress), FLEET_EVERY_S))
         for worker in progress.workers:
             watch = self._watches.get(worker.lease_id)
             if watch is not None and worker.doing not in {"", watch.doing}:
@@ -139,7 +146,7 @@ class PrefectObserver:
         share = percent / 100
         if share - self._told_share >= TELL_EVERY:
             self._told_share = share
-            self._tell(logging.INFO, said)
+            self._tell(logging.INFO, f"{progress.batch}: {said}")
 
     def _announce(self, name: str, fields: Mapping[str, Any]) -> None:
         """What automations can hang on."""
@@ -148,7 +155,8 @@ class PrefectObserver:
                 self._batch = str(fields["batch"])
                 self._emit("nightkiln.batch.started", fields)
             case "quoted":
-                self._writer.put(QUOTE_KEY, Page("markdown", quote_page(fields), "the quote"))
+                shown = Page("markdown", quote_page(fields), quote_line(fields))
+                self._writer.put(QUOTE_KEY, shown)
                 self._emit("nightkiln.batch.quoted", fields)
             case "lease_lost":
                 self._emit("nightkiln.lease.lost", self._lost(fields))

@@ -23,6 +23,12 @@ def quote_page(fields: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in _parts(fields) if part) + "\n"
 
 
+def quote_line(fields: Mapping[str, Any]) -> str:
+    """The quote in one line, what counts first."""
+    usd, finish_s = fields.get("usd_p90"), fields.get("finish_s_p90")
+    return f"p90 {_usd(usd)} USD, over after {_time(finish_s)}"
+
+
 def _parts(fields: Mapping[str, Any]) -> list[str]:
     verdict = "**It fits the budget.**" if fields.get("fits") else "**It does not fit.**"
     spread = [

@@ -246,6 +246,18 @@ def test_doctor_looks_at_everything_and_shows_no_key(
     assert KEY not in result.output
 
 
+def test_doctor_says_what_of_the_months_money_is_left(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = called("doctor", "--store", store)
+    monkeypatch.setenv("NIGHTKILN_BUDGET_PER_MONTH", "150")
+    limited = called("doctor", "--store", store)
+
+    assert "month:" not in without.stdout
+    assert "month: 0.00 of 150.00 USD are spent in " in limited.stdout
+    assert "150.00 USD are left" in limited.stdout
+
+
 def test_doctor_finds_a_worker_that_is_not_there(tmp_path: Path) -> None:
     with stand_in_process() as gone:
         url = gone.url

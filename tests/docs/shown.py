@@ -28,6 +28,8 @@ DEPLOYED_PAGES = (  # run by tests/flows/test_deployments.py, in this order
     "docs/how-to/schedule.md",
     "docs/reference/parameters.md",
 )
+TUTORIAL = "docs/tutorial/first-night.md"  # run by tests/room: it opens a control room
+UP = "nightkiln up"
 S3_PAGE = "docs/how-to/s3.md"  # run by test_s3_page.py, which has a server
 MODAL_PAGE = "docs/how-to/modal.md"  # run by test_modal_page.py, which has a fake Modal
 SERVER = ".venv/bin/prefect server start"
@@ -44,7 +46,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         'round(sum(gpu_seconds), 1) as gpu_seconds from jobs group by all order by all" --store '
         "/home/me/nightkiln/nightkiln-demo": "make demo asks it and prints it with the answer",
     },
-    "docs/tutorial/first-night.md": {
+    TUTORIAL: {
         "make setup": "it made the environment that this test runs in",
     },
     "docs/reference/vast-market.md": {
@@ -76,6 +78,16 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     },
     S3_PAGE: {
         "python -m nightkiln.testing.s3_server": "it stays; a fixture starts it",
+    },
+    "docs/how-to/up.md": {
+        "nightkiln up": "tests/room/test_up.py calls it; a room takes a minute to open",
+        "nightkiln up --status": "so it does with this one",
+        "nightkiln up --port 4310": "and with another port",
+        "nightkiln down": "and with this one",
+    },
+    "docs/how-to/notify.md": {
+        "nightkiln up --notify slack-webhook/ops": "tests/room/test_up.py names a block so",
+        "nightkiln automations --notify slack-webhook/ops": "and so",
     },
     PREFECT_PAGE: {
         SERVER: "the fixture of tests/flows runs it: one server for the page and all flow tests",
@@ -160,7 +172,7 @@ class Shell:
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         (folder / ".venv").symlink_to(sys.prefix)
-        for name in ("catalogs", "flows", "tasks", "nightkiln", "prefect.yaml"):
+        for name in ("catalogs", "deploy", "flows", "tasks", "nightkiln", "prefect.yaml"):
             (folder / name).symlink_to(ROOT / name)
         self._ports = ports
         self._exported = folder / "home" / ".exported"
@@ -175,7 +187,7 @@ class Shell:
             **environment,
         }
 
-    def run(self, command: str) -> str:
+    def run(self, command: str, *, within_s: float = COMMAND_S_MAX) -> str:
         """What a command prints.
 
         Raises:
@@ -189,7 +201,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=COMMAND_S_MAX,
+            timeout=within_s,
             check=False,
         )
         assert done.returncode == 0, f"{command}\nexit code {done.returncode}\n{done.stdout}"

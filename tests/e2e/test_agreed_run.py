@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from nightkiln.gate import Ahead
 from nightkiln.lease_book import LeaseBook
 from nightkiln.night import StopSwitch
 from nightkiln.rehearse import Quote
+from nightkiln.rehearse.gate import QuoteGate
 from nightkiln.store.claim import Claim
 from nightkiln.store.claims import claim_json, claim_key, request_stop
 from nightkiln.store.processes import this_process
@@ -26,7 +28,7 @@ from nightkiln.story import read_story
 from nightkiln.testing.waiting import until
 from tests.adapters.test_month import Books
 from tests.e2e.rental import Rental, Service
-from tests.e2e.test_quoted_run import JOBS, MUCH, Trial, trial
+from tests.e2e.test_quoted_run import AHEAD, JOBS, MUCH, Trial, quote_of, trial
 
 HOUR_S = 3600.0
 
@@ -208,6 +210,27 @@ async def test_a_yes_after_the_deadline_rents_nothing(tmp_path: Path) -> None:
 
     assert night.ask("select verdict from quotes") == [("refused",)]
     assert night.ask("select count(*) from leases") == [(0,)]
+
+
+async def test_money_that_was_enough_when_asked_for_has_to_be_enough_when_it_is_given() -> None:
+    clock, cap = Clock(), Decimal("0.05")
+    said: list[tuple[str, Any]] = []
+    jobs = iter((JOBS, 20 * JOBS))  # as if the same had become dearer
+
+    def makes(ahead: Ahead) -> Quote:
+        return quote_of(replace(ahead, jobs=next(jobs)))
+
+    async def tell(name: str, fields: Mapping[str, Any]) -> None:
+        said.append((name, fields["jobs"]))
+
+    gate = QuoteGate(makes, thinking(clock, 61.0, cap), clock)
+    passage = await gate(AHEAD, tell)
+
+    assert passage.refusal is not None
+    assert str(passage.refusal).startswith("the quote: was agreed to for 0.05 USD; with the time")
+    assert passage.quoted is not None
+    assert (passage.quoted.verdict, passage.quoted.budget_usd) == ("refused", cap)
+    assert [name for name, _ in said] == ["quoting", "quoted"] * 2
 
 
 # A month's money.

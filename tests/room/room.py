@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 POOL = "nightkiln"
 DEPLOYED = ("nightly", "share", "adhoc", "reap")
-START_S_MAX = 120.0  # a server that makes its database on a busy computer
-RUN_S_MAX = 120.0
+START_S_MAX = 200.0  # a server that makes its database on a busy computer
+RUN_S_MAX = 200.0
 STOP_S_MAX = 20.0
 ASK_S = 0.3  # between two questions of one who waits
 BUSY_S, BUSY_MAX = 0.5, 40  # SQLite has one writer, and the server says 503 while it waits
@@ -65,8 +65,9 @@ WORKER_SETTINGS = {
 class Room:
     """Start it with ``open``; every verb that kills leaves what it killed dead until it returns."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self._always = environment  # of all that it starts
         self.home = folder / "prefect"
         self.database = self.home / "prefect.db"
         self.checkout = folder / "checkout"
@@ -108,9 +109,12 @@ class Room:
         (self.checkout / "prefect.yaml").write_text(yaml.safe_dump(declared))
 
     async def mended(self) -> None:
-        """Whole again, whatever was killed."""
+        """Whole again, whatever was killed, and with whatever database."""
         if not self.has_server():
             await self.start_server()
+        pool = await self._answer("GET", f"/work_pools/{POOL}")
+        if pool.status_code == httpx.codes.NOT_FOUND:
+            await self.deploy()
         if not self.has_worker():
             await self.start_worker()
 
@@ -160,11 +164,11 @@ class Room:
 
     # The Prefect worker, and what it runs.
 
-    async def deploy(self) -> None:
-        """A work pool, and the deployments of prefect.yaml in it."""
+    async def deploy(self, *wanted: str) -> None:
+        """A work pool, and in it deployments of prefect.yaml: these, or what most tests need."""
         made = await self._answer("POST", "/work_pools/", {"name": POOL, "type": "process"})
         assert made.is_success or made.status_code == httpx.codes.CONFLICT, made.text
-        names = [part for name in DEPLOYED for part in ("--name", name)]
+        names = [part for name in wanted or DEPLOYED for part in ("--name", name)]
         command = (str(BIN / "prefect"), "--no-prompt", "deploy", *names)
         done = await asyncio.to_thread(self._ran, command, self.checkout)
         assert done.returncode == 0, done.stdout
@@ -384,6 +388,7 @@ class Room:
             "NIGHTKILN_WORKER_URLS": urls,
             "NIGHTKILN_SHARD_ROWS": "5",
             MARK: self._mark,
+            **self._always,
             **self._more,
         }
 

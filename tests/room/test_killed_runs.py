@@ -17,7 +17,12 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from tests.room.room import Room, kill_run, rendered
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights, pytest.mark.room]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.nights,
+    pytest.mark.room,
+    pytest.mark.timeout_s(600),  # mostly of starting processes, which a busy computer does slowly
+]
 
 JOBS = 20
 RENDER_S = 0.3

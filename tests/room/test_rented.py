@@ -22,7 +22,12 @@ from nightkiln.testing.vast_market.scene import VastScene
 from nightkiln.testing.waiting import until
 from tests.room.room import ENDED, Room, kill_run
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights, pytest.mark.room]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.nights,
+    pytest.mark.room,
+    pytest.mark.timeout_s(600),  # mostly of starting processes, which a busy computer does slowly
+]
 
 JOBS = 12
 RENDER_S = "0.5"
@@ -47,9 +52,9 @@ async def at_the_market(room: Room, folder: Path) -> AsyncIterator[VastScene]:
         yield scene
 
 
-async def begun(room: Room, scene: VastScene) -> str:
-    """A run that has rented a machine and got its first pictures."""
-    run = await room.run("adhoc", params(scene))
+async def begun(room: Room, scene: VastScene, **more: Any) -> str:
+    """A run that has rented a machine and got its first pictures; ``more`` than ``params``."""
+    run = await room.run("adhoc", {**params(scene), **more})
 
     async def is_at_work_or_over() -> bool:
         return has_pictures(scene) or await room.is_in(run, *ENDED)
@@ -90,6 +95,7 @@ async def results(room: Room) -> list[dict[str, Any]]:
     return await said(room, "query", "select job_id, uri from outputs order by all")
 
 
+@pytest.mark.long  # tests/flows has the same without processes
 async def test_a_run_that_is_told_to_end_gives_its_machine_back(room: Room, tmp_path: Path) -> None:
     async with at_the_market(room, tmp_path) as scene:
         run = await begun(room, scene)

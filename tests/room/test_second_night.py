@@ -14,7 +14,12 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from tests.room.room import Room
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights, pytest.mark.room]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.nights,
+    pytest.mark.room,
+    pytest.mark.timeout_s(600),  # mostly of starting processes, which a busy computer does slowly
+]
 
 FIRST, SECOND = "sample-2026-11-21", "sample-2026-11-22"
 LONG_S = 600.0  # that a picture takes: whoever renders does so until it is stopped

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docs.shown import free_port
 from tests.ui.chromium import VARIABLE, found_chromium
 from tests.ui.control import Control, control_room
 from tests.ui.looked import Looked, looking
@@ -32,13 +31,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
-    """One room for all pages: it takes half a minute to open. Nobody is at the market's address."""
-    folder = tmp_path_factory.mktemp("control")
-    market = {
-        "NIGHTKILN_VAST_URL": f"http://127.0.0.1:{free_port()}",
-        "NIGHTKILN_VAST_API_KEY": "simulated-market-key",
-    }
-    with control_room(folder, NIGHTKILN_STORE=str(folder / "store"), **market) as opened:
+    """One room for all pages: it takes half a minute to open."""
+    with control_room(tmp_path_factory.mktemp("control")) as opened:
         yield opened
 
 

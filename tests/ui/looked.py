@@ -20,14 +20,17 @@ from tests.ui.timeline import bars
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Response
 
+HERE = "127.0.0.1"
 FOLDER = "NIGHTKILN_SCREENSHOTS"  # where pictures go; unset: none are kept
 WIDTH, HEIGHT = 1280, 900
 COLOURS = 128  # of a picture: a quarter of the bytes, and nobody sees it
 STILL_MS, LOOKS_MAX = 500, 20  # a picture that is drawn stands still
-WAIT_MS = 60_000  # a page of a busy computer
+CLICK_MS = 3000
+WAIT_MS = 120_000  # a page of a busy computer
 # Prefect's own, on every server: it asks for a picture of a run's state that it does not have, and
-# for the task run of an artifact that has none.
+# for the task run of an artifact that has none; and SQLite has one writer, on whom others wait.
 PREFECTS_OWN = (
+    (503, re.compile(r"/api/")),
     (404, re.compile(r"/[a-z]+\.svg$")),
     (422, re.compile(r"/api/task_runs/filter$")),
 )
@@ -63,6 +66,35 @@ class Looked:
             highest.replace("(words)", "(new RegExp(words, 'g'))"), arg=[words.pattern, above]
         )
         return int(found.json_value())
+
+    def chooses(self, item: str) -> None:
+        """Something out of the menu of a run, which closes when its page is drawn anew."""
+        from playwright.sync_api import TimeoutError as TooLateError
+
+        for _ in range(LOOKS_MAX):
+            try:
+                self.page.locator("button[aria-haspopup=menu]").first.click(timeout=CLICK_MS)
+                self.page.get_by_role("menuitem", name=item).click(timeout=CLICK_MS)
+            except TooLateError:
+                self.page.keyboard.press("Escape")
+            else:
+                return
+        raise AssertionError(f"{item} could not be chosen")
+
+    def opens(self, artifact: str) -> None:
+        """Follow a run's card to the artifact that it is of."""
+        self.page.get_by_role("link", name=artifact).first.click()
+        self.page.wait_for_url("**/artifacts/artifact/**")
+
+    def follows(self, words: str) -> None:
+        """A link, also one that opens beside the page."""
+        link = self.page.get_by_role("link", name=words)
+        if link.get_attribute("target") != "_blank":
+            link.click()
+            return
+        with self.page.expect_popup() as beside:
+            link.click()
+        self.page = beside.value
 
     def bars(self) -> Counter[str]:
         """The bars of the timeline in sight, once it is drawn, by colour."""
@@ -111,11 +143,11 @@ def is_prefects_own(status: int, path: str) -> bool:
 
 @contextmanager
 def looking(browser: Browser, url: str) -> Iterator[Looked]:
-    """A new page that can reach this server and nobody else, for it wants to tell its makers."""
+    """A new page that can reach this computer and nobody else: Prefect's tells its makers of it."""
     context = browser.new_context(
         viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light", timezone_id="UTC"
     )
-    context.route(lambda asked: not asked.startswith(url), lambda route: route.abort())
+    context.route(lambda asked: urlsplit(asked).hostname != HERE, lambda route: route.abort())
     looked = Looked(context.new_page(), url)
     looked.page.set_default_timeout(WAIT_MS)
     looked.page.on("pageerror", lambda error: looked.troubles.append(str(error)))
