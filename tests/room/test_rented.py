@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 JOBS = 12
+BEGUN_S_MAX = 300.0  # a process starts, quotes, rents and loads; on a busy computer all of it waits
 RENDER_S = "0.5"
 DEADMAN_S = 180.0  # the shortest that may be set
 AGO_S = 2 * DEADMAN_S
@@ -37,10 +38,12 @@ GONE_S_MAX = 60.0  # after the dead-man's time, until the machine has deleted it
 
 
 @asynccontextmanager
-async def at_the_market(room: Room, folder: Path) -> AsyncIterator[VastScene]:
+async def at_the_market(
+    room: Room, folder: Path, *, render_s: str = RENDER_S
+) -> AsyncIterator[VastScene]:
     """An account at a market that the Prefect worker and the command line both know."""
     async with (
-        VastScene(folder, jobs=JOBS, options=("--render-s", RENDER_S)) as scene,
+        VastScene(folder, jobs=JOBS, options=("--render-s", render_s)) as scene,
         room.set_up(
             NIGHTKILN_VAST_URL=scene.market.url,
             NIGHTKILN_VAST_API_KEY=scene.market.key,
@@ -59,7 +62,7 @@ async def begun(room: Room, scene: VastScene, **more: Any) -> str:
     async def is_at_work_or_over() -> bool:
         return has_pictures(scene) or await room.is_in(run, *ENDED)
 
-    await until(is_at_work_or_over)
+    await until(is_at_work_or_over, within_s=BEGUN_S_MAX)
     assert scene.billed(), (await room.state(run), room.said("worker"))
     return run
 
