@@ -31,11 +31,12 @@ from nightkiln.room.environment import (
     tool_environment,
     worker_environment,
 )
-from nightkiln.room.processes import found, has_ended, start, wait_until
+from nightkiln.room.processes import end, found, has_ended, start, wait_until
 
 START_S_MAX = 240.0  # a server's first start makes its database; on a busy computer minutes
 TOLD_EVERY_S = 5.0
 COMMAND_S_MAX = 300.0
+ENDS_S_MAX = 60.0  # of an idle Prefect worker: seconds
 LOG_BYTES_SHOWN = 3000
 BLOCKS = ("secret", "slack-webhook")  # the server makes its kinds of blocks when it starts
 AUTOMATIONS = Path("deploy") / "automations.yaml"
@@ -165,6 +166,7 @@ class Opening:
     def _worker(self, api: PrefectApi, room: Room) -> Room:
         environment = worker_environment(self.user, room, self.book.home)
         now_told = told(environment, room.salt)
+        self._end_if_deaf(room)
         if room.worker is not None and room.worker.is_alive:
             self.tell("worker", "is up")
             others = changed(room.told, now_told)
@@ -173,16 +175,8 @@ class Opening:
                 self.tell("worker", f"{what}. For the new one: nightkiln down, nightkiln up")
         else:
             self.tell("worker", "starts again" if room.worker is not None else "starts")
-            words = (
-                "worker",
-                "start",
-                "--pool",
-                POOL,
-                "--type",
-                POOL_TYPE,
-                "--name",
-                worker_name(room),
-            )
+            name = worker_name(room)
+            words = ("worker", "start", "--pool", POOL, "--type", POOL_TYPE, "--name", name)
             folder, log = self.wanted.checkout, self.book.log("worker")
             worker = start(prefect_command(*words), environment, log=log, folder=folder)
             room = replace(room, worker=worker, told=now_told)
@@ -191,6 +185,18 @@ class Opening:
         since_s = room.worker.since_s
         self._wait("worker", room.worker, lambda: is_online(api, worker_name(room), since_s))
         return room
+
+    def _end_if_deaf(self, room: Room) -> None:
+        """A worker that has lost its server once hears of no cancellation any more."""
+        worker, server = room.worker, room.server
+        assert server is not None, "it was started"
+        if worker is None or not worker.is_alive or worker.since_s > server.since_s:
+            return
+        if any(each.flow_run for each in found(room.mark)):
+            what = "Cancel in the UI may not reach its runs, as it had lost the server; nightkiln "
+            self.tell("worker", f"{what}stop does. Call nightkiln up again when they are over")
+        else:
+            end(worker.process, within_s=ENDS_S_MAX)
 
     def _wait(self, name: str, part: Started, holds: Callable[[], object]) -> None:
         """Until it holds; says so now and then.
