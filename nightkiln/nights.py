@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from nightkiln.store.claims import Held, read_claim
 
 TURN_TRIES_MAX = 10  # other nights were faster that often: something starts them without end
 DIGITS = 16  # hex; a catalog's folder may have a name that no key can have
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ async def claimed(
             except ClaimHeld:
                 claim.end({"exit_code": BAD_INPUT})
                 raise
+        _log.info("batch %s is claimed by run %d", batch, claim.epoch)
         yield claim
 
 

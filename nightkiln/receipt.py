@@ -16,6 +16,7 @@ from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.events import Rent, Stop, StopRequested
 from nightkiln.core.model import LeaseId, Usd
 from nightkiln.core.story import Opening, Step
+from nightkiln.store.shared_views import connect_as_one, shares_of
 from nightkiln.store.sql_files import sql_file
 from nightkiln.store.store import Store
 from nightkiln.story import read_story
@@ -171,8 +172,12 @@ def receipt_of(store: Store, batch: str) -> Receipt:
         BadInput: no run of it has begun.
         StoreUnusable: it cannot be read.
     """
-    told = _told(store, batch)
-    with store.connect() as con:
+    told, shares = _told(store, batch), shares_of(store, batch)
+    for share in shares:
+        of_share = _told(store, share)
+        told.why |= of_share.why
+        told.is_whole = told.is_whole and of_share.is_whole
+    with connect_as_one(store, batch) as con:
         runs = [_run(row, told) for row in _asked(con, "receipt_runs", batch)]
         if not runs:
             raise BadInput([Problem(batch, "no run of it has begun", "`nightkiln status`")])
@@ -207,7 +212,7 @@ def receipt_of(store: Store, batch: str) -> Receipt:
         reasons=[Reason(**row) for row in failures],
         fell_back=fell_back,
         is_story_whole=told.is_whole,
-        images=f"{store.where('images')}/{batch}",
+        images=f"{store.where('images')}/{batch}" + ("-*" if shares else ""),
         views=store.where("views.sql"),
     )
 

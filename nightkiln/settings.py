@@ -70,6 +70,7 @@ class Settings(VastSettings, ModalSettings, S3Settings):
     )
     gallery_url: str = Field(
         "",
+        pattern=r"^(https?://[^\s()<>]+)?$",
         description="Where somebody serves the store's folder to browsers, such as "
         "http://nas:8080/results: links to galleries begin with it. Empty: a file's address.",
     )

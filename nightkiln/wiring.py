@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
+
 from nightkiln.accounts import Accounts
 from nightkiln.allotment import MORE_USD_S, Allotment
 from nightkiln.before_renting import look_ahead
 from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
 from nightkiln.core.errors import BadInput
 from nightkiln.core.model import BatchId
+from nightkiln.core.sharing import Share
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
 from nightkiln.deadline import seconds_until, zone
@@ -39,13 +42,12 @@ from nightkiln.ports.observer import Observer
 from nightkiln.ports.provider import Provider
 from nightkiln.preflight import preflight, tell_what_leaves
 from nightkiln.settings import Settings
+from nightkiln.store.claim import Claim
 from nightkiln.store.home import store_uri
 from nightkiln.store.names import check_batch_name
 from nightkiln.store.scores import Remembered, read_scores
 from nightkiln.store.store import Store, is_store
 from nightkiln.traffic import expected_load
-
-_log = logging.getLogger(__name__)
 
 NAME_DIGITS = 8  # hex digits of a digest in a batch's name
 
@@ -62,6 +64,11 @@ class Request:
     leases_max: int = LEASES_MAX  # machines at once
     again: Again | Reseeded | None = None  # instead of what the batch has not settled
     allotment: Allotment | None = None  # of one share of a night, which is then the batch
+
+    @property
+    def share(self) -> Share | None:
+        """Of a night that several controllers work on; None: the whole is ours."""
+        return self.allotment.share if self.allotment is not None else None
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -193,6 +200,76 @@ async def _load(
     return await asyncio.to_thread(expected_load, catalog, store, image_gb=settings.image_gb)
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """Where a run may render, and what it is held to there."""
+
+    providers: Mapping[str, Provider]
+    past: Mapping[str, Provider]  # an earlier run rented there
+    goals: Goals
+
+
+async def _means(
+    request: Request,
+    settings: Settings,
+    observer: Observer,
+    *,
+    rents_from: Mapping[str, Provider] | None,
+    clock: Callable[[], float],
+) -> _Means:
+    catalog, found = request.catalog, rents_from
+    if found is None:
+        found = await asyncio.to_thread(providers, settings, catalog)
+    all_found = found
+    found, app = await usable(found, settings, catalog)
+    past = rented_before(all_found, found, settings, catalog) if MODAL not in found else {}
+    if app is not None:
+        await tell(observer, "app", {"told": app.line(), **app.as_object()})
+    goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
+    goals.check(found.values())
+    if any(provider.bills for provider in found.values()):
+        goals = replace(goals, jobs_per_s_max=settings.results_per_s)
+    if request.share is not None:
+        goals = replace(goals, more_usd_s=MORE_USD_S)
+    if rents_from is None and VAST in found:
+        await look_ahead(catalog, settings, observer, has_others=len(found) > 1)
+    return _Means(found, past, goals)
+
+
+def _batch_id(
+    store: Store, claim: Claim, catalog: Catalog, settings: Settings, now_s: float
+) -> BatchId:
+    today = f"{datetime.fromtimestamp(now_s, zone(settings.timezone)):%Y-%m-%d}"
+    return BatchId(
+        batch=claim.batch,
+        epoch=claim.epoch,
+        date=store.batch_date(claim.batch, today=today),
+        catalog=catalog.name,
+        workflow_digest=catalog.template.digest,
+        environment_digest=catalog.environment.digest,
+    )
+
+
+async def _planned(
+    con: duckdb.DuckDBPyConnection,
+    request: Request,
+    store: Store,
+    batch: BatchId,
+    observer: Observer,
+) -> Plan:
+    catalog = request.catalog
+    reuses = catalog.reuse == "store" and not request.is_fresh
+    since = await asyncio.to_thread(counts_from, store, batch, request.again)
+    plan = Plan(
+        con, catalog, store, batch.batch, batch.date, reuses, request.again, since, request.share
+    )
+    await asyncio.to_thread(plan.prepare)
+    if forgotten := await asyncio.to_thread(plan.forgotten):
+        said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
+        await tell(observer, "warning", {"message": said})
+    return plan
+
+
 async def run_batch(
     request: Request,
     settings: Settings,
@@ -222,25 +299,9 @@ async def run_batch(
         NightkilnError: the run could not go on; everything made until then is committed.
     """
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its retries are ours to report
-    catalog = request.catalog
-    found = rents_from
-    if found is None:
-        found = await asyncio.to_thread(providers, settings, catalog)
-    all_found = found
-    found, app = await usable(found, settings, catalog)
-    past = rented_before(all_found, found, settings, catalog) if MODAL not in found else {}
-    if app is not None:
-        await tell(observer, "app", {"told": app.line(), **app.as_object()})
-    kept_in = book if book is not None else book_of(settings)
-    goals = await asyncio.to_thread(goals_of, settings, now_s=clock())
-    goals.check(found.values())
-    if any(provider.bills for provider in found.values()):
-        goals = replace(goals, jobs_per_s_max=settings.results_per_s)
-    share = request.allotment.share if request.allotment is not None else None
-    if share is not None:
-        goals = replace(goals, more_usd_s=MORE_USD_S)
-    if rents_from is None and VAST in found:
-        await look_ahead(catalog, settings, observer, has_others=len(found) > 1)
+    catalog, kept_in = request.catalog, book if book is not None else book_of(settings)
+    means = await _means(request, settings, observer, rents_from=rents_from, clock=clock)
+    found = means.providers
     name = await asyncio.to_thread(batch_name, request, settings, now_s=clock())
     async with AsyncExitStack() as stack:
         con = stack.enter_context(scratch())
@@ -255,25 +316,11 @@ async def run_batch(
         )
         night = catalog.name if request.is_nightly else None
         claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
-        _log.info("batch %s is claimed by run %d", name, claim.epoch)
-        today = f"{datetime.fromtimestamp(clock(), zone(settings.timezone)):%Y-%m-%d}"
-        batch = BatchId(
-            batch=name,
-            epoch=claim.epoch,
-            date=await asyncio.to_thread(store.batch_date, name, today=today),
-            catalog=catalog.name,
-            workflow_digest=catalog.template.digest,
-            environment_digest=catalog.environment.digest,
-        )
-        reuses = catalog.reuse == "store" and not request.is_fresh
-        since = await asyncio.to_thread(counts_from, store, batch, request.again)
-        plan = Plan(con, catalog, store, name, batch.date, reuses, request.again, since, share)
-        await asyncio.to_thread(plan.prepare)
-        if forgotten := await asyncio.to_thread(plan.forgotten):
-            said = f"{forgotten} of the chosen jobs are none of this catalog, as it is now"
-            await tell(observer, "warning", {"message": said})
+        batch = await asyncio.to_thread(_batch_id, store, claim, catalog, settings, clock())
+        plan = await _planned(con, request, store, batch, observer)
         ledger = month_ledger(settings, store, kept_in)
-        if gate is not None and ledger is not None and share is None:  # a night asks for its shares
+        is_share = request.share is not None  # the night has asked for all of its shares
+        if gate is not None and ledger is not None and not is_share:
             gate = MonthGate(gate, ledger, clock)
         work = Night(
             catalog=catalog,
@@ -288,12 +335,12 @@ async def run_batch(
             clock=clock,
             shard_rows=settings.shard_rows,
             release_s_max=settings.release_s,
-            goals=goals,
+            goals=means.goals,
             load=await _load(catalog, store, settings, found.values()),
             opens=opens if opens is not None else lambda usual: usual,
             gate=gate,
             leases_max=request.leases_max,
-            past=past,
+            past=means.past,
             allotment=request.allotment,
             accounts=Accounts(store, batch, found, clock, kept_in, settings.deadman_s),
         )

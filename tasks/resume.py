@@ -21,7 +21,7 @@ from tasks.asked import request_of
 from tasks.params import BatchParams
 from tasks.secrets import secrets_of
 
-NIGHTLY = "nightly"
+NIGHTLY, SHARE = "nightly", "share"
 # A living run says so every 30 s, or as its Prefect worker is told.
 HEARTBEAT, HEARTBEAT_S_MAX, LOOK_EVERY_S = "prefect.flow-run.heartbeat", 45.0, 3.0
 
@@ -33,6 +33,8 @@ async def resumed(flow_run: str) -> State[None]:
         if run.deployment_id is None:
             return Completed(message=f"{run.name} is left as it is: no deployment started it")
         deployment = await client.read_deployment(run.deployment_id)
+        if deployment.name == SHARE:  # it watches over its shares, and starts them again itself
+            return Completed(message=f"{run.name} is left to its night")
         try:
             params = BatchParams.model_validate(run.parameters["params"])
             is_nightly = deployment.name == NIGHTLY

@@ -27,6 +27,7 @@ NIGHT_S_MAX = 300.0
 SHARING = (
     "tests/flows/",
     "tests/room/test_bad_parameters.py",
+    "tests/room/test_human.py",
     "tests/room/test_killed_runs.py",
     "tests/room/test_outages.py",
     "tests/room/test_scale_out.py",

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from nightkiln.cli.options import JsonOption, StoreOption
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.sharing import SHARE_NAME
 from nightkiln.settings import load_settings
 from nightkiln.store.claims import STALE_S, SeenClaim, claimed_batches, newest_claim
 from nightkiln.store.store import Store
@@ -89,6 +90,21 @@ def batches(store: Store, *, now_s: float) -> list[dict[str, Any]]:
             **_run(claim, now_s),
         }
         rows.append(row)
+    return _with_shares(rows)
+
+
+def _with_shares(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In a night that is shared out nothing is rendered: it has what its shares have."""
+    nights = {row["batch"]: row for row in rows}
+    for row in rows:
+        found = SHARE_NAME.fullmatch(row["batch"])
+        night = nights.get(found["night"]) if found is not None else None
+        if night is None:
+            continue
+        for count in ("done", "reused", "failed", "jobs_per_minute"):
+            night[count] += row[count]
+        if night["left"] is not None:
+            night["left"] -= row["done"] + row["reused"] + row["failed"]
     return rows
 
 

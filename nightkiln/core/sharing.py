@@ -13,6 +13,7 @@ more than the whole, whatever was heard late or not at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
@@ -26,6 +27,7 @@ STARTS_MAX = 5  # of one share in one round: something that kills it every time 
 CENT = Decimal("0.01")
 NOTHING = Decimal(0)
 CHANGE_MIN = Decimal("0.01")  # of the whole: a smaller difference is not worth telling
+SHARE_NAME = re.compile(r"(?P<night>.+)-[0-9]+of[0-9]+")  # of a batch that is a share
 _DIGITS = 8  # hex, of a job's id
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 
+from nightkiln.markdown import cell
 from nightkiln.rehearse import words
 from nightkiln.rehearse.answer import Answer
 from nightkiln.rehearse.asking import Jobs
@@ -13,7 +14,6 @@ from nightkiln.rehearse.picture import svg
 from nightkiln.rehearse.summary import Summary
 
 LINE_CHARS_MAX = 600
-SPECIAL = "\\`*_[]<>|"  # the backslash first: it is what the others get
 
 
 def quote_page(answer: Answer) -> str:
@@ -54,7 +54,4 @@ def _chart(summary: Summary) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """One line that means itself: names in it are those of files and apps."""
-    line = " ".join(text.split())[:LINE_CHARS_MAX]
-    for special in SPECIAL:
-        line = line.replace(special, "\\" + special)
-    return line
+    return cell(text, chars_max=LINE_CHARS_MAX)

@@ -19,6 +19,7 @@ from nightkiln.night import STOPPED_EARLY, Outcome
 from nightkiln.receipt import Reason, Receipt, receipt_of
 from nightkiln.receipt_page import headline, page
 from nightkiln.settings import Settings
+from nightkiln.store.shared_views import shares_of
 from nightkiln.store.store import Store
 from nightkiln.wiring import open_store
 from tasks.event_table import EVENTS
@@ -114,6 +115,11 @@ def _row(reason: Reason) -> dict[str, Any]:
 async def gallery(batch: str, settings: Settings, writer: Writer) -> int:
     """A page to look through the pictures, and a link to it; how many it shows."""
     store = await asyncio.to_thread(open_store, settings)
+    shares = await asyncio.to_thread(shares_of, store, batch)
+    if shares:  # each of their runs has made one
+        listed = "\n".join(f"- `nightkiln gallery {one} --store {store.uri}`" for one in shares)
+        writer.put(GALLERY_KEY, Page("markdown", f"One gallery for each share:\n\n{listed}"))
+        return 0
     with_limit = _Limit(time.monotonic() + GALLERY_S_MAX)
     command = f"nightkiln gallery {batch} --store {store.uri}"
     try:

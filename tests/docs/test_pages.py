@@ -36,6 +36,7 @@ SLOW = {
     "docs/how-to/deadline.md",
     "docs/how-to/export.md",
     "docs/how-to/gallery.md",
+    "docs/how-to/receipt.md",
     "docs/how-to/rehearse.md",
     "docs/how-to/resume.md",
     "docs/how-to/retry.md",

@@ -33,6 +33,7 @@ from nightkiln.testing.market.stage import Stage
 from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+from tests.e2e.test_release import Ears
 
 HOUR_S = 3600.0
 BEGAN_S = 1_795_255_983.0
@@ -46,14 +47,22 @@ class Quiet(JsonLines):
     async def event(self, name: str, fields: Mapping[str, Any]) -> None: ...
 
 
-async def night(tmp_path: Path, worker: StandIn, *, is_rented: bool, **flags: Any) -> Outcome:
+async def night(
+    tmp_path: Path,
+    worker: StandIn,
+    *,
+    is_rented: bool,
+    heard: JsonLines | None = None,
+    **flags: Any,
+) -> Outcome:
     folder = tmp_path / "catalog"
     if not folder.exists():
         write_catalog(folder, 30)
     settings = load_settings(store=str(tmp_path / "store"), worker_urls=[worker.url], **flags)
     rents_from = {"cloud": PricedWorkers([worker.url])} if is_rented else None
     request = Request(chosen_catalog(folder), name="night")
-    return await run_batch(request, settings, Quiet(), rents_from=rents_from, gate=unquoted)
+    observer = heard if heard is not None else Quiet()
+    return await run_batch(request, settings, observer, rents_from=rents_from, gate=unquoted)
 
 
 async def opening(tmp_path: Path) -> Opening:
@@ -120,12 +129,14 @@ async def test_what_was_spent_is_said_and_stays_below_the_budget(tmp_path: Path)
 async def test_a_budget_that_pays_for_nothing_ends_the_run_and_says_how_to_go_on(
     tmp_path: Path,
 ) -> None:
+    ears = Ears()
     async with StandIn() as worker:
-        outcome = await night(tmp_path, worker, is_rented=True, budget="0.001")
+        outcome = await night(tmp_path, worker, is_rented=True, budget="0.001", heard=ears)
 
     assert (outcome.exit_code, outcome.done, outcome.left) == (3, 0, 30)
     assert outcome.stop_reason is not None
     assert "raise --budget or resume later" in outcome.stop_reason
+    assert ears.events["stopping"] == {"reason": outcome.stop_reason, "is_budget": True}
 
 
 async def test_the_next_night_starts_from_what_this_one_learned(tmp_path: Path) -> None:
@@ -185,7 +196,7 @@ async def test_machines_of_ones_own_cost_no_traffic(tmp_path: Path) -> None:
     ],
 )
 async def test_a_goal_that_makes_no_sense_is_refused_before_anything_starts(
-    tmp_path: Path, flags: dict[str, str], said: str
+    tmp_path: Path, flags: dict[str, Any], said: str
 ) -> None:
     async with StandIn() as worker:
         with pytest.raises(BadInput) as found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nightkiln.cli.status import batches
 from nightkiln.core.errors import BadInput, NightkilnError, ShareTaken
 from nightkiln.core.model import Lease
 from nightkiln.core.sharing import Share
@@ -19,6 +21,8 @@ from nightkiln.gate import unquoted
 from nightkiln.night import Outcome, StopSwitch
 from nightkiln.observers.sentences import sentence
 from nightkiln.ports.observer import Progress
+from nightkiln.receipt import receipt_of
+from nightkiln.receipt_page import page
 from nightkiln.settings import Settings, load_settings
 from nightkiln.share_out import share_out, workers_of
 from nightkiln.share_work import work_on_share
@@ -414,6 +418,9 @@ async def test_a_shared_night_is_asked_as_if_it_were_one_batch(tmp_path: Path) -
         night.budget = "7.00"
         outcome = await night.run()
 
+    [whole, *shares] = batches(night.store, now_s=time.time())
+    assert (whole["batch"], whole["done"], whole["left"]) == ("night", JOBS, 0)
+    assert sum(share["done"] for share in shares) == JOBS
     with connect_as_one(night.store, "night") as con:
         jobs = con.execute("select batch, count(*) from jobs where status = 'done' group by 1")
         assert jobs.fetchall() == [("night", JOBS)]
@@ -428,3 +435,17 @@ async def test_a_shared_night_is_asked_as_if_it_were_one_batch(tmp_path: Path) -
             ("night-1of2",),
             ("night-2of2",),
         ]
+
+
+async def test_there_is_one_receipt_over_all_shares(tmp_path: Path) -> None:
+    async with night_of(tmp_path) as night:
+        night.budget = "7.00"
+        outcome = await night.run()
+
+    told = receipt_of(night.store, "night")
+    assert (told.jobs, told.done, told.failed, told.left) == (JOBS, JOBS, 0, 0)
+    assert [(run.epoch, run.exit_code, run.usd) for run in told.runs] == [(1, 0, outcome.usd)]
+    [paid] = told.paid
+    assert (paid.provider, paid.leases, paid.usd) == ("cloud", 2, outcome.usd)
+    assert told.images.endswith("images/night-*")
+    assert "night" in page(told)

@@ -17,7 +17,7 @@ from nightkiln.testing.waiting import until
 from tests.docs.shown import SERVER, Shell, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER_S_MAX = 120.0
+SERVER_S_MAX = 300.0  # where other tests have the processor
 
 
 @pytest.fixture(scope="session", autouse=True)

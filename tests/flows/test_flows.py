@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -23,6 +24,7 @@ from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from nightkiln.wiring import Request, chosen_catalog, run_batch
+from tests.flows.asked import events_of
 
 pytestmark = [
     pytest.mark.prefect,
@@ -170,13 +172,28 @@ async def test_a_time_zone_that_is_none_is_said_by_the_run_and_not_by_its_name(
 async def test_a_lost_machine_is_a_red_task_run_of_a_completed_flow(tmp_path: Path) -> None:
     folder = write_catalog(tmp_path / "catalog", 12)
     async with StandIn(render_s=0.02) as good, StandIn(faults=("die@3",)) as mortal:
-        state = await ran("adhoc", folder, tmp_path / "store", good, mortal)
+        batch = f"mortal-{uuid4().hex[:8]}"
+        state = await ran("adhoc", folder, tmp_path / "store", good, mortal, name=batch)
 
     assert state.is_completed(), state.message
     runs = await task_runs(state, 3)
     lost = runs[f"local {mortal.url.removeprefix('http://')} #2"]
     assert (lost.state.type.value, lost.state.name) == ("FAILED", "Lost")
     assert "jobs done, 0 attempts failed: " in lost.state.message
+
+    async def are_told() -> bool:
+        return len(await events_of(batch)) >= 3
+
+    await until(are_told, within_s=60)
+    told = {event["event"]: event["payload"] for event in await events_of(batch)}
+    assert set(told) == {
+        "nightkiln.batch.started", "nightkiln.lease.lost", "nightkiln.batch.finished",
+    }  # fmt: skip
+    assert told["nightkiln.batch.started"]["left"] == 12
+    assert told["nightkiln.lease.lost"]["provider"] == "local"
+    assert (told["nightkiln.batch.finished"]["done"], told["nightkiln.batch.finished"]["left"]) == (
+        12, 0,
+    )  # fmt: skip
 
 
 async def test_failed_jobs_fail_the_flow_and_are_listed_by_reason(tmp_path: Path) -> None:

@@ -75,7 +75,6 @@ class Room:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._worker_ports = [int(free_port()), int(free_port())]
         self._mark = uuid.uuid4().hex
-        self._always = environment
         self._more: Mapping[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
@@ -110,9 +109,12 @@ class Room:
         (self.checkout / "prefect.yaml").write_text(yaml.safe_dump(declared))
 
     async def mended(self) -> None:
-        """Whole again, whatever was killed."""
+        """Whole again, whatever was killed, and with whatever database."""
         if not self.has_server():
             await self.start_server()
+        pool = await self._answer("GET", f"/work_pools/{POOL}")
+        if pool.status_code == httpx.codes.NOT_FOUND:
+            await self.deploy()
         if not self.has_worker():
             await self.start_worker()
 

@@ -52,9 +52,9 @@ async def at_the_market(room: Room, folder: Path) -> AsyncIterator[VastScene]:
         yield scene
 
 
-async def begun(room: Room, scene: VastScene) -> str:
-    """A run that has rented a machine and got its first pictures."""
-    run = await room.run("adhoc", params(scene))
+async def begun(room: Room, scene: VastScene, **more: Any) -> str:
+    """A run that has rented a machine and got its first pictures; ``more`` than ``params``."""
+    run = await room.run("adhoc", {**params(scene), **more})
 
     async def is_at_work_or_over() -> bool:
         return has_pictures(scene) or await room.is_in(run, *ENDED)

@@ -120,5 +120,5 @@ async def test_a_lease_has_its_own_log_and_that_of_the_library_arrives_too(
     of_lease = [one for one in told if f"{host} is ready" in one["message"]]
     assert [one["task_run_id"] is not None for one in of_lease] == [True]
     claimed = [one for one in told if one["message"] == "batch batch is claimed by run 1"]
-    assert [(one["name"], one["level"]) for one in claimed] == [("nightkiln.wiring", 20)]
+    assert [(one["name"], one["level"]) for one in claimed] == [("nightkiln.nights", 20)]
     assert json.dumps(told).count("jobs done") <= 20

@@ -41,7 +41,8 @@ class Control:
 
     def run(self, deployment: str, params: Mapping[str, Any]) -> str:
         """Ask for a run, as the form does; its id."""
-        return self._portal.call(self.room.run, deployment, params)
+        run: str = self._portal.call(self.room.run, deployment, params)
+        return run
 
     def ended(self, run: str) -> Mapping[str, Any]:
         """The state that a run has ended in."""
