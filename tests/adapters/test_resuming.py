@@ -46,7 +46,8 @@ def test_a_night_is_that_of_the_date_when_it_began_and_its_deadline_too(tmp_path
     assert found.batch == "sample-2026-11-20"
     assert found.by_s is not None
     assert datetime.fromtimestamp(found.by_s, UTC) == datetime(2026, 11, 21, 2, tzinfo=UTC)
-    assert (found.at_work, found.spent) == ("", 0)
+    assert found.at_work == ""
+    assert found.spent == 0
 
 
 def test_what_it_has_cost_is_what_its_leases_did_with_those_that_are_still_there(

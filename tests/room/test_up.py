@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.room]
 
 ROOT = Path(__file__).resolve().parents[2]
 NIGHTKILN = [sys.executable, "-m", "nightkiln"]
-COMMAND_S_MAX = 290.0
+COMMAND_S_MAX = 600.0
 RUN_S_MAX = 150.0
 ANSWER_S_MAX = 100.0
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
