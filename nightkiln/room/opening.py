@@ -66,10 +66,14 @@ class Opening:
             room = self._asked_for(room)
             room = self._server(room)
             api = api_of(room, self.user)
-            self._pool(api, room)
+            room = self._worker(api, room)
+            worker = room.worker
+            assert worker is not None, "it was started"
+            self._wait("work pool", worker, lambda: api.pool_type() is not None)
             room = self._deployments(api, room)
             room = self._automations(api, room)
-            return self._worker(api, room)
+            self._wait("worker", worker, lambda: is_online(api, worker_name(room), worker.since_s))
+            return room
 
     def _known(self, room: Room) -> Room:
         """The room with what a call that was killed has started, and had no time to write down."""
@@ -114,17 +118,6 @@ class Opening:
         self._wait("server", room.server, lambda: api.block_type_slugs().issuperset(BLOCKS))
         return room
 
-    def _pool(self, api: PrefectApi, room: Room) -> None:
-        kind = api.pool_type()
-        if kind is None:
-            self.tell("work pool", f"{POOL} is created")
-            self._prefect("work pool", room, "work-pool", "create", POOL, "--type", POOL_TYPE)
-        elif kind != POOL_TYPE:
-            what = f"is of type {kind}: nightkiln up is for one machine, where it is {POOL_TYPE}"
-            raise BadInput([Problem(f"work pool {POOL}", what, "docs/how-to/own-server.md")])
-        else:
-            self.tell("work pool", f"{POOL} is there")
-
     def _deployments(self, api: PrefectApi, room: Room) -> Room:
         digest = digest_of(self.wanted.checkout, room)
         names = declared(self.wanted.checkout)
@@ -164,6 +157,11 @@ class Opening:
         return room
 
     def _worker(self, api: PrefectApi, room: Room) -> Room:
+        """The Prefect worker makes its work pool, and begins while the rest is seen to."""
+        kind = api.pool_type()
+        if kind not in {None, POOL_TYPE}:
+            what = f"is of type {kind}: nightkiln up is for one machine, where it is {POOL_TYPE}"
+            raise BadInput([Problem(f"work pool {POOL}", what, "docs/how-to/own-server.md")])
         environment = worker_environment(self.user, room, self.book.home)
         now_told = told(environment, room.salt)
         self._end_if_deaf(room)
@@ -181,9 +179,6 @@ class Opening:
             worker = start(prefect_command(*words), environment, log=log, folder=folder)
             room = replace(room, worker=worker, told=now_told)
             self.book.keep(room)
-        assert room.worker is not None, "it was started"
-        since_s = room.worker.since_s
-        self._wait("worker", room.worker, lambda: is_online(api, worker_name(room), since_s))
         return room
 
     def _end_if_deaf(self, room: Room) -> None:
