@@ -400,7 +400,8 @@ async def test_a_shared_night_is_told_as_one(tmp_path: Path) -> None:
     assert last is not None
     assert (last.batch, last.total, last.done) == ("night", JOBS, JOBS)
     said = night.watcher.told()
-    assert f"batch night: {JOBS} jobs, {JOBS} to do, by 2 controllers" in said
+    assert f"batch night: {JOBS} jobs, 0 settled before" in said
+    assert "batch night is shared out to 2 controllers" in said
     assert said.count("night-1of2 is worked on by") == said.count("night-1of2 has ended on") == 1
 
 
