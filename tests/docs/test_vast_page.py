@@ -14,7 +14,12 @@ from tests.docs.shown import ELSEWHERE, MARKET, ROOT, VAST_PAGE, Shell, commands
 
 NAMED = re.compile(r"\bNIGHTKILN_[A-Z][A-Z_]*[A-Z]\b")
 # Variables of the project's own tests and tools.
-NO_SETTINGS = {"NIGHTKILN_REAL_COMFYUI_URL"}
+NO_SETTINGS = {  # but told to tests, to `nightkiln up`, and to compose.yaml
+    "NIGHTKILN_REAL_COMFYUI_URL",
+    "NIGHTKILN_DATABASE",
+    "NIGHTKILN_CATALOGS_FOLDER",
+    "NIGHTKILN_STORE_FOLDER",
+}
 
 
 @pytest.mark.nights

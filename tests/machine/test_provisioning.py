@@ -158,11 +158,11 @@ async def test_a_machine_that_fetches_too_slowly_is_given_up(tmp_path: Path) -> 
 async def test_a_model_of_this_computer_is_pushed_and_goes_on_where_it_was_cut_off(
     tmp_path: Path,
 ) -> None:
-    content = hashlib.shake_128(b"weights").digest(6_000_000)
+    content = hashlib.shake_128(b"weights").digest(12_000_000)
     (tmp_path / "lora").write_bytes(content)
     model = Model("loras/our own.safetensors", file=tmp_path / "lora")
     async with place(tmp_path) as here:
-        here.road.cut_after_bytes = 4_000_000
+        here.road.cut_after_bytes = 10_000_000
 
         await stay_until_ready(here, goods("says(state='done')", model))
 
