@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from nightkiln.core.budget import lease_cost
 from nightkiln.core.model import Usd
+from nightkiln.core.sharing import SHARE_NAME
 from nightkiln.deadline import seconds_until
 from nightkiln.lease_book import Standing
 from nightkiln.settings import Settings
@@ -16,7 +17,11 @@ from nightkiln.store.claims import Held, newest_claim
 from nightkiln.store.store import Store
 from nightkiln.wiring import Request, batch_name, book_of, has_store, open_store
 
-SPENT = "select coalesce(sum(usd), 0) from leases where batch = $batch and rented_at >= $since"
+SPENT = """
+select batch, sum(usd) from leases
+where starts_with(batch, $batch) and rented_at >= $since
+group by 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +56,25 @@ def traces(request: Request, settings: Settings, *, began_s: float, now_s: float
     return Traces(batch, at_work, by_s, spent)
 
 
+def is_of(batch: str, name: str) -> bool:
+    """Whether a batch is this one, or the share that one of several controllers had of it."""
+    share = SHARE_NAME.fullmatch(name)
+    return name == batch or (share is not None and share["night"] == batch)
+
+
 def _settled(store: Store, batch: str, since_s: float) -> Usd:
     """What leases that are over have cost."""
     since = datetime.fromtimestamp(since_s, UTC).replace(tzinfo=None)
     with store.connect("leases") as con:
-        ((usd,),) = con.execute(SPENT, {"batch": batch, "since": since}).fetchall()
-    return Decimal(usd)
+        rows = con.execute(SPENT, {"batch": batch, "since": since}).fetchall()
+    return sum((Decimal(usd) for name, usd in rows if is_of(batch, name)), Usd(0))
 
 
 def _rented(settings: Settings, store: Store, batch: str, now_s: float) -> Usd:
     """What leases that are not over have come to; from now on the resumed run counts."""
     spent = Usd(0)
-    for entry in book_of(settings).entries(batch):
-        if entry.store == store.uri and entry.standing is not Standing.ENDED:
+    for entry in book_of(settings).entries():
+        is_open = entry.store == store.uri and entry.standing is not Standing.ENDED
+        if is_open and is_of(batch, entry.batch):
             spent += lease_cost(entry.offer, entry.load, life_s=max(0.0, now_s - entry.asked_s)).usd
     return spent

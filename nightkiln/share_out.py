@@ -78,8 +78,11 @@ class Shared:
     async def begin(self) -> None:
         """Leave a record that somebody watches over the night from now on, and say so."""
         await asyncio.to_thread(open_run, self.store, self.planned.start)
-        told = {"batch": self.name, "total": self.planned.total, "left": self.planned.left}
-        await tell(self.observer, "shared_out", {**told, FIELD: self.split.of})
+        total, left = self.planned.total, self.planned.left
+        told = {"batch": self.name, "total": total, "settled": total - left, "left": left}
+        nothing = {"adopted": 0, "reused": 0, "recalled": 0}  # that is for the shares to do
+        await tell(self.observer, "planned", {**told, **nothing})
+        await tell(self.observer, "shared_out", {"batch": self.name, FIELD: self.split.of})
 
     async def end(self, outcome: Outcome) -> None:
         """Leave a record of how it ended."""
@@ -164,6 +167,9 @@ class Shared:
         told = roll.all_told()
         starts = [start for part in roll.parts for start in part.starts]
         left = now.left
+        spent = [
+            one.ledger_usd if one.ledger_usd is not None else one.money.spent for one in starts
+        ]
         billed = [one.usd_billed for one in told if one.usd_billed is not None]
         return Outcome(
             batch=self.name,
@@ -180,8 +186,8 @@ class Shared:
             elapsed_s=sharing.elapsed_s,
             not_released=tuple(lease for one in told for lease in one.not_released),
             stop_reason=_why(sharing) if left else None,
-            usd=sum((one.spent for one in told), NOTHING),
-            usd_open=sum((one.committed - one.money.spent for one in starts), NOTHING),
+            usd=sum(spent, NOTHING),
+            usd_open=sum((one.committed for one in starts), NOTHING) - sum(spent, NOTHING),
             usd_billed=sum(billed, NOTHING) if billed else None,
         )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from nightkiln.core.model import Usd
 from nightkiln.core.sharing import NOTHING, Fate, Money, Part, Share, Start
+from nightkiln.ports.observer import WorkerProgress
 from nightkiln.share_ledger import ShareLedger
 from nightkiln.store.claims import STALE_S
 from nightkiln.store.processes import is_dead
@@ -160,6 +161,23 @@ class Roll:
     def all_told(self) -> list[Report]:
         """Everything that was said, the last word of each start."""
         return list(self._reports.values())
+
+    def controllers(self) -> Iterator[WorkerProgress]:
+        """Who works on what, shown as a night without shares shows its machines."""
+        for at, part in enumerate(self.parts):
+            told = self.told(at)
+            if part.starts and told is not None:
+                yield WorkerProgress(
+                    lease_id=self._tickets[at][-1].share.batch,
+                    host=f"{told.process.host}:{told.process.pid}",
+                    provider="controller",
+                    gpu="",
+                    state=str(part.starts[-1].fate),
+                    done=told.done,
+                    failed=told.failed,
+                    running=0,
+                    usd=float(told.spent),
+                )
 
     def waiting(self) -> list[tuple[int, Ticket]]:
         """Starts that nobody has begun with."""

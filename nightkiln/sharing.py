@@ -99,6 +99,7 @@ class Sharing:
             elapsed_s=self.elapsed_s,
             images_per_minute=per_minute,
             eta_s=60 * left / per_minute if per_minute > 0 else None,
+            workers=tuple(self.roll.controllers()),
         )
 
     def _is_over(self) -> bool:

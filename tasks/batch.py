@@ -12,6 +12,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from nightkiln.core.errors import ClaimHeld, NightkilnError, Refused
 from nightkiln.gate import Gate
+from nightkiln.heeding import ASKED
 from nightkiln.night import ALL_DONE, STOPPED_EARLY, Outcome, StopSwitch
 from nightkiln.observers import Several
 from nightkiln.observers.sentences import outcome_facts
@@ -133,11 +134,13 @@ def verdict(outcome: Outcome, *, is_cancelled: bool) -> State[None]:
 
     Failed also for a single failed job: a nightly runs while nobody looks, and the state is what
     notifications go by. Everything made is in the store either way. A run that was told to end,
-    in the UI or by a signal, is Cancelled; Prefect accepts nothing else from it.
+    in the UI, by a signal or by ``nightkiln stop``, is Cancelled: Prefect accepts nothing else from
+    one that somebody cancelled, also when it has not heard of that.
     """
     said = "; ".join(outcome_facts(outcome))
     if outcome.exit_code == ALL_DONE:
         return Completed(message=said)
-    if is_cancelled and outcome.exit_code == STOPPED_EARLY:
+    is_told_to = is_cancelled or outcome.stop_reason == ASKED
+    if is_told_to and outcome.exit_code == STOPPED_EARLY:
         return Cancelled(message=said)
     return Failed(message=said)

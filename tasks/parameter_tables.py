@@ -17,11 +17,8 @@ HEAD = """# Parameters of the deployments
 
 Made by `python -m tasks.parameter_tables > docs/reference/parameters.md` from the forms themselves,
 which [Prefect's page](../how-to/prefect.md) shows; a test holds them against each other. Every
-deployment takes one parameter, `params`, an object of these fields:
-
-```sh
-.venv/bin/prefect deployment run adhoc/adhoc --param 'params={"catalog": "catalogs/demo"}'
-```
+deployment takes one parameter, `params`, an object of these fields; on the command line
+`--param 'params={"catalog": "catalogs/demo"}'`.
 
 A value that is out of bounds, misspelled or unknown is refused by Prefect's server before there is
 a run, and the message names the field: `Validation failed for field 'params.budget'. Failure

@@ -32,7 +32,8 @@ def automations(
         ),
     ] = "none",
     file: Annotated[
-        Path, typer.Option("--file", help="What is applied, each by its name.")
+        Path,
+        typer.Option("--file", metavar="FILE", help="What is applied, each by its name."),
     ] = AUTOMATIONS,
     as_json: JsonOption = False,
 ) -> None:

@@ -58,7 +58,9 @@ def up(
     checkout: Annotated[
         Path,
         typer.Option(
-            "--checkout", help="Folder with prefect.yaml, flows and tasks; the flows run there."
+            "--checkout",
+            metavar="FOLDER",
+            help="Folder with prefect.yaml, flows and tasks; the flows run there.",
         ),
     ] = Path(),
     notify: Annotated[

@@ -15,7 +15,7 @@ CENT = Decimal("0.01")  # a smaller difference is not worth a line
 _SENTENCES = {
     "planned": "batch {batch}: {total} jobs, {settled} settled before, {reused} reused, "
     "{adopted} adopted, {left} to do",
-    "shared_out": "batch {batch}: {total} jobs, {left} to do, by {controllers} controllers",
+    "shared_out": "batch {batch} is shared out to {controllers} controllers",
     "share_begun": "{share} is worked on by {host}",
     "share_ended": "{share} has ended on {host}",
     "share_cut_short": "{share} was cut short on {host}: {said}",

@@ -31,11 +31,12 @@ from nightkiln.room.environment import (
     tool_environment,
     worker_environment,
 )
-from nightkiln.room.processes import found, has_ended, start, wait_until
+from nightkiln.room.processes import end, found, has_ended, start, wait_until
 
 START_S_MAX = 240.0  # a server's first start makes its database; on a busy computer minutes
 TOLD_EVERY_S = 5.0
 COMMAND_S_MAX = 300.0
+ENDS_S_MAX = 60.0  # of an idle Prefect worker: seconds
 LOG_BYTES_SHOWN = 3000
 BLOCKS = ("secret", "slack-webhook")  # the server makes its kinds of blocks when it starts
 AUTOMATIONS = Path("deploy") / "automations.yaml"
@@ -65,10 +66,14 @@ class Opening:
             room = self._asked_for(room)
             room = self._server(room)
             api = api_of(room, self.user)
-            self._pool(api, room)
+            room = self._worker(api, room)
+            worker = room.worker
+            assert worker is not None, "it was started"
+            self._wait("work pool", worker, lambda: api.pool_type() is not None)
             room = self._deployments(api, room)
             room = self._automations(api, room)
-            return self._worker(api, room)
+            self._wait("worker", worker, lambda: is_online(api, worker_name(room), worker.since_s))
+            return room
 
     def _known(self, room: Room) -> Room:
         """The room with what a call that was killed has started, and had no time to write down."""
@@ -113,17 +118,6 @@ class Opening:
         self._wait("server", room.server, lambda: api.block_type_slugs().issuperset(BLOCKS))
         return room
 
-    def _pool(self, api: PrefectApi, room: Room) -> None:
-        kind = api.pool_type()
-        if kind is None:
-            self.tell("work pool", f"{POOL} is created")
-            self._prefect("work pool", room, "work-pool", "create", POOL, "--type", POOL_TYPE)
-        elif kind != POOL_TYPE:
-            what = f"is of type {kind}: nightkiln up is for one machine, where it is {POOL_TYPE}"
-            raise BadInput([Problem(f"work pool {POOL}", what, "docs/how-to/own-server.md")])
-        else:
-            self.tell("work pool", f"{POOL} is there")
-
     def _deployments(self, api: PrefectApi, room: Room) -> Room:
         digest = digest_of(self.wanted.checkout, room)
         names = declared(self.wanted.checkout)
@@ -163,8 +157,14 @@ class Opening:
         return room
 
     def _worker(self, api: PrefectApi, room: Room) -> Room:
+        """The Prefect worker makes its work pool, and begins while the rest is seen to."""
+        kind = api.pool_type()
+        if kind not in {None, POOL_TYPE}:
+            what = f"is of type {kind}: nightkiln up is for one machine, where it is {POOL_TYPE}"
+            raise BadInput([Problem(f"work pool {POOL}", what, "docs/how-to/own-server.md")])
         environment = worker_environment(self.user, room, self.book.home)
         now_told = told(environment, room.salt)
+        self._end_if_deaf(room)
         if room.worker is not None and room.worker.is_alive:
             self.tell("worker", "is up")
             others = changed(room.told, now_told)
@@ -173,24 +173,25 @@ class Opening:
                 self.tell("worker", f"{what}. For the new one: nightkiln down, nightkiln up")
         else:
             self.tell("worker", "starts again" if room.worker is not None else "starts")
-            words = (
-                "worker",
-                "start",
-                "--pool",
-                POOL,
-                "--type",
-                POOL_TYPE,
-                "--name",
-                worker_name(room),
-            )
+            name = worker_name(room)
+            words = ("worker", "start", "--pool", POOL, "--type", POOL_TYPE, "--name", name)
             folder, log = self.wanted.checkout, self.book.log("worker")
             worker = start(prefect_command(*words), environment, log=log, folder=folder)
             room = replace(room, worker=worker, told=now_told)
             self.book.keep(room)
-        assert room.worker is not None, "it was started"
-        since_s = room.worker.since_s
-        self._wait("worker", room.worker, lambda: is_online(api, worker_name(room), since_s))
         return room
+
+    def _end_if_deaf(self, room: Room) -> None:
+        """A worker that has lost its server once hears of no cancellation any more."""
+        worker, server = room.worker, room.server
+        assert server is not None, "it was started"
+        if worker is None or not worker.is_alive or worker.since_s > server.since_s:
+            return
+        if any(each.flow_run for each in found(room.mark)):
+            what = "Cancel in the UI may not reach its runs, as it had lost the server; nightkiln "
+            self.tell("worker", f"{what}stop does. Call nightkiln up again when they are over")
+        else:
+            end(worker.process, within_s=ENDS_S_MAX)
 
     def _wait(self, name: str, part: Started, holds: Callable[[], object]) -> None:
         """Until it holds; says so now and then.

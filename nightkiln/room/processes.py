@@ -71,6 +71,14 @@ def has_ended(process: Process) -> bool:
     return not is_alive(process)
 
 
+def end(process: Process, *, within_s: float) -> None:
+    """Ask it to end, and make it if it does not in time."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        tell(process, number)
+        if wait_until(lambda: has_ended(process), within_s=within_s):
+            return
+
+
 def wait_until(holds: Callable[[], object], *, within_s: float) -> bool:
     """Whether it held in time; other people's processes give no sign, so it is looked at often."""
     until_s = time.monotonic() + within_s

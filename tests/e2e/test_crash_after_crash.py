@@ -71,7 +71,7 @@ async def test_a_power_cut_at_every_step_of_the_night_after_loses_nothing(
     ("mutant", "found"),
     [
         ("no-journal", WASTED),
-        ("no-fsync", WASTED),
+        pytest.param("no-fsync", WASTED, marks=pytest.mark.long),
         pytest.param("no-fsync=sync", "the next run ended with 3", marks=pytest.mark.long),
         pytest.param("no-fsync=sync_folder", WASTED, marks=pytest.mark.long),
         pytest.param("no-fsync=sync_log", WASTED, marks=pytest.mark.long),

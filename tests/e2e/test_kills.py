@@ -163,7 +163,7 @@ async def test_25_kills_anywhere_in_a_night_lose_nothing(
         print(f"\n25 kill -9 anywhere: {dict(phases)}; last effect before:\n{histogram(hits)}")
 
 
-@pytest.mark.nights
+@pytest.mark.long
 async def test_the_next_run_on_the_same_machine_takes_over_at_once(tmp_path: Path) -> None:
     async with Scene(tmp_path, 30, render_s=0.05) as scene:
         process = scene.start()
@@ -175,7 +175,7 @@ async def test_the_next_run_on_the_same_machine_takes_over_at_once(tmp_path: Pat
         await scene.finish()
 
 
-@pytest.mark.nights
+@pytest.mark.long
 async def test_a_second_controller_is_told_who_has_the_batch(tmp_path: Path) -> None:
     async with Scene(tmp_path, 12, render_s=1.5) as scene:
         first = scene.start()
@@ -193,7 +193,8 @@ async def test_a_second_controller_is_told_who_has_the_batch(tmp_path: Path) -> 
     "number",
     [
         signal.SIGTERM,
-        *(pytest.param(each, marks=pytest.mark.nights) for each in (signal.SIGINT, signal.SIGHUP)),
+        pytest.param(signal.SIGINT, marks=pytest.mark.nights),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.long),
     ],
 )
 async def test_a_signal_ends_a_run_in_order(number: signal.Signals, tmp_path: Path) -> None:

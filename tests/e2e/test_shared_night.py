@@ -399,8 +399,11 @@ async def test_a_shared_night_is_told_as_one(tmp_path: Path) -> None:
     last = night.watcher.latest
     assert last is not None
     assert (last.batch, last.total, last.done) == ("night", JOBS, JOBS)
+    assert [one.lease_id for one in last.workers] == ["night-1of2", "night-2of2"]
+    assert {one.state for one in last.workers} == {"ended"}
     said = night.watcher.told()
-    assert f"batch night: {JOBS} jobs, {JOBS} to do, by 2 controllers" in said
+    assert f"batch night: {JOBS} jobs, 0 settled before" in said
+    assert "batch night is shared out to 2 controllers" in said
     assert said.count("night-1of2 is worked on by") == said.count("night-1of2 has ended on") == 1
 
 

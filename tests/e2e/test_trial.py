@@ -65,7 +65,7 @@ async def trial(store: str, observer: Counting, *, seed: int) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.nights) for seed in range(2, 6))]
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
 )
 def test_rented_machines_are_tried_one_at_a_time_and_paid_from_the_budget(
     seed: int, tmp_path: Path

@@ -17,7 +17,8 @@ from tests.e2e.rental import Scene, scene
 MOMENTS = (
     "rent",
     "connected",
-    *(pytest.param(each, marks=pytest.mark.nights) for each in ("rented", "connect", "release")),
+    pytest.param("release", marks=pytest.mark.nights),
+    *(pytest.param(each, marks=pytest.mark.long) for each in ("rented", "connect")),
 )
 
 

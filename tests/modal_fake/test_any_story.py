@@ -16,7 +16,7 @@ END_S_MAX = 60.0
 
 
 @pytest.mark.nights
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_little_of_everything_goes_wrong_and_everything_ends(seed: int) -> None:
     with fake_modal(seed=seed) as yard:
         kiln = yard.kiln(max_containers=6)

@@ -25,12 +25,14 @@ NOT_USABLE: Mapping[str, tuple[Mapping[str, Any], str]] = {
 }
 
 
+def _suite(name: str) -> pytest.MarkDecorator:
+    """For another environment is as if not deployed; which of the two is said is what differs."""
+    return pytest.mark.long if name == "for another environment" else pytest.mark.nights
+
+
 @pytest.mark.parametrize(
     "why",
-    [
-        name if name == "no token" else pytest.param(name, marks=pytest.mark.nights)
-        for name in NOT_USABLE
-    ],
+    [name if name == "no token" else pytest.param(name, marks=_suite(name)) for name in NOT_USABLE],
 )
 async def test_hybrid_a_modal_that_cannot_be_used_is_missed_at_the_start(
     why: str, tmp_path: Path

@@ -153,7 +153,13 @@ async def test_without_another_run_nothing_is_billed_for_long(
 
 
 @pytest.mark.nights
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(each, marks=pytest.mark.long) for each in (signal.SIGINT, signal.SIGHUP)),
+    ],
+)
 async def test_a_signal_gives_everything_back(number: signal.Signals, tmp_path: Path) -> None:
     async with scene_in(tmp_path) as scene:
         process = replace(scene.controller, leases_max=1).start()

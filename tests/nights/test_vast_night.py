@@ -44,7 +44,13 @@ def told_by_store(folder: Path) -> tuple[Decimal, Decimal, Decimal]:
 
 
 @pytest.mark.nights
-@pytest.mark.parametrize("faults", [(), ("default",)], ids=["quiet", "default faults"])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param((), id="quiet", marks=pytest.mark.long),
+        pytest.param(("default",), id="default faults"),
+    ],
+)
 async def test_two_hundred_jobs_on_six_machines_are_done_and_accounted_for(
     faults: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -11,10 +11,16 @@ from nightkiln.testing.waiting import until
 from tests.room.room import ENDED, Room
 from tests.room.test_rented import at_the_market, begun, params, rented, results
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights, pytest.mark.room]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.nights,
+    pytest.mark.room,
+    pytest.mark.timeout_s(600),  # mostly of starting processes, which a busy computer does slowly
+]
 
 LITTLE = 0.0001  # every quote is above it
-ASKED_S_MAX = 120.0  # a process starts, looks at the account, and quotes
+LONG_S = "15"  # a render: the second one is under way, and would be for longer than a cancel takes
+ASKED_S_MAX = 120.0
 
 
 async def is_asked(room: Room, run: str) -> None:
@@ -53,7 +59,7 @@ async def test_a_run_cancelled_while_it_waits_rents_nothing_and_asks_again_when_
 async def test_a_run_cancelled_at_work_hands_back_what_it_renders_and_its_machine(
     room: Room, tmp_path: Path
 ) -> None:
-    async with at_the_market(room, tmp_path) as scene:
+    async with at_the_market(room, tmp_path, render_s=LONG_S) as scene:
         run = await begun(room, scene, on_cancel="hand back")
         await room.cancel(run)
         state = await room.ended(run)

@@ -153,8 +153,9 @@ async def test_five_minutes_without_a_server_and_a_cancellation_that_nobody_hear
         await room.cancel(run)
         await said(room, "stop", "batch", "--store", str(store))
         await until(lambda: has_ended(store))
-        await room.is_over()
+        state = await room.ended(run)
 
+    assert state["type"] == "CANCELLED", state
     assert made > OUTAGE_S, "two workers, a picture a second each"
     assert await exit_code(room, store) == 3
     with Store.open(str(store)).connect() as con:

@@ -31,11 +31,11 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from tests.docs.shown import free_port
 
-pytestmark = [pytest.mark.prefect, pytest.mark.nights]
+pytestmark = [pytest.mark.prefect, pytest.mark.room]
 
 ROOT = Path(__file__).resolve().parents[2]
 NIGHTKILN = [sys.executable, "-m", "nightkiln"]
-COMMAND_S_MAX = 290.0
+COMMAND_S_MAX = 600.0
 RUN_S_MAX = 150.0
 ANSWER_S_MAX = 100.0
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
@@ -271,7 +271,8 @@ async def test_a_run_from_the_form_renders(computer: Computer, tmp_path: Path) -
     assert "5 of 5 jobs done" in run["state"]["message"]
 
 
-def test_a_server_that_was_killed_is_started_again_and_nothing_else_is(computer: Computer) -> None:
+def test_a_server_that_was_killed_is_started_again_with_an_idle_worker(computer: Computer) -> None:
+    """A Prefect worker that has lost its server hears of no cancellation any more."""
     before = computer.room
     assert before.server is not None
     os.kill(before.server.process.pid, signal.SIGKILL)
@@ -282,7 +283,10 @@ def test_a_server_that_was_killed_is_started_again_and_nothing_else_is(computer:
     assert stands["is_up"]
     assert after.server is not None
     assert after.server.process != before.server.process
-    assert after.worker == before.worker
+    assert after.worker is not None
+    assert before.worker is not None
+    assert after.worker.process != before.worker.process
+    assert not before.worker.is_alive
     assert len(stands["automations"]) == len(computer.automations())
 
 
@@ -353,6 +357,7 @@ def listening() -> Iterator[tuple[str, list[Any]]]:
             thread.join()
 
 
+@pytest.mark.long
 @pytest.mark.timeout_s(600)
 async def test_a_run_whose_process_is_killed_is_resumed_once_and_not_again(
     computer: Computer, tmp_path: Path

@@ -13,7 +13,7 @@ from tests.docs.shown import free_port
 from tests.room.postgres import postgres
 from tests.room.test_up import Computer
 
-pytestmark = [pytest.mark.prefect, pytest.mark.long]
+pytestmark = [pytest.mark.prefect, pytest.mark.room, pytest.mark.long]
 
 PASSWORD = "sesame%2Fopen"  # noqa: S105 - this database asks for none, and takes any
 

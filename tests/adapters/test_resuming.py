@@ -1,0 +1,70 @@
+"""What is known here of a run that crashed: its batch, its deadline, and what it has cost."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from nightkiln.lease_book import LeaseBook
+from nightkiln.resuming import Traces, traces
+from nightkiln.settings import load_settings
+from nightkiln.store.store import Store
+from nightkiln.testing.samples import write_catalog
+from nightkiln.wiring import Request, chosen_catalog
+from tests.adapters.test_month import Books, at
+
+BEGAN_S = at("2026-11-21T02:15")
+NOW_S = at("2026-11-21T03:00")
+NIGHT = "sample-2026-11-21"
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(Store.open(str(tmp_path / "store"), create=True), LeaseBook(tmp_path / "state"))
+
+
+def seen(tmp_path: Path, *, began_s: float = BEGAN_S, **flags: str) -> Traces:
+    """Of a nightly that began then."""
+    folder = tmp_path / "sample"
+    if not folder.exists():
+        write_catalog(folder, 2)
+    settings = load_settings(
+        store=str(tmp_path / "store"), state=str(tmp_path / "state"), timezone="UTC", **flags
+    )
+    catalog = chosen_catalog(folder, settings=settings)
+    return traces(Request(catalog, is_nightly=True), settings, began_s=began_s, now_s=NOW_S)
+
+
+def test_a_night_is_that_of_the_date_when_it_began_and_its_deadline_too(tmp_path: Path) -> None:
+    evening_s = at("2026-11-20T23:50")
+
+    found = seen(tmp_path, began_s=evening_s, by="02:00")
+
+    assert found.batch == "sample-2026-11-20"
+    assert found.by_s is not None
+    assert datetime.fromtimestamp(found.by_s, UTC) == datetime(2026, 11, 21, 2, tzinfo=UTC)
+    assert found.at_work == ""
+    assert found.spent == 0
+
+
+def test_what_it_has_cost_is_what_its_leases_did_with_those_that_are_still_there(
+    tmp_path: Path, books: Books
+) -> None:
+    books.cost("1.00", "2026-11-21T02:20", "2026-11-21T02:40", batch=NIGHT)
+    books.cost("0.50", "2026-11-21T02:20", "2026-11-21T02:40", batch=f"{NIGHT}-1of2")
+    books.cost("7.00", "2026-11-21T02:20", "2026-11-21T02:40", batch=f"{NIGHT}-again")
+    books.cost("9.00", "2026-11-20T02:20", "2026-11-20T02:40", batch=NIGHT)
+    assert seen(tmp_path).spent == Decimal("1.50")
+
+    books.rents(NIGHT, expires_s=NOW_S)  # since an hour, for 0.36 an hour
+
+    assert seen(tmp_path).spent == pytest.approx(Decimal("1.86"), abs=Decimal("0.05"))
+
+
+def test_a_living_run_of_the_batch_is_seen(tmp_path: Path, books: Books) -> None:
+    books.at_work(NIGHT, "5", started_s=NOW_S)
+
+    assert "since" in seen(tmp_path).at_work
