@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nightkiln.markdown import cell, code, table
+from nightkiln.markdown import cell, table
 from nightkiln.observers.sentences import amount, duration
 
+LINE_CHARS_MAX = 500
 _WASTE = {
     "waste_startup_usd": "start-up of machines that come up",
     "waste_traffic_in_usd": "image and models, into them",
@@ -30,7 +31,6 @@ def quote_line(fields: Mapping[str, Any]) -> str:
 
 
 def _parts(fields: Mapping[str, Any]) -> list[str]:
-    verdict = "**It fits the budget.**" if fields.get("fits") else "**It does not fit.**"
     spread = [
         ("", "p10", "p50", "p90"),
         ("USD", *(_usd(fields.get(f"usd_p{share}")) for share in (10, 50, 90))),
@@ -48,13 +48,33 @@ def _parts(fields: Mapping[str, Any]) -> list[str]:
     ]
     waste = [(said, _usd(fields[name])) for name, said in _WASTE.items() if fields.get(name)]
     return [
-        verdict,
+        _verdict(fields),
         table(spread[0], spread[1:]),
         table(("", ""), [row for row in facts if row[1] not in {None, ""}]),
         "## What is not rendering\n\n" + table(("what", "USD"), waste) if waste else "",
-        code(str(fields.get("told", ""))),
-        f"Market file {cell(fields.get('market'))}; nothing was rented for this.",
+        "\n".join(f"> {cell(line, chars_max=LINE_CHARS_MAX)}  " for line in _told(fields)),
+        "Nothing was rented for this.",
     ]
+
+
+def _verdict(fields: Mapping[str, Any]) -> str:
+    """Whether it fits; if not, what of it does not."""
+    if fields.get("fits"):
+        return "**It fits the budget.**"
+    usd, budget, met = (
+        fields.get(name) for name in ("usd_p90", "budget_usd", "deadline_met_fraction")
+    )
+    too_dear = usd is not None and budget is not None and usd > budget
+    why = [
+        f"its p90 of {_usd(usd)} USD is above the budget of {_usd(budget)}" if too_dear else "",
+        f"the deadline was met on {met:.0%} of the nights played" if met is not None else "",
+    ]
+    return f"**It does not fit:** {'; '.join(part for part in why if part)}."
+
+
+def _told(fields: Mapping[str, Any]) -> list[str]:
+    """As the command line says it."""
+    return [line.strip() for line in str(fields.get("told", "")).splitlines()]
 
 
 def _usd(value: Any) -> str:

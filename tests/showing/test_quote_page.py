@@ -33,15 +33,20 @@ def test_the_page_says_what_it_will_cost_when_it_is_done_and_whether_that_fits()
     assert "| jobs to do | 30 |" in page
     assert "| budget | 50.00 USD |" in page
     assert "| nights that make the deadline | 100% |" in page
-    assert "```\nquote: 30 jobs\n```" in page
+    assert "> quote: 30 jobs" in page
 
 
-def test_a_budget_that_does_not_hold_is_said_first() -> None:
-    assert quote_page(fields(LITTLE)).startswith("**It does not fit.**")
+def test_what_does_not_hold_is_said_first() -> None:
+    page = quote_page(fields(LITTLE))
+    late = quote_page({**fields(MUCH), "fits": False, "deadline_met_fraction": 0.75})
+
+    assert page.startswith("**It does not fit:** its p90 of ")
+    assert "is above the budget of 0.0010; the deadline was met on 100%" in page
+    assert late.startswith("**It does not fit:** the deadline was met on 75% of the nights played.")
 
 
 def test_a_name_out_of_a_file_of_ones_own_is_no_markup() -> None:
     page = quote_page({**fields(MUCH), "market": "a | <b>", "told": "``` out of the block"})
 
     assert "a \\| \\<b\\>" in page
-    assert "````\n``` out of the block\n````" in page
+    assert "> \\`\\`\\` out of the block" in page

@@ -62,6 +62,12 @@ class Control:
         )
         return found
 
+    def artifact(self, run: str, key: str) -> str:
+        """Where the page of an artifact of a run is."""
+        wanted = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": [key]}}}
+        [found] = self._portal.call(partial(self.room.asked, "/artifacts/filter", wanted))
+        return f"/v2/artifacts/artifact/{found['id']}"
+
     def form(self, deployment: str) -> Mapping[str, Any]:
         """The JSON schema that a deployment's form is drawn from, and the deployment's ``id``."""
         wanted = {"deployments": {"name": {"any_": [deployment]}}}

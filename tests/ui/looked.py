@@ -27,14 +27,14 @@ COLOURS = 128  # of a picture: a quarter of the bytes, and nobody sees it
 STILL_MS, LOOKS_MAX = 500, 20  # a picture that is drawn stands still
 CLICK_MS = 3000
 WAIT_MS = 120_000  # a page of a busy computer
-# Prefect's own, on every server: it asks for a picture of a run's state that it does not have, and
+ERROR, BUSY = 400, 503
+# Prefect's own, on every server: it asks for pictures that it does not have, and
 # for the task run of an artifact that has none; and SQLite has one writer, on whom others wait.
 PREFECTS_OWN = (
-    (503, re.compile(r"/api/")),
-    (404, re.compile(r"/[a-z]+\.svg$")),
+    (BUSY, re.compile(r"/api/")),
+    (404, re.compile(r"/[a-z]+\.svg$|/favicon[^/]*$")),
     (422, re.compile(r"/api/task_runs/filter$")),
 )
-ERROR = 400
 
 
 @dataclass
@@ -81,10 +81,20 @@ class Looked:
                 return
         raise AssertionError(f"{item} could not be chosen")
 
-    def opens(self, artifact: str) -> None:
-        """Follow a run's card to the artifact that it is of."""
-        self.page.get_by_role("link", name=artifact).first.click()
-        self.page.wait_for_url("**/artifacts/artifact/**")
+    def sends(self, button: str, end: str) -> None:
+        """Press a button that asks the server, again where its database is busy.
+
+        ``end``: how the address ends that it asks.
+        """
+        for _ in range(LOOKS_MAX):
+            pressed = self.page.get_by_role("button", name=button)
+            with self.page.expect_response(lambda one: one.url.endswith(end)) as answered:
+                pressed.click()
+            if answered.value.status != BUSY:
+                return
+            self.page.wait_for_timeout(STILL_MS)
+            self.troubles[:] = [one for one in self.troubles if "rror" not in one]  # of that alone
+        raise AssertionError(f"{end} was busy")
 
     def follows(self, words: str) -> None:
         """A link, also one that opens beside the page."""
