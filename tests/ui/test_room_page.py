@@ -125,6 +125,7 @@ def test_bad_values_are_refused_at_their_fields_and_no_run_exists(
     looked.forgive("params.by")
 
 
+@pytest.mark.long
 def test_a_batch_from_the_form_is_watched_until_its_receipt(
     looked: Looked, control: Control
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_batch_from_the_form_is_watched_until_its_receipt(
     looked.page.wait_for_function("isWhole && grid.shown.length === 24")
 
 
+@pytest.mark.long
 def test_a_run_is_cancelled_in_its_page_and_says_what_is_left(
     looked: Looked, control: Control
 ) -> None:
