@@ -42,6 +42,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "README.md": {
         "make demo": ".ci/run runs it, after make test: its own Prefect server takes half a minute",
         "make test": "this test is part of it",
+        UP: "tests/room/test_tutorial.py opens one, on a port of its own",
         'nightkiln query "select batch, status, count(*) as jobs, sum(attempt_count) as attempts, '
         'round(sum(gpu_seconds), 1) as gpu_seconds from jobs group by all order by all" --store '
         "/home/me/nightkiln/nightkiln-demo": "make demo asks it and prints it with the answer",
