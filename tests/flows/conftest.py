@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +25,9 @@ SERVER_S_MAX = 300.0  # where other tests have the processor
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server that was started as docs/how-to/prefect.md says, on a free port.
 
-    Started before Prefect is imported by a test: it reads its settings once. It does not start with
-    a newer FastAPI than the lock's.
+    Prefect reads its settings when it is first imported, and again when it is told to: other tests
+    of this process may have imported it. The server does not start with a newer FastAPI than the
+    lock's.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -34,6 +36,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ["PREFECT_API_URL"] = f"{url}/api"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
     with shell.started(SERVER):
         asyncio.run(until(lambda: is_up(url), within_s=SERVER_S_MAX))
         yield url

@@ -23,6 +23,7 @@ def test_every_command_of_the_tutorial_works_from_a_clone_to_a_receipt(tmp_path:
             tmp_path,
             {"8188": worker.url.rpartition(":")[2], "4200": port},
             PREFECT_WORKER_QUERY_SECONDS="1",
+            COLUMNS="160",
         )
         (tmp_path / "workflow.json").symlink_to(ROOT / "catalogs" / "parti" / "workflow.json")
         (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
