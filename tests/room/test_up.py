@@ -31,7 +31,8 @@ from nightkiln.testing.samples import write_catalog
 from nightkiln.testing.waiting import until
 from tests.docs.shown import free_port
 
-pytestmark = [pytest.mark.prefect, pytest.mark.room]
+# In CI test_tutorial.py opens a room, runs a batch in it, and closes it.
+pytestmark = [pytest.mark.prefect, pytest.mark.room, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 NIGHTKILN = [sys.executable, "-m", "nightkiln"]
