@@ -22,7 +22,8 @@ from tests.asking import ask
 from tests.room.postgres import postgres
 from tests.room.room import Room
 
-pytestmark = [pytest.mark.prefect]
+# In CI tests/e2e/test_shared_night.py shares nights out, without Prefect.
+pytestmark = [pytest.mark.prefect, pytest.mark.long]
 
 NIGHT = "sample-2026-11-21"
 ONCE = "select count(*), count(distinct job_id) from jobs where status = 'done'"
