@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from nightkiln.core.errors import most_telling
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.store.claim import Claim
 
@@ -24,6 +25,35 @@ async def heed_stop(claim: Claim, stop: Callable[[str, bool], None]) -> None:
             heard = asked
             stop(ASKED, asked.now)
         await asyncio.sleep(STOP_POLL_S)
+
+
+async def heeding(
+    work: Coroutine[Any, Any, None],
+    *beside: Coroutine[Any, Any, None],
+    claim: Claim,
+    stop: Callable[[str, bool], None],
+) -> None:
+    """Work to its end, hearing meanwhile; what goes on ``beside`` it ends with it.
+
+    Raises:
+        ClaimLost: another run has taken the batch.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            watchers = (
+                group.create_task(heed_stop(claim, stop), name="heed stop"),
+                group.create_task(_heed_loss(claim), name="heed loss of the claim"),
+                *(group.create_task(one) for one in beside),
+            )
+            await work
+            for watcher in watchers:
+                watcher.cancel()
+    except BaseExceptionGroup as errors:
+        raise most_telling(errors) from errors
+
+
+async def _heed_loss(claim: Claim) -> None:
+    raise await claim.lost()
 
 
 async def unless_stopped(

@@ -16,7 +16,7 @@ from functools import partial
 from nightkiln.accounts import Accounts
 from nightkiln.allotment import Allotment, AtWork
 from nightkiln.catalog import Catalog
-from nightkiln.core.errors import BadInput, most_telling
+from nightkiln.core.errors import BadInput
 from nightkiln.core.model import BatchId, LeaseEnd, Trust, Usd
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.story import Opening
@@ -35,7 +35,7 @@ from nightkiln.dispatch import (
 )
 from nightkiln.gate import Ahead, Gate, admitted
 from nightkiln.goals import Goals
-from nightkiln.heeding import heed_stop, unless_stopped
+from nightkiln.heeding import heeding, unless_stopped
 from nightkiln.journal import FileJournal
 from nightkiln.outcome import ALL_DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY, Outcome
 from nightkiln.planner import Counts, Plan
@@ -254,21 +254,8 @@ class Night:
             dispatcher.stop(reason, is_now=is_now)
 
         self.switch.connect(stop)
-        try:
-            async with asyncio.TaskGroup() as group:
-                watchers = (
-                    group.create_task(heed_stop(self.claim, stop), name="heed stop"),
-                    group.create_task(self._heed_loss(), name="heed loss of the claim"),
-                    group.create_task(decisions.keep_on(), name="keep what is learned"),
-                )
-                await dispatcher.run()
-                for watcher in watchers:
-                    watcher.cancel()
-        except BaseExceptionGroup as errors:
-            raise most_telling(errors) from errors
-
-    async def _heed_loss(self) -> None:
-        raise await self.claim.lost()
+        learning = decisions.keep_on()
+        await heeding(dispatcher.run(), learning, claim=self.claim, stop=stop)
 
     async def _log_lease(self, end: LeaseEnd) -> None:
         await asyncio.to_thread(write_lease_end, self.store.blobs, self.batch, end)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from nightkiln.catalog import scratch
-from nightkiln.core.errors import BadInput, Problem, most_telling
+from nightkiln.core.errors import BadInput, Problem
 from nightkiln.core.model import Usd
 from nightkiln.core.sharing import NOTHING, SHARES_MAX, share_batch
 from nightkiln.core.terms import Late
@@ -23,7 +23,7 @@ from nightkiln.deployment import usable
 from nightkiln.dispatch import tell
 from nightkiln.gate import Ahead, Gate, Passage, admitted
 from nightkiln.goals import Goals
-from nightkiln.heeding import heed_stop, unless_stopped
+from nightkiln.heeding import heeding, unless_stopped
 from nightkiln.month import MonthGate
 from nightkiln.night import LEASES_MAX, StopSwitch
 from nightkiln.nights import claimed
@@ -35,7 +35,7 @@ from nightkiln.preflight import preflight, tell_what_leaves
 from nightkiln.run_record import close_run, open_run
 from nightkiln.settings import Settings
 from nightkiln.share_ledger import ShareLedger
-from nightkiln.share_plan import Planned, batch_of, plan_shares
+from nightkiln.share_plan import Planned, plan_shares
 from nightkiln.share_roll import Roll
 from nightkiln.sharing import LOOK_S, Sharing, Starter
 from nightkiln.store.claim import Claim
@@ -46,6 +46,7 @@ from nightkiln.store.store import Store
 from nightkiln.wiring import (
     Request,
     batch_name,
+    batch_of,
     book_of,
     goals_of,
     month_ledger,
@@ -134,7 +135,7 @@ class Shared:
             roll, budget, starter, self.observer, total, until_s=until_s, look_s=self.look_s
         )
         self.switch.connect(sharing.ask_stop)
-        await self._watch(sharing)
+        await heeding(sharing.work(), claim=self.claim, stop=sharing.ask_stop)
         await asyncio.to_thread(close_round, blobs, self.name, number)
         await asyncio.to_thread(self.store.refresh_views)
         return self._outcome(sharing)
@@ -144,22 +145,6 @@ class Shared:
         if self.goals.deadline_s is None or self.goals.late is Late.FINISH:
             return None
         return asyncio.get_running_loop().time() + self.goals.deadline_s - self.clock()
-
-    async def _watch(self, sharing: Sharing) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                watchers = (
-                    group.create_task(heed_stop(self.claim, sharing.ask_stop), name="heed stop"),
-                    group.create_task(self._heed_loss(), name="heed loss of the claim"),
-                )
-                await sharing.work()
-                for watcher in watchers:
-                    watcher.cancel()
-        except BaseExceptionGroup as errors:
-            raise most_telling(errors) from errors
-
-    async def _heed_loss(self) -> None:
-        raise await self.claim.lost()
 
     def _outcome(self, sharing: Sharing) -> Outcome:
         """All shares together, as far as their controllers have said."""
@@ -230,7 +215,9 @@ async def share_out(
             night = request.catalog.name if request.is_nightly else None
             claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
             split = await _split(store, name, of, observer)
-            batch = await asyncio.to_thread(batch_of, claim, request, settings, store)
+            batch = await asyncio.to_thread(
+                batch_of, claim, request, settings, store, now_s=time.time()
+            )
             planned = await asyncio.to_thread(plan_shares, con, request, store, batch, split)
         shared = Shared(store, claim, split, planned, goals, bills, observer, switch, clock, look_s)
         await shared.begin()

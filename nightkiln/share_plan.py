@@ -5,18 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import duckdb
 
 from nightkiln.catalog import catalog_digest, count_shares
 from nightkiln.core.model import BatchId
 from nightkiln.core.sharing import share_batch
-from nightkiln.deadline import zone
 from nightkiln.planner import Plan
 from nightkiln.run_record import run_start
-from nightkiln.settings import Settings
-from nightkiln.store.claim import Claim
 from nightkiln.store.records import BatchStart
 from nightkiln.store.shares import Split
 from nightkiln.store.sql_files import literal
@@ -38,21 +34,6 @@ class Planned:
     @property
     def left(self) -> int:
         return sum(self.of_shares)
-
-
-def batch_of(claim: Claim, request: Request, settings: Settings, store: Store) -> BatchId:
-    """The night as a batch, in which nothing is rendered. Blocking."""
-    now_s = time.time()
-    catalog = request.catalog
-    today = f"{datetime.fromtimestamp(now_s, zone(settings.timezone)):%Y-%m-%d}"
-    return BatchId(
-        batch=claim.batch,
-        epoch=claim.epoch,
-        date=store.batch_date(claim.batch, today=today),
-        catalog=catalog.name,
-        workflow_digest=catalog.template.digest,
-        environment_digest=catalog.environment.digest,
-    )
 
 
 def plan_shares(

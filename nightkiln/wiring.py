@@ -236,9 +236,11 @@ async def _means(
     return _Means(found, past, goals)
 
 
-def _batch_id(
-    store: Store, claim: Claim, catalog: Catalog, settings: Settings, now_s: float
+def batch_of(
+    claim: Claim, request: Request, settings: Settings, store: Store, *, now_s: float
 ) -> BatchId:
+    """The claimed batch as its rows name it. Blocking."""
+    catalog = request.catalog
     today = f"{datetime.fromtimestamp(now_s, zone(settings.timezone)):%Y-%m-%d}"
     return BatchId(
         batch=claim.batch,
@@ -316,7 +318,7 @@ async def run_batch(
         )
         night = catalog.name if request.is_nightly else None
         claim = await stack.enter_async_context(claimed(store.blobs, name, night, clock=clock))
-        batch = await asyncio.to_thread(_batch_id, store, claim, catalog, settings, clock())
+        batch = await asyncio.to_thread(batch_of, claim, request, settings, store, now_s=clock())
         plan = await _planned(con, request, store, batch, observer)
         ledger = month_ledger(settings, store, kept_in)
         is_share = request.share is not None  # the night has asked for all of its shares

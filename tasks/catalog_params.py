@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nightkiln.settings import Settings, load_settings
-from tasks.form import BLOCK, TEXT, USD_MAX, ZONE, Form
+from tasks.form import BLOCK, TEXT, USD_MAX, ZONE, Form, KeyBlocks
 from tasks.options import AsSetUp, LocalOptions, ModalOptions, SeveralOptions, VastOptions
 
 MOMENT = (
@@ -115,7 +115,7 @@ class CatalogParams(Form):
         }
 
 
-class RentingParams(CatalogParams):
+class RentingParams(CatalogParams, KeyBlocks):
     """And on whose machines."""
 
     trust: Literal["", "any", "verified", "datacenter"] = Field(
@@ -137,20 +137,6 @@ class RentingParams(CatalogParams):
         AsSetUp(),
         title="Options of a provider",
         description="What is set up where the flow runs, or something else for this run.",
-    )
-    vast_block: str = Field(
-        "",
-        pattern=BLOCK,
-        title="Key of Vast.ai",
-        description="Name of a Secret block with the API key. Empty: VAST_API_KEY, where the flow "
-        "runs.",
-    )
-    modal_block: str = Field(
-        "",
-        pattern=BLOCK,
-        title="Token of Modal",
-        description="Name of a Secret block with the token. Empty: MODAL_TOKEN_ID and "
-        "MODAL_TOKEN_SECRET, where the flow runs.",
     )
 
     def flags(self) -> dict[str, Any]:

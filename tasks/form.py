@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 TEXT = r"^[^\r\n]*$"  # one line
 BLOCK = r"^([a-z0-9][a-z0-9-]*)?$"  # name of a block
@@ -40,3 +40,22 @@ class Form(BaseModel):
     """One box of a form."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=in_order)
+
+
+class KeyBlocks(Form):
+    """What names the keys of those who rent machines out."""
+
+    vast_block: str = Field(
+        "",
+        pattern=BLOCK,
+        title="Key of Vast.ai",
+        description="Name of a Secret block with the API key. Empty: VAST_API_KEY, where the flow "
+        "runs.",
+    )
+    modal_block: str = Field(
+        "",
+        pattern=BLOCK,
+        title="Token of Modal",
+        description="Name of a Secret block with the token. Empty: MODAL_TOKEN_ID and "
+        "MODAL_TOKEN_SECRET, where the flow runs.",
+    )

@@ -20,14 +20,14 @@ from nightkiln.reap import ENDED_MAX, Swept
 from nightkiln.settings import Settings, load_settings
 from nightkiln.sighting import Finding
 from nightkiln.sweeping import can_sweep, swept
-from tasks.form import BLOCK, Form
+from tasks.form import BLOCK, KeyBlocks
 from tasks.secrets import secrets_of
 
 ARTIFACT_KEY = "nightkiln-reap"
 ROWS_MAX = 200  # of the table: more belongs into nightkiln leases
 
 
-class ReapParams(Form):
+class ReapParams(KeyBlocks):
     """Which machines are looked at, and how many may be given back."""
 
     model_config = ConfigDict(title="Sweep")
@@ -60,20 +60,6 @@ class ReapParams(Form):
         description="Name of a Secret block with the credentials of stores in S3: what is given "
         "back is recorded in the store of its batch. Empty: as every AWS client finds them, where "
         "the flow runs.",
-    )
-    vast_block: str = Field(
-        "",
-        pattern=BLOCK,
-        title="Key of Vast.ai",
-        description="Name of a Secret block with the API key. Empty: VAST_API_KEY, where the flow "
-        "runs.",
-    )
-    modal_block: str = Field(
-        "",
-        pattern=BLOCK,
-        title="Token of Modal",
-        description="Name of a Secret block with the token. Empty: MODAL_TOKEN_ID and "
-        "MODAL_TOKEN_SECRET, where the flow runs.",
     )
 
     def settings(self, **secrets: str) -> Settings:
