@@ -73,6 +73,18 @@ def up(
             show_default=False,
         ),
     ] = None,
+    adhoc_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--adhoc-limit",
+            metavar="N",
+            min=1,
+            max=1000,
+            help="How many runs from a form (adhoc, retry, quote, rehearse) work at once; more of "
+            "them wait. Nights, their controllers and reap never wait. Default: as it is, else 4.",
+            show_default=False,
+        ),
+    ] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Say how it stands, and change nothing.")
     ] = False,
@@ -80,8 +92,8 @@ def up(
 ) -> None:
     """Start a whole control room here: Prefect's server and worker, and all they need to know.
 
-    Server (tuned, loopback only), work pool, deployments of prefect.yaml, automations, Prefect
-    worker. Called again it starts what has died, adds what is missing and changes nothing else.
+    Server (tuned, loopback only), work pool, limits, deployments of prefect.yaml, automations,
+    Prefect worker. Called again it starts what has died, adds what is missing and changes nothing else.
     The worker, and so every run, has the environment of this call: keys and NIGHTKILN_*; the server
     has none of it. Both survive the terminal; `nightkiln down` ends them.
 
@@ -100,7 +112,7 @@ def up(
         room, user = book.read(), dict(os.environ)
         Opening(
             _wanted(room, user, port=port, host=host, database=database, checkout=checkout,
-                    notify=notify),
+                    notify=notify, adhoc_limit=adhoc_limit),
             book,
             user,
             lambda part, what: _told(part, what, as_json=as_json),
@@ -119,6 +131,7 @@ def _wanted(
     database: str | None,
     checkout: Path,
     notify: str | None,
+    adhoc_limit: int | None,
 ) -> Wanted:
     """What was asked for, else what was there last time."""
     asked = database if database is not None else user.get(DATABASE, room.database)
@@ -128,6 +141,7 @@ def _wanted(
         port=port if port is not None else room.port,
         database=database_of(asked),
         notify=notify if notify is not None else "",
+        adhoc_limit=adhoc_limit,
     )
 
 
@@ -150,6 +164,8 @@ def _show(found: Standing, *, as_json: bool) -> None:
     if found.server == UP:
         typer.echo(f"Deployments: {', '.join(found.deployments) or 'none'}")
         typer.echo(f"Automations: {', '.join(found.automations) or 'none'}")
+        limit = found.adhoc_limit if found.adhoc_limit is not None else "any number"
+        typer.echo(f"At once, of runs from a form: {limit}")
         typer.echo(f"Money: {found.night}")
     if not found.is_up:
         typer.echo("nightkiln up starts what is down")

@@ -61,7 +61,10 @@ async def push_file(
             await _named(link, part, path)
             return
         pieces = _pieces(source, have, told=lambda done: told(done, size))
-        command = f"umask 077; cat >> ~/.nightkiln/{quote(part)}"
+        command = (  # at its place: one that was cut off and still writes can do no harm then
+            f"umask 077; cd ~/.nightkiln && dd of={quote(part)} bs={PIECE_BYTES} seek={have} "
+            "oflag=seek_bytes conv=notrunc status=none"
+        )
         try:
             ran = await link.run_once(command, pieces=pieces, within_s=_patience_s(size - have))
         except Cut:

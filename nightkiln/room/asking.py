@@ -13,6 +13,8 @@ import httpx
 from nightkiln.core.errors import RoomTrouble
 
 POOL, POOL_TYPE = "nightkiln", "process"
+QUEUE = "adhoc"  # work queue of what somebody asks for by a form, as prefect.yaml has it
+QUEUE_PATH = f"/work_pools/{POOL}/queues/{QUEUE}"
 BUSY_S, BUSY_MAX = 0.5, 60
 ANSWER_S_MAX = 20.0  # of a server on a busy computer
 FINAL = ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]
@@ -56,6 +58,20 @@ class PrefectApi:
         """Of the room's work pool; None: it is not there."""
         pool = self._json("GET", f"/work_pools/{POOL}", may_miss=True)
         return str(pool["type"]) if pool is not None else None
+
+    def queue(self) -> dict[str, Any] | None:
+        """The work queue of runs from a form; None: it is not there."""
+        found: dict[str, Any] | None = self._json("GET", QUEUE_PATH, may_miss=True)
+        return found
+
+    def add_queue(self, *, limit: int) -> None:
+        """Create it, with how many runs work at once."""
+        body = {"name": QUEUE, "concurrency_limit": limit}
+        self._json("POST", f"/work_pools/{POOL}/queues", body)
+
+    def limit_queue(self, limit: int) -> None:
+        """Change how many of its runs work at once; those that work go on."""
+        self._json("PATCH", QUEUE_PATH, {"concurrency_limit": limit})
 
     def workers_online(self) -> dict[str, str]:
         """When each Prefect worker of the pool that is online gave its last sign of life."""

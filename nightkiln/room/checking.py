@@ -39,6 +39,7 @@ class Wanted:
     port: int
     database: Database
     notify: str = ""  # "slack-webhook/ops"; "": nobody is told, "none": nobody any more
+    adhoc_limit: int | None = None  # runs from a form that work at once; None: as it is
 
 
 def prefect_command(*words: str) -> list[str]:

@@ -38,6 +38,7 @@ TOLD_EVERY_S = 5.0
 COMMAND_S_MAX = 300.0
 ENDS_S_MAX = 60.0  # of an idle Prefect worker: seconds
 LOG_BYTES_SHOWN = 3000
+ADHOC_LIMIT = 4  # each takes a core for seconds, to plan or to play a night; there are often two
 BLOCKS = ("secret", "slack-webhook")  # the server makes its kinds of blocks when it starts
 AUTOMATIONS = Path("deploy") / "automations.yaml"
 
@@ -70,6 +71,7 @@ class Opening:
             worker = room.worker
             assert worker is not None, "it was started"
             self._wait("work pool", worker, lambda: api.pool_type() is not None)
+            self._limits(api)
             room = self._deployments(api, room)
             room = self._automations(api, room)
             self._wait("worker", worker, lambda: is_online(api, worker_name(room), worker.since_s))
@@ -117,6 +119,19 @@ class Opening:
         self._wait("server", room.server, api.is_ready)
         self._wait("server", room.server, lambda: api.block_type_slugs().issuperset(BLOCKS))
         return room
+
+    def _limits(self, api: PrefectApi) -> None:
+        """Runs from a form wait for one another; what was changed in the UI stays."""
+        queue, wanted = api.queue(), self.wanted.adhoc_limit
+        if queue is None:
+            wanted = wanted if wanted is not None else ADHOC_LIMIT
+            api.add_queue(limit=wanted)
+        elif wanted is not None and wanted != queue["concurrency_limit"]:
+            api.limit_queue(wanted)
+        else:
+            self.tell("limits", "are as they were")
+            return
+        self.tell("limits", f"{wanted} runs from a form work at once, more of them wait")
 
     def _deployments(self, api: PrefectApi, room: Room) -> Room:
         digest = digest_of(self.wanted.checkout, room)

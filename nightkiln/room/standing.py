@@ -39,6 +39,7 @@ class Standing:
     database: str
     deployments: tuple[str, ...]
     automations: tuple[str, ...]
+    adhoc_limit: int | None  # runs from a form that work at once; None: as many as are asked for
     night: str
     night_usd_max: str | None
     logs: str
@@ -56,10 +57,10 @@ def standing(book: RoomBook, user: Mapping[str, str]) -> Standing:
     server = _server(room, api)
     deployments: list[dict[str, Any]] = []
     automations: list[dict[str, Any]] = []
-    worker = DOWN
+    worker, queue = DOWN, None
     if server == UP:
         deployments, automations = api.deployments(), api.automations()
-        worker = _worker(room, api)
+        worker, queue = _worker(room, api), api.queue()
     night = _night(room, deployments)
     return Standing(
         ui=room.address,
@@ -69,6 +70,7 @@ def standing(book: RoomBook, user: Mapping[str, str]) -> Standing:
         database=room.database,
         deployments=tuple(sorted(str(each["name"]) for each in deployments)),
         automations=tuple(sorted(str(each["name"]) for each in automations if is_ours(each))),
+        adhoc_limit=queue["concurrency_limit"] if queue is not None else None,
         night=night.says,
         night_usd_max=night.usd_max,
         logs=str(book.log("server").parent),

@@ -52,7 +52,7 @@ class Halves:
 
     def is_half_way(self, jobs: int) -> bool:
         assert self.second is not None
-        return self.done(jobs // (4 * CONTROLLERS)) and bool(self.room.flows_of(self.second))
+        return self.done(jobs // (2 * CONTROLLERS)) and bool(self.room.flows_of(self.second))
 
 
 def said(room: Room) -> str:
@@ -123,7 +123,7 @@ async def test_when_a_prefect_worker_dies_its_share_is_finished_elsewhere_and_no
 ) -> None:
     jobs = 300
     with ExitStack() as stack:
-        urls = servers(stack, CONTROLLERS, render_s=0.05)
+        urls = servers(stack, CONTROLLERS, render_s=0.2)
         halves = await night_with_a_death(
             own_workers, tmp_path, jobs=jobs, urls=urls, within_s=200.0
         )

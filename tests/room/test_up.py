@@ -23,6 +23,7 @@ import httpx
 import pytest
 import yaml
 
+from nightkiln.room.asking import POOL, QUEUE
 from nightkiln.room.book import Room, RoomBook
 from nightkiln.room.processes import MARK, Found, found
 from nightkiln.testing.comfyui import StandIn
@@ -132,6 +133,11 @@ class Computer:
 
     def is_over(self, run_id: str) -> bool:
         return self.run(run_id)["state_type"] in ENDED
+
+    def cancel(self, run_id: str) -> None:
+        """What the button does."""
+        state = {"type": "CANCELLING", "name": "Cancelling"}
+        self.ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state})
 
     def runs_of(self, deployment: str) -> list[Any]:
         wanted = {"flow_runs": {"deployment_id": {"any_": [self.deployment(deployment)["id"]]}}}
@@ -358,7 +364,39 @@ def listening() -> Iterator[tuple[str, list[Any]]]:
             thread.join()
 
 
-@pytest.mark.long
+def test_a_limit_is_set_once_and_what_the_ui_says_of_it_stays(computer: Computer) -> None:
+    assert computer.up()[-1]["adhoc_limit"] == 4
+
+    computer.ask("PATCH", f"/work_pools/{POOL}/queues/{QUEUE}", {"concurrency_limit": 3})
+
+    assert computer.up()[-1]["adhoc_limit"] == 3
+    assert computer.up("--adhoc-limit", "4")[-1]["adhoc_limit"] == 4
+
+
+@pytest.mark.timeout_s(600)
+async def test_runs_from_a_form_wait_for_one_another_and_the_reaper_for_none(
+    computer: Computer, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(computer.up, "--adhoc-limit", "1")
+    async with rendering(computer, tmp_path) as (first, server):
+        params = {
+            "catalog": str(tmp_path / "sample"),
+            "store": str(tmp_path / "other"),
+            "options": {"kind": "local", "worker_urls": [server.url]},
+        }
+        second = await asyncio.to_thread(partial(computer.begin, "adhoc", **params))
+        reaps = await asyncio.to_thread(computer.begin, "reap")
+        await until(later(computer.is_over, reaps), within_s=RUN_S_MAX)
+        assert computer.run(reaps)["state_type"] == "COMPLETED"
+        assert computer.run(second)["state_type"] == "SCHEDULED"
+
+        computer.cancel(first)
+        await until(later(at_work, computer, second), within_s=RUN_S_MAX)
+        computer.cancel(second)
+        await until(later(computer.is_over, second), within_s=RUN_S_MAX)
+        await asyncio.to_thread(computer.up, "--adhoc-limit", "4")
+
+
 @pytest.mark.timeout_s(600)
 async def test_a_run_whose_process_is_killed_is_resumed_once_and_not_again(
     computer: Computer, tmp_path: Path
