@@ -93,9 +93,9 @@ def up(
     """Start a whole control room here: Prefect's server and worker, and all they need to know.
 
     Server (tuned, loopback only), work pool, limits, deployments of prefect.yaml, automations,
-    Prefect worker. Called again it starts what has died, adds what is missing and changes nothing else.
-    The worker, and so every run, has the environment of this call: keys and NIGHTKILN_*; the server
-    has none of it. Both survive the terminal; `nightkiln down` ends them.
+    Prefect worker. Called again it starts what has died, adds what is missing and changes nothing
+    else. The worker, and so every run, has the environment of this call: keys and NIGHTKILN_*; the
+    server has none of it. Both survive the terminal; `nightkiln down` ends them.
 
     Example: nightkiln up
 
