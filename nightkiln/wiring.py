@@ -22,7 +22,8 @@ from nightkiln.allotment import MORE_USD_S, Allotment
 from nightkiln.before_renting import look_ahead
 from nightkiln.catalog import Catalog, Past, catalog_digest, load_catalog, scratch
 from nightkiln.core.errors import BadInput
-from nightkiln.core.model import BatchId
+from nightkiln.core.model import BatchId, Usd
+from nightkiln.core.monthly import Month
 from nightkiln.core.sharing import Share
 from nightkiln.core.story import Opening
 from nightkiln.core.terms import Load
@@ -134,6 +135,22 @@ def month_ledger(settings: Settings, store: Store, book: LeaseBook) -> Ledger | 
     """Where the month's money is counted; None: nothing limits it."""
     limit = settings.budget_per_month
     return Ledger(store, book, limit, zone(settings.timezone)) if limit is not None else None
+
+
+def month_now(settings: Settings) -> Month | None:
+    """How this month's money stands; None: nothing limits it.
+
+    Raises:
+        StoreUnusable: store or lease book cannot be read.
+    """
+    limit = settings.budget_per_month
+    if limit is None:
+        return None
+    if not has_store(settings):
+        return Month(f"{datetime.now(zone(settings.timezone)):%Y-%m}", limit, Usd(0))
+    ledger = month_ledger(settings, open_store(settings), book_of(settings))
+    assert ledger is not None, "there is a limit"
+    return ledger.month(time.time())
 
 
 def chosen_catalog(

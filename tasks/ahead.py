@@ -15,6 +15,7 @@ from nightkiln.rehearse.answer import Answer, answer, check_goals
 from nightkiln.rehearse.asking import Jobs, script_of
 from nightkiln.rehearse.pages import quote_page, rehearsal_page
 from nightkiln.settings import Settings
+from nightkiln.wiring import month_now
 from tasks.asked import catalog_of
 from tasks.names import tag_run, tags_of
 from tasks.params import QuoteParams, RehearseParams
@@ -54,7 +55,8 @@ async def played(params: RehearseParams) -> State[None]:
 
 
 def _quote(params: QuoteParams, settings: Settings) -> Answer:
-    return answer(catalog_of(params, settings), settings, market=settings.market)
+    catalog, month = catalog_of(params, settings), month_now(settings)
+    return answer(catalog, settings, market=settings.market, month=month)
 
 
 def _rehearse(params: RehearseParams, settings: Settings) -> tuple[Summary, Jobs]:

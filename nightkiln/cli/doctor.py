@@ -36,7 +36,7 @@ from nightkiln.core.monthly import FIX
 from nightkiln.night import ALL_DONE, BAD_INPUT
 from nightkiln.settings import Settings, load_settings
 from nightkiln.store.store import Store
-from nightkiln.wiring import book_of, has_store, month_ledger, open_store
+from nightkiln.wiring import month_now, open_store
 
 PACKAGES = ("duckdb", "pyarrow", "httpx", "prefect", "vastai", "modal", "s3fs")
 KEYS = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "AWS_ACCESS_KEY_ID")
@@ -139,15 +139,12 @@ def _forms(store: Store) -> Finding:
 def _month(settings: Settings) -> Iterator[Finding]:
     """What of the month's money is left, where there is a limit."""
     try:
-        if settings.budget_per_month is None or not has_store(settings):
-            return
-        ledger = month_ledger(settings, open_store(settings), book_of(settings))
-        assert ledger is not None, "there is a limit"
-        month = ledger.month(time.time())
+        month = month_now(settings)
     except NightkilnError as error:
         yield Finding("month", False, str(error), "without it no night begins that costs money")
         return
-    yield Finding("month", month.left > 0, month.told(), FIX)
+    if month is not None:
+        yield Finding("month", month.left > 0, month.told(), FIX)
 
 
 def _room(store: Store, catalog: Path | None) -> Finding:

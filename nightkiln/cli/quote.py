@@ -22,7 +22,7 @@ from nightkiln.cli.options import (
 from nightkiln.cli.rehearsing import MarketOption
 from nightkiln.rehearse.answer import answer
 from nightkiln.settings import load_settings
-from nightkiln.wiring import chosen_catalog
+from nightkiln.wiring import chosen_catalog, month_now
 
 
 def quote(
@@ -59,7 +59,7 @@ def quote(
     chosen = chosen_catalog(
         catalog, overrides=parsed_overrides(overrides), limit=limit, settings=settings
     )
-    found = answer(chosen, settings, market=market)
+    found = answer(chosen, settings, market=market, month=month_now(settings))
     if as_json:
         typer.echo(json.dumps(found.as_object()))
         return

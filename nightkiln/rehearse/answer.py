@@ -14,6 +14,7 @@ from nightkiln.blobs.s3_place import SCHEME
 from nightkiln.catalog import Catalog
 from nightkiln.catalog.models import SENT_BYTES_MAX
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.core.monthly import Month
 from nightkiln.core.terms import Fallback
 from nightkiln.credit import SeenAccount, seen_account
 from nightkiln.deployment import SeenApp, usable
@@ -41,6 +42,7 @@ class Answer:
     settings: Settings
     account: SeenAccount
     app: SeenApp | None
+    month: Month | None  # None: nothing limits it
 
     def as_object(self) -> dict[str, Any]:
         """For programs."""
@@ -52,6 +54,7 @@ class Answer:
             "models_sent_gb": sent_gb(self.catalog),
             "account": self.account.as_object(),
             "app": self.app.as_object() if self.app is not None else None,
+            "month": self.month.as_object() if self.month is not None else None,
             "fallback": self.quote.summary.script.fallback,
         }
 
@@ -101,14 +104,24 @@ class Answer:
 
     def advice(self) -> Iterator[str]:
         """Whether it fits, what would, and what is known of where it would be paid."""
+        month = self.month
+        problem = month.objection(usd_p90=self.quote.usd.p90) if month is not None else None
+        if problem is not None:
+            yield f"such a night would not begin: {problem}"
         yield from _advice(self.quote)
+        if month is not None and problem is None:
+            yield month.told()
         yield from self.account.lines(self.quote.budget)
         if self.app is not None:
             yield self.app.line()
 
 
-def answer(catalog: Catalog, settings: Settings, *, market: str) -> Answer:
+def answer(
+    catalog: Catalog, settings: Settings, *, market: str, month: Month | None = None
+) -> Answer:
     """What a batch will cost and when it will be done; 20 seconds at most, and nothing is rented.
+
+    ``month``: how the month's money stands, where it is limited.
 
     Raises:
         BadInput: nothing says by when, or for how much, or a run with these settings would not
@@ -122,7 +135,7 @@ def answer(catalog: Catalog, settings: Settings, *, market: str) -> Answer:
     )
     assert script.budget is not None, "it was asked for"
     found = quoted(_reachable(script, settings, names), script.budget)
-    return Answer(found, jobs, catalog, settings, account, app)
+    return Answer(found, jobs, catalog, settings, account, app, month)
 
 
 def check_goals(settings: Settings) -> None:

@@ -152,6 +152,22 @@ def test_a_quote_says_what_it_is_based_on_and_that_it_fits(catalog: str) -> None
     assert "it fits" in said
 
 
+def test_a_quote_says_what_is_left_of_the_months_money_and_whether_it_is_enough(
+    catalog: str,
+) -> None:
+    asked = ("quote", catalog, "--by", "2h", "--budget", "5")
+    with environ({"NIGHTKILN_BUDGET_PER_MONTH": "40"}):
+        enough = called(*asked).stdout
+    with environ({"NIGHTKILN_BUDGET_PER_MONTH": "0.01"}):
+        less = called(*asked).stdout
+        told = json.loads(called(*asked, "--json").stdout)
+
+    assert "0.00 of 40.00 USD are spent in 20" in enough
+    assert "would not begin" not in enough
+    assert "such a night would not begin: budget_per_month 0.01: 0.00 of 0.01 USD are" in less
+    assert told["month"]["left_usd"] == 0.01
+
+
 def test_a_quote_counts_on_nothing_that_the_run_may_not_have(catalog: str) -> None:
     result = called("quote", catalog, "--by", "2h", "--budget", "5", "--fallback", "never")
 
