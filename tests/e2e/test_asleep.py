@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Sequence
 
 from nightkiln.core.learning import Scores
-from nightkiln.core.model import BoundJob, LeaseEnd, LeaseId, Need
+from nightkiln.core.model import LeaseEnd, LeaseId
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
-from nightkiln.dispatch import Dispatcher, Tally, Work
+from nightkiln.dispatch import Dispatcher, Tally
 from nightkiln.dispatch.sleeping import asleep_s
-from nightkiln.observers import JsonLines
-from nightkiln.rehearse.weightless import Journal, Landing, Sink, Source
+from nightkiln.rehearse.weightless import Sink
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
 from nightkiln.testing.market.providers import SimulatedMarket
 from nightkiln.testing.market.samples import HOUR_S, calm
 from tests.e2e.test_given_up import JOBS
+from tests.e2e.weightless import weightless_work
 
 NIGHT = Night(calm(shipped_market("ordinary")), seed=1, horizon_s=8 * HOUR_S)
 
@@ -37,24 +36,14 @@ async def played(nap_s: float) -> int:
     """A night whose computer sleeps so long; how often it was asked what is ours."""
     slept_s, ends = [0.0], list[LeaseEnd]()
 
-    async def log(end: LeaseEnd) -> None:
-        ends.append(end)
-
     async with Account(NIGHT) as provider:
         clock = asyncio.get_running_loop().time
         sink = Sink(clock)
-        work = Work(
-            need=Need(),
-            source=Source(JOBS),
-            bind=lambda job: BoundJob(job.id, {}),
-            providers={provider.name: provider},
-            landing=Landing(),
-            journal=Journal(),
-            journal_fields=lambda _: {},
+        work = weightless_work(
+            provider,
+            JOBS,
             sink=sink,
-            observer=JsonLines(io.StringIO()),
-            lease_log=log,
-            clock=clock,
+            ends=ends,
             asleep_s=lambda: slept_s[0],
         )
         terms = Terms("night-1", 2, jobs=JOBS, deadline_s=6 * HOUR_S)

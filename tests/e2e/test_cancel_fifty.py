@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,18 +10,18 @@ from decimal import Decimal
 import pytest
 
 from nightkiln.core.learning import Scores
-from nightkiln.core.model import BoundJob, LeaseEnd, LeaseId, Need
+from nightkiln.core.model import LeaseEnd, LeaseId
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Fallback, Terms
-from nightkiln.dispatch import Dispatcher, Tally, Work
-from nightkiln.observers import JsonLines
-from nightkiln.rehearse.weightless import Journal, Landing, Sink, Source
+from nightkiln.dispatch import Dispatcher, Tally
+from nightkiln.rehearse.weightless import Sink
 from nightkiln.stop_switch import StopSwitch
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
 from nightkiln.testing.market.machines import Boot
 from nightkiln.testing.market.providers import SimulatedMarket
 from nightkiln.testing.market.samples import HOUR_S, calm, starting_with
+from tests.e2e.weightless import weightless_work
 
 FLEET, JOBS = 50, 100_000
 ANSWER_S, ORDERS_MAX = 8.0, 5  # until none of the machines of an order is listed any more
@@ -68,22 +67,12 @@ async def cancelled(patience_s: float) -> Cancelled:
         starting_with(calm(shipped_market("ordinary")), Boot.OK), seed=1, horizon_s=8 * HOUR_S
     )
 
-    async def log(end: LeaseEnd) -> None:
-        found.ends.append(end)
-
     async with SlowToRelease(night) as provider:
-        work = Work(
-            need=Need(),
-            source=Source(JOBS),
-            bind=lambda job: BoundJob(job.id, {}),
-            providers={provider.name: provider},
-            landing=Landing(),
-            journal=Journal(),
-            journal_fields=lambda _: {},
+        work = weightless_work(
+            provider,
+            JOBS,
             sink=sink,
-            observer=JsonLines(io.StringIO()),
-            lease_log=log,
-            clock=loop.time,
+            ends=found.ends,
             release_s_max=180.0,
             tick_s=5.0,
         )

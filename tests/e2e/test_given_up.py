@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -13,25 +12,23 @@ import pytest
 from nightkiln.core.errors import ProviderError, WorkerLost
 from nightkiln.core.learning import Scores
 from nightkiln.core.model import (
-    BoundJob,
     Lease,
     LeaseEnd,
     LeaseId,
     Loss,
-    Need,
 )
 from nightkiln.core.scheduler import Scheduler
 from nightkiln.core.terms import Terms
-from nightkiln.dispatch import Dispatcher, Tally, Work
+from nightkiln.dispatch import Dispatcher, Tally
 from nightkiln.dispatch.loop import LIST_AGAIN_S
-from nightkiln.observers import JsonLines
-from nightkiln.rehearse.weightless import Journal, Landing, Sink, Source
+from nightkiln.rehearse.weightless import Sink
 from nightkiln.testing import virtual_time
 from nightkiln.testing.market import Night, shipped_market
 from nightkiln.testing.market.machines import Boot
 from nightkiln.testing.market.providers import ServiceFaults, SimulatedMarket, Stage
 from nightkiln.testing.market.samples import HOUR_S, calm, starting_with
 from nightkiln.testing.market.worker import SimulatedWorker
+from tests.e2e.weightless import weightless_work
 
 JOBS = 150
 FIRST = LeaseId("night-1-lease-000")
@@ -74,24 +71,14 @@ async def play(
     market = starting_with(calm(shipped_market("ordinary")), Boot.OK)
     clock = asyncio.get_running_loop().time
 
-    async def log(end: LeaseEnd) -> None:
-        ends.append(end)
-
     sink, tally = Sink(clock), Tally("night", JOBS)
     night = Night(market, seed=1, horizon_s=8 * HOUR_S)
     async with kind(night, stage=Stage(faults=TOO_OFTEN)) as provider:
-        work = Work(
-            need=Need(),
-            source=Source(JOBS),
-            bind=lambda job: BoundJob(job.id, {}),
-            providers={provider.name: provider},
-            landing=Landing(),
-            journal=Journal(),
-            journal_fields=lambda _: {},
+        work = weightless_work(
+            provider,
+            JOBS,
             sink=sink,
-            observer=JsonLines(io.StringIO()),
-            lease_log=log,
-            clock=clock,
+            ends=ends,
             release_s_max=0.2,
         )
         terms = Terms("night-1", 2, jobs=JOBS, deadline_s=HOUR_S, budget=Decimal(5))

@@ -83,7 +83,7 @@ async def test_failures_are_told_by_reason_with_an_example(tmp_path: Path) -> No
 
 
 async def test_every_question_on_the_page_is_answered(tmp_path: Path) -> None:
-    async with StandIn() as server:
+    async with StandIn(render_s=0.05) as server:
         receipt = await received(tmp_path, server)
 
     asks = page(receipt).partition("```sql\n")[2].partition("```")[0].split(";")[:-1]
