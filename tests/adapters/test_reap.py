@@ -38,6 +38,7 @@ class Account:
 
     folder: Path
     stage: Stage = field(default_factory=Stage)
+    release_s_max: float = 30.0  # of the wall's time: what succeeds here takes none
 
     def __post_init__(self) -> None:
         self.market = SimulatedMarket(NIGHT, name="cloud", stage=self.stage)
@@ -74,7 +75,7 @@ class Account:
             clock=self.now_s,
             close=close,
             ended_max=ended_max,
-            release_s_max=0.3,  # of the wall's time: nothing here takes any
+            release_s_max=self.release_s_max,
         )
 
     async def billed(self) -> Collection[LeaseId]:
@@ -405,6 +406,7 @@ def test_a_machine_that_cannot_be_given_back_is_told_and_stays_in_the_book(tmp_p
     async def story(account: Account) -> None:
         await account.rent(FIRST)
         account.alive("nightly", has_ended=True)
+        account.release_s_max = 0.3
 
         swept = await account.reap()
 

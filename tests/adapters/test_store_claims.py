@@ -254,9 +254,10 @@ from nightkiln.store.claim import acquire
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    print("won", acquire(LocalBlobs(Path(sys.argv[1])), "night", now_s=time.time()).epoch)
+    won = acquire(LocalBlobs(Path(sys.argv[1])), "night", now_s=time.time())
+    print("won", won.epoch, flush=True)
 except ClaimHeld:
-    print("held")
+    print("held", flush=True)
 sys.stdin.readline()
 """
 

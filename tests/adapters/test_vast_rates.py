@@ -160,8 +160,9 @@ def test_processes_share_their_turns(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
 
+    began_s = time.monotonic()
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
     taken = [int(process.communicate(timeout=60)[0]) for process in running]
 
-    assert sum(taken) <= 2, "one turn in three seconds; they may have taken longer than that"
+    assert 1 <= sum(taken) <= 1 + (time.monotonic() - began_s) / PACES[Endpoint.DESTROY].seconds
     assert json.loads((tmp_path / "rates" / "vast.json").read_text())

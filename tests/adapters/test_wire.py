@@ -76,7 +76,7 @@ def test_no_answer_half_an_answer_and_no_http_break_the_protocol(answer: bytes) 
 @pytest.mark.parametrize("answer", [b"", HEAD + b"0123"])
 def test_a_silent_worker_times_out(answer: bytes) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        answered(answer, lambda url: fetched(url, timeout_s=0.05), stays=True)
+        answered(answer, lambda url: fetched(url, timeout_s=0.5), stays=True)
 
 
 def test_an_address_that_is_none_is_told_as_such() -> None:

@@ -37,7 +37,7 @@ QUICK = ArrivalLimits(
         connect_s_max=2.0,
         retry_s=0.1,
         broken_s=6.0,
-        reconnect_s_max=10.0,
+        reconnect_s_max=60.0,  # a process starts meanwhile, as at a reboot
         keepalive_s=0.3,
         keepalives_max=2,
     ),

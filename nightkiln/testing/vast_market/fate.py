@@ -19,7 +19,6 @@ PORTS_S = (0.0, 15.0)  # from running until its address is published
 GONE_S = (0.0, 20.0)  # from destroying until the row is gone
 RESUMES_MEAN_S = 1_800.0  # how long a rival keeps what he outbid; a guess
 ERROR_SHOWS_S = 15.0  # how soon a start that is doomed says so
-EXITS_S = 1.0
 AWAY_S = 60.0
 REBOOT_S = 20.0  # until a machine that restarts runs again
 ZOMBIE_S = 60.0
@@ -168,7 +167,7 @@ def _error(said: str, *, status: str = "loading") -> Change:
 
 def _exits_at_once(fate: Fate, stay: Stay) -> Fate:
     del stay
-    return replace(fate, exits_s=fate.runs_s + EXITS_S)
+    return replace(fate, exits_s=fate.runs_s)
 
 
 def _outbid(fate: Fate, stay: Stay) -> Fate:

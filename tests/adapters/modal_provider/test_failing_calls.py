@@ -26,7 +26,10 @@ from tests.adapters.modal_world import (
     JOB,
     OTHER,
     TERMS,
+    Behind,
+    a_modal,
     a_provider,
+    deployed,
     open_calls,
     rented,
 )
@@ -120,18 +123,21 @@ async def test_a_container_whose_comfyui_dies_takes_itself_out(
 
 
 async def test_a_comfyui_that_dies_between_two_jobs_is_found_out_before_the_next(
-    modal: FakeModal, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    await with_new_containers(modal)
-    async with a_bench(modal, tmp_path, replace(TERMS, max_containers=1)) as bench:
-        await bench.render(0)
-        for one in BEHIND.made:
-            one.die()
-        ticket = await bench.submit(1)
-        with pytest.raises(WorkerLost, match="this container is broken"):
-            await bench.worker.result(ticket)
+    behind = Behind()
+    one_that_waits = replace(TERMS, max_containers=1, scaledown_s=1200)  # also on a busy computer
+    with a_modal(behind=behind) as modal:
+        deployed(modal, terms=one_that_waits)
+        async with a_bench(modal, tmp_path, one_that_waits) as bench:
+            await bench.render(0)
+            for one in behind.made:
+                one.die()
+            ticket = await bench.submit(1)
+            with pytest.raises(WorkerLost, match="this container is broken"):
+                await bench.worker.result(ticket)
 
-    assert sum(len(one.submitted) for one in BEHIND.made) == 1  # no second prompt came to it
+    assert sum(len(one.submitted) for one in behind.made) == 1  # no second prompt came to it
 
 
 async def test_a_start_that_fails_is_told_at_once_and_costs_one_start(
