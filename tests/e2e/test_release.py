@@ -77,13 +77,20 @@ class Ears(JsonLines):
         self.events[name] = fields
 
 
-async def night(folder: Path, server: StandIn, provider: LocalProvider, ears: Ears) -> Outcome:
+async def night(
+    folder: Path,
+    server: StandIn,
+    provider: LocalProvider,
+    ears: Ears,
+    *,
+    release_s: float = 30.0,
+) -> Outcome:
     catalog = write_catalog(folder / "catalog", 3)
     settings = Settings(
         store=str(folder / "store"),
         worker_urls=(server.url,),
         state=str(folder / "state"),
-        release_s=0.3,
+        release_s=release_s,
         budget=Decimal("2.00") if provider.bills else None,
     )
     request = Request(chosen_catalog(catalog), name="night")
@@ -125,7 +132,7 @@ async def test_a_lease_that_is_not_released_is_told_and_the_night_goes_on(
     ears = Ears()
     async with StandIn() as server:
         provider = Stubborn(server.url, error, failures=ALWAYS)
-        outcome = await night(tmp_path, server, provider, ears)
+        outcome = await night(tmp_path, server, provider, ears, release_s=0.3)
 
     assert (outcome.done, outcome.left) == (3, 0)
     assert outcome.exit_code == 3
@@ -145,7 +152,7 @@ async def test_what_a_lease_may_come_to_that_is_not_released_is_told(tmp_path: P
     ears = Ears()
     async with StandIn() as server:
         provider = Rented(server.url, TimeoutError(), failures=ALWAYS)
-        outcome = await night(tmp_path, server, provider, ears)
+        outcome = await night(tmp_path, server, provider, ears, release_s=0.3)
 
     assert (outcome.done, outcome.exit_code, outcome.usd) == (3, 3, Decimal(0))
     assert 0 < outcome.usd_open <= Decimal("2.00")

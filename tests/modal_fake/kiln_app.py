@@ -23,7 +23,7 @@ clay = modal.Volume.from_name("clay", create_if_missing=True)
     memory=1024,
     timeout=600,  # ten seconds here: only what is meant to be ended by its clock is
     startup_timeout=1200,
-    scaledown_window=600,  # ten seconds here: nobody takes that from one call to the next
+    scaledown_window=240,  # four seconds here: nobody takes that from one call to the next
     max_containers=2,
     retries=0,
     enable_memory_snapshot=True,

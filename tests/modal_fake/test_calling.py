@@ -138,7 +138,7 @@ def test_a_running_call_can_be_cancelled(yard: Yard, *, kills: bool) -> None:
 def test_a_waiting_call_that_is_cancelled_never_runs(yard: Yard) -> None:
     name = yard.deploy()
     kiln = yard.kiln(name, max_containers=1)
-    first = yard.fire(kiln, seconds=0.2)
+    first = yard.fire(kiln, seconds=2)
     second = yard.fire(kiln)
 
     second.cancel()

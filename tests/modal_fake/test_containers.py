@@ -30,7 +30,8 @@ def test_an_idle_container_stays_for_a_while_and_then_goes(yard: Yard) -> None:
     yard.fired(yard.kiln(name))
     assert len(yard.containers(name)) == 1
 
-    yard.fake.skip(600)
+    until(lambda: yard.containers(name)[0].phase == Phase.IDLE)
+    yard.fake.skip(240)
 
     until(lambda: yard.containers(name)[0].phase == Phase.ENDED)
     yard.fired(yard.kiln(name))
@@ -159,7 +160,7 @@ def test_the_start_is_billed_the_search_for_a_gpu_is_not() -> None:
         assert bill.starting_s >= 30 / SPEED  # the wall's, not the story's
         assert bill.busy_s >= Decimal("0.2")
         assert bill.starting_s + bill.busy_s <= took_s - Decimal(60 / SPEED)  # nobody pays for that
-        assert bill.idle_s >= 60 / SPEED
+        assert bill.idle_s >= 240 / SPEED
 
 
 def test_a_container_speaks_to_a_comfyui_of_its_own() -> None:

@@ -39,7 +39,7 @@ def test_what_was_sent_can_be_asserted(yard: Yard) -> None:
     assert (deployed.version, deployed.tag, deployed.tags) == (1, "git-1f", {"purpose": "pots"})
     kiln = deployed.functions["Kiln.*"]
     assert kiln.gpus == ("L40S", "A100-40GB", "A10")
-    assert (kiln.timeout_s, kiln.startup_timeout_s, kiln.scaledown_s) == (600, 1200, 600)
+    assert (kiln.timeout_s, kiln.startup_timeout_s, kiln.scaledown_s) == (600, 1200, 240)
     assert (kiln.containers_min, kiln.containers_max, kiln.retries) == (0, 2, 0)
     assert (kiln.cores, kiln.gib, kiln.inputs_at_once) == (2.0, 1.0, 1)
     assert kiln.volumes == (VolumeSeen("clay", "/clay", is_read_only=True),)
