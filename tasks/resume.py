@@ -75,10 +75,13 @@ def again_with(params: Mapping[str, Any], crash: Crash, batch: str) -> dict[str,
 async def _seen(run: Any, params: BatchParams, *, is_nightly: bool) -> tuple[Crash, Traces]:
     """The crash as Prefect, the store and the book of leases know it."""
     settings = params.settings(**await secrets_of(params))
-    request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
     now_s = time.time()
     # What never began is begun as if it were due now.
-    began_s = run.start_time.timestamp() if run.start_time is not None else now_s
+    began = run.start_time if run.start_time is not None else datetime.fromtimestamp(now_s, UTC)
+    request = await asyncio.to_thread(
+        request_of, params, settings, is_nightly=is_nightly, began=began
+    )
+    began_s = began.timestamp()
     left = await asyncio.to_thread(traces, request, settings, began_s=began_s, now_s=now_s)
     crash = Crash(
         state=run.state.type.value,
