@@ -49,11 +49,22 @@ def traces(request: Request, settings: Settings, *, began_s: float, now_s: float
     if not has_store(settings):
         return Traces(batch, "", by_s, Usd(0))
     store = open_store(settings)
-    claim = newest_claim(store.blobs, batch)
-    is_held = claim is not None and isinstance(verdict_on(claim, now_s=now_s), Held)
-    at_work = claim.describe(now_s) if claim is not None and is_held else ""
+    at_work = who_works(batch, settings, now_s=now_s)
     spent = _settled(store, batch, began_s) + _rented(settings, store, batch, now_s)
     return Traces(batch, at_work, by_s, spent)
+
+
+def who_works(batch: str, settings: Settings, *, now_s: float) -> str:
+    """Who works on a batch, or may: on another computer a claim outlives its process. Blocking.
+
+    "" for nobody.
+
+    Raises:
+        StoreUnusable: the claim cannot be read.
+    """
+    claim = newest_claim(open_store(settings).blobs, batch) if has_store(settings) else None
+    is_held = claim is not None and isinstance(verdict_on(claim, now_s=now_s), Held)
+    return claim.describe(now_s) if claim is not None and is_held else ""
 
 
 def is_of(batch: str, name: str) -> bool:

@@ -14,6 +14,7 @@ from nightkiln.core.model import Usd
 CRASHED = "CRASHED"
 RESUMES = "resumes:"  # begins the tag of a run that resumes another
 CENT, NOTHING = Decimal("0.01"), Usd(0)
+MARGIN_S = 30.0  # for clocks that differ, and a living run says so every 30 s
 LEFT_S_MIN = 60.0  # before the deadline: less is not worth a start
 
 
@@ -29,6 +30,11 @@ class Crash:
     budget: Usd | None = None
     spent: Usd = NOTHING  # of that budget, at most
 
+    @property
+    def may_be_alive(self) -> bool:
+        """Whether its batch is at work, so that it may be itself that works on it."""
+        return self.state == CRASHED and bool(self.at_work)
+
 
 def objection(crash: Crash, *, now_s: float) -> str | None:
     """Why it is left as it is; None: it is resumed."""
@@ -41,6 +47,15 @@ def objection(crash: Crash, *, now_s: float) -> str | None:
     if crash.is_nameless:
         return "it was to render everything anew and has no name: begin it again"
     return _spent(crash, now_s)
+
+
+def is_to_look_again(crash: Crash, *, is_heard: bool, waited_s: float, stale_s: float) -> bool:
+    """Whether nobody can tell yet if the batch is at work, or its process has only just died.
+
+    On another computer a claim outlives its process by ``stale_s``; who works on it otherwise still
+    does afterwards. ``is_heard``: the run itself has given a sign of life since it crashed.
+    """
+    return crash.may_be_alive and not is_heard and waited_s < stale_s + MARGIN_S
 
 
 def _spent(crash: Crash, now_s: float) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from nightkiln.core.resuming import Crash, budget_left, objection
+from nightkiln.core.resuming import MARGIN_S, Crash, budget_left, is_to_look_again, objection
 
 NOW_S = 1_800_000_000.0
-HOUR_S = 3600.0
+HOUR_S, STALE_S = 3600.0, 60.0
 CRASH = Crash("CRASHED", ("nightkiln", "nightly"))
 
 
@@ -51,3 +51,23 @@ def test_a_budget_that_is_spent_is_not_spent_again() -> None:
 
 def test_a_fresh_run_without_a_name_is_nothing_that_could_go_on() -> None:
     assert "begin it again" in str(objection(replace(CRASH, is_nameless=True), now_s=NOW_S))
+
+
+def test_a_claim_that_may_outlive_its_process_is_looked_at_again_until_it_is_stale() -> None:
+    seen = replace(CRASH, at_work="host (process 7)")
+
+    assert looks_again(seen, waited_s=0.0)
+    assert looks_again(seen, waited_s=STALE_S), "clocks differ"
+    assert not looks_again(seen, waited_s=STALE_S + MARGIN_S), "somebody does work on it"
+
+
+def test_once_it_is_known_who_works_nobody_looks_again() -> None:
+    seen = replace(CRASH, at_work="host (process 7)")
+
+    assert not looks_again(seen, is_heard=True)
+    assert not looks_again(replace(seen, at_work=""))
+    assert not looks_again(replace(seen, state="SCHEDULED")), "somebody has pressed Retry"
+
+
+def looks_again(crash: Crash, *, waited_s: float = 3.0, is_heard: bool = False) -> bool:
+    return is_to_look_again(crash, is_heard=is_heard, waited_s=waited_s, stale_s=STALE_S)
