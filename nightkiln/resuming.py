@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 
 from nightkiln.core.budget import lease_cost
 from nightkiln.core.model import Usd
-from nightkiln.core.sharing import SHARE_NAME
+from nightkiln.core.sharing import CENT, SHARE_NAME
 from nightkiln.deadline import seconds_until
 from nightkiln.lease_book import Standing
 from nightkiln.settings import Settings
@@ -22,6 +22,12 @@ select batch, sum(usd) from leases
 where starts_with(batch, $batch) and rented_at >= $since
 group by 1
 """
+AGREED = """
+select budget_usd from quotes
+where batch = $batch and verdict = 'taken' and coalesce(decided_at, made_at) >= $since
+order by epoch desc
+limit 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Traces:
     at_work: str  # who works on the batch; "" for nobody
     by_s: float | None  # epoch seconds of the run's deadline
     spent: Usd  # since the run began, and what is still rented counted until now
+    agreed: Usd | None = None  # that it was let through with last; None: it never came so far
 
 
 def traces(request: Request, settings: Settings, *, began_s: float, now_s: float) -> Traces:
@@ -51,7 +58,7 @@ def traces(request: Request, settings: Settings, *, began_s: float, now_s: float
     store = open_store(settings)
     at_work = who_works(batch, settings, now_s=now_s)
     spent = _settled(store, batch, began_s) + _rented(settings, store, batch, now_s)
-    return Traces(batch, at_work, by_s, spent)
+    return Traces(batch, at_work, by_s, spent, _agreed(store, batch, began_s))
 
 
 def who_works(batch: str, settings: Settings, *, now_s: float) -> str:
@@ -73,11 +80,25 @@ def is_of(batch: str, name: str) -> bool:
     return name == batch or (share is not None and share["night"] == batch)
 
 
+def _agreed(store: Store, batch: str, since_s: float) -> Usd | None:
+    """What somebody, a rule or the month's money let it spend, whatever it was asked for with."""
+    with store.connect("quotes") as con:
+        views = {name for (name,) in con.execute("select view_name from duckdb_views()").fetchall()}
+        if "quotes" not in views:
+            return None  # nothing was ever quoted here
+        rows = con.execute(AGREED, {"batch": batch, "since": _utc(since_s)}).fetchall()
+    return Usd(rows[0][0]).quantize(CENT, ROUND_DOWN) if rows else None
+
+
+def _utc(moment_s: float) -> datetime:
+    """As it stands in tables: UTC, without a zone."""
+    return datetime.fromtimestamp(moment_s, UTC).replace(tzinfo=None)
+
+
 def _settled(store: Store, batch: str, since_s: float) -> Usd:
     """What leases that are over have cost."""
-    since = datetime.fromtimestamp(since_s, UTC).replace(tzinfo=None)
     with store.connect("leases") as con:
-        rows = con.execute(SPENT, {"batch": batch, "since": since}).fetchall()
+        rows = con.execute(SPENT, {"batch": batch, "since": _utc(since_s)}).fetchall()
     return sum((Decimal(usd) for name, usd in rows if is_of(batch, name)), Usd(0))
 
 

@@ -142,6 +142,7 @@ class Resuming:
             is_nameless=asked.is_nameless,
             by_s=left.by_s,
             budget=asked.settings.budget,
+            agreed=left.agreed,
             spent=left.spent,
         )
         return crash, left

@@ -27,13 +27,21 @@ class Crash:
     at_work: str = ""  # who works on its batch all the same; "" for nobody
     is_nameless: bool = False  # a fresh run without a name, which nobody can resume
     by_s: float | None = None  # its deadline
-    budget: Usd | None = None
-    spent: Usd = NOTHING  # of that budget, at most
+    budget: Usd | None = None  # that it was asked for with
+    agreed: Usd | None = None  # that it was let through with last; None: no gate let it through
+    spent: Usd = NOTHING  # of that, at most
 
     @property
     def may_be_alive(self) -> bool:
         """Whether its batch is at work, so that it may be itself that works on it."""
         return self.state == CRASHED and bool(self.at_work)
+
+    @property
+    def held_to(self) -> Usd | None:
+        """USD that it was to spend at most: what was agreed to may be less than was asked for."""
+        if self.budget is None or self.agreed is None:
+            return self.budget
+        return min(self.budget, self.agreed)
 
 
 def objection(crash: Crash, *, now_s: float) -> str | None:
@@ -63,12 +71,12 @@ def _spent(crash: Crash, now_s: float) -> str | None:
     if crash.by_s is not None and crash.by_s - now_s < LEFT_S_MIN:
         return "its deadline has come"
     if (left := budget_left(crash)) is not None and left <= 0:
-        return f"its budget of {crash.budget} USD is spent"
+        return f"its budget of {crash.held_to} USD is spent"
     return None
 
 
 def budget_left(crash: Crash) -> Usd | None:
     """USD that the resumed run may spend, in whole cents; None: it had no budget."""
-    if crash.budget is None:
+    if crash.held_to is None:
         return None
-    return max(NOTHING, crash.budget - crash.spent).quantize(CENT, ROUND_DOWN)
+    return max(NOTHING, crash.held_to - crash.spent).quantize(CENT, ROUND_DOWN)

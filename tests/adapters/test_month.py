@@ -79,12 +79,21 @@ class Books:
         acquire(self.store.blobs, batch, now_s=started_s)
         start = BatchStart(self.of(batch), "c" * 64, this_process(), started_s, 12, "0")
         write_batch_start(self.store.blobs, start)
-        write_quote(
-            self.store.blobs,
-            self.of(batch),
-            replace(QUOTED, budget_usd=Decimal(budget), made_s=started_s),
-            decided_s=started_s,
-        )
+        self.agreed(batch, 1, budget, made_s=started_s)
+
+    def agreed(
+        self,
+        batch: str,
+        epoch: int,
+        budget: str,
+        *,
+        made_s: float,
+        verdict: Verdict = Verdict.TAKEN,
+    ) -> None:
+        """What became of a run's quote, and with what budget."""
+        run = replace(self.of(batch), epoch=epoch)
+        quoted = replace(QUOTED, budget_usd=Decimal(budget), made_s=made_s, verdict=verdict)
+        write_quote(self.store.blobs, run, quoted, decided_s=made_s)
 
     def rents(self, batch: str, *, expires_s: float) -> None:
         """A lease in the book that is not over."""

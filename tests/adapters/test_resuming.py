@@ -11,6 +11,7 @@ import pytest
 from nightkiln.lease_book import LeaseBook
 from nightkiln.resuming import Traces, traces
 from nightkiln.settings import load_settings
+from nightkiln.store.quotes import Verdict
 from nightkiln.store.store import Store
 from nightkiln.testing.samples import write_catalog
 from nightkiln.wiring import Request, chosen_catalog
@@ -19,6 +20,7 @@ from tests.adapters.test_month import Books, at
 BEGAN_S = at("2026-11-21T02:15")
 NOW_S = at("2026-11-21T03:00")
 NIGHT = "sample-2026-11-21"
+DAY_S = 24 * 3600.0
 
 
 @pytest.fixture
@@ -62,6 +64,21 @@ def test_what_it_has_cost_is_what_its_leases_did_with_those_that_are_still_there
     books.rents(NIGHT, expires_s=NOW_S)  # since an hour, for 0.36 an hour
 
     assert seen(tmp_path).spent == pytest.approx(Decimal("1.86"), abs=Decimal("0.05"))
+
+
+def test_what_it_was_let_through_with_is_what_was_agreed_to_last_since_it_began(
+    tmp_path: Path, books: Books
+) -> None:
+    assert seen(tmp_path).agreed is None, "nothing was ever quoted in this store"
+    books.agreed(NIGHT, 1, "9.00", made_s=BEGAN_S - DAY_S)
+    assert seen(tmp_path).agreed is None, "that was another run's"
+
+    books.agreed(NIGHT, 2, "12.00", made_s=BEGAN_S + 60.0)
+    books.agreed(NIGHT, 3, "5.005", made_s=BEGAN_S + 600.0)
+    books.agreed(NIGHT, 4, "8.00", made_s=BEGAN_S + 900.0, verdict=Verdict.DECLINED)
+    books.agreed(f"{NIGHT}-again", 5, "7.00", made_s=BEGAN_S + 900.0)
+
+    assert seen(tmp_path).agreed == Decimal("5.00")
 
 
 def test_a_living_run_of_the_batch_is_seen(tmp_path: Path, books: Books) -> None:

@@ -49,6 +49,15 @@ def test_a_budget_that_is_spent_is_not_spent_again() -> None:
     assert budget_left(crash) == 0
 
 
+def test_what_was_agreed_to_holds_for_who_goes_on_and_never_raises_the_budget() -> None:
+    crash = replace(CRASH, budget=Decimal(12), agreed=Decimal("5.00"), spent=Decimal("1.25"))
+
+    assert budget_left(crash) == Decimal("3.75")
+    assert budget_left(replace(crash, agreed=Decimal(20))) == Decimal("10.75")
+    spent = replace(crash, spent=Decimal(6))
+    assert objection(spent, now_s=NOW_S) == "its budget of 5.00 USD is spent"
+
+
 def test_a_fresh_run_without_a_name_is_nothing_that_could_go_on() -> None:
     assert "begin it again" in str(objection(replace(CRASH, is_nameless=True), now_s=NOW_S))
 

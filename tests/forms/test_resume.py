@@ -16,12 +16,14 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Crashed
 
 from nightkiln.core.resuming import MARGIN_S
+from nightkiln.lease_book import LeaseBook
 from nightkiln.store.claims import STALE_S, claim_json, claim_key, write_ended
 from nightkiln.store.processes import this_process
 from nightkiln.store.store import Store
 from nightkiln.testing import virtual_time
 from nightkiln.testing.samples import write_catalog
 from tasks.resume import LOOK_EVERY_S, Resuming
+from tests.adapters.test_month import Books
 
 BEGAN = datetime(2026, 11, 21, 23, 10, tzinfo=UTC)
 CRASHED = datetime(2026, 11, 22, 1, tzinfo=UTC)
@@ -133,6 +135,16 @@ def test_a_night_that_crashed_after_midnight_goes_on_as_the_night_that_it_was(ro
     assert (again["name"], again["by"]) == (NIGHT, "2026-11-22T07:00:00+00:00")
     assert again["budget"] == 12.0
     assert room.took_s == 0.0
+
+
+def test_who_goes_on_is_held_to_what_was_agreed_to_less_what_is_spent(room: Room) -> None:
+    books = Books(room.store, LeaseBook(room.folder / "state"))
+    books.agreed(NIGHT, 1, "5.00", made_s=BEGAN.timestamp() + 600.0)
+    books.cost("1.25", "2026-11-21T23:30", "2026-11-22T01:00", batch=NIGHT)
+
+    assert "is resumed, once" in room.resumed()
+
+    assert [again["budget"] for again in room.begun] == [3.75]
 
 
 def test_a_run_that_died_on_another_computer_is_resumed_once_its_claim_is_stale(room: Room) -> None:
