@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN
 
 from nightkiln.core.budget import lease_cost
-from nightkiln.core.model import Usd
-from nightkiln.core.sharing import CENT, SHARE_NAME
+from nightkiln.core.lease_ids import run_of
+from nightkiln.core.model import LeaseId, Usd
+from nightkiln.core.sharing import CENT, NOTHING, SHARE_NAME
 from nightkiln.deadline import seconds_until
 from nightkiln.lease_book import Standing
 from nightkiln.settings import Settings
+from nightkiln.share_ledger import runs_of_open_round
 from nightkiln.store.claim import verdict_on
 from nightkiln.store.claims import Held, newest_claim
 from nightkiln.store.store import Store
 from nightkiln.wiring import Request, batch_name, book_of, has_store, open_store
 
 SPENT = """
-select batch, sum(usd) from leases
+select batch, lease_id, usd from leases
 where starts_with(batch, $batch) and rented_at >= $since
-group by 1
 """
 AGREED = """
 select budget_usd from quotes
@@ -39,10 +41,15 @@ class Traces:
     by_s: float | None  # epoch seconds of the run's deadline
     spent: Usd  # since the run began, and what is still rented counted until now
     agreed: Usd | None = None  # that it was let through with last; None: it never came so far
+    recounted: Usd = NOTHING  # of what is spent: the open round of a night of several controllers
 
 
-def traces(request: Request, settings: Settings, *, began_s: float, now_s: float) -> Traces:
+def traces(
+    request: Request, settings: Settings, *, began_s: float, now_s: float, is_shared: bool = False
+) -> Traces:
     """Look for them in the store and in the book of leases. Blocking.
+
+    ``is_shared``: several controllers were to work on it.
 
     Raises:
         BadInput: name or time zone make no sense.
@@ -54,11 +61,16 @@ def traces(request: Request, settings: Settings, *, began_s: float, now_s: float
         zone = settings.timezone
         by_s = began_s + seconds_until(settings.by, now_s=began_s, timezone=zone)
     if not has_store(settings):
-        return Traces(batch, "", by_s, Usd(0))
+        return Traces(batch, "", by_s, NOTHING)
     store = open_store(settings)
     at_work = who_works(batch, settings, now_s=now_s)
-    spent = _settled(store, batch, began_s) + _rented(settings, store, batch, now_s)
-    return Traces(batch, at_work, by_s, spent, _agreed(store, batch, began_s))
+    agreed = _agreed(store, batch, began_s)
+    costs = [*_settled(store, batch, began_s), *_rented(settings, store, batch, now_s)]
+    # A lease goes by who rented it: what a later round took over counts twice rather than never.
+    runs = runs_of_open_round(store.blobs, batch) if is_shared else frozenset()
+    spent = sum((usd for _, usd in costs), NOTHING)
+    recounted = sum((usd for lease, usd in costs if run_of(lease) in runs), NOTHING)
+    return Traces(batch, at_work, by_s, spent, agreed, recounted)
 
 
 def who_works(batch: str, settings: Settings, *, now_s: float) -> str:
@@ -95,18 +107,19 @@ def _utc(moment_s: float) -> datetime:
     return datetime.fromtimestamp(moment_s, UTC).replace(tzinfo=None)
 
 
-def _settled(store: Store, batch: str, since_s: float) -> Usd:
+def _settled(store: Store, batch: str, since_s: float) -> Iterator[tuple[LeaseId, Usd]]:
     """What leases that are over have cost."""
     with store.connect("leases") as con:
         rows = con.execute(SPENT, {"batch": batch, "since": _utc(since_s)}).fetchall()
-    return sum((Decimal(usd) for name, usd in rows if is_of(batch, name)), Usd(0))
+    yield from ((LeaseId(lease), Usd(usd)) for name, lease, usd in rows if is_of(batch, name))
 
 
-def _rented(settings: Settings, store: Store, batch: str, now_s: float) -> Usd:
+def _rented(
+    settings: Settings, store: Store, batch: str, now_s: float
+) -> Iterator[tuple[LeaseId, Usd]]:
     """What leases that are not over have come to; from now on the resumed run counts."""
-    spent = Usd(0)
     for entry in book_of(settings).entries():
         is_open = entry.store == store.uri and entry.standing is not Standing.ENDED
         if is_open and is_of(batch, entry.batch):
-            spent += lease_cost(entry.offer, entry.load, life_s=max(0.0, now_s - entry.asked_s)).usd
-    return spent
+            life_s = max(0.0, now_s - entry.asked_s)
+            yield entry.lease_id, lease_cost(entry.offer, entry.load, life_s=life_s).usd

@@ -16,7 +16,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed, Running
 
 from nightkiln.core.errors import NightkilnError
-from nightkiln.core.resuming import RESUMES, Crash, budget_left, is_to_look_again, objection
+from nightkiln.core.resuming import RESUMES, Crash, budget_again, is_to_look_again, objection
 from nightkiln.resuming import Traces, traces, who_works
 from nightkiln.settings import Settings
 from nightkiln.store.claims import STALE_S
@@ -46,6 +46,7 @@ class Asked:
     settings: Settings
     began_s: float  # epoch seconds
     batch: str
+    is_shared: bool  # several controllers were to work on it
     is_nameless: bool  # a fresh run without a name, which nobody can resume
 
 
@@ -93,7 +94,7 @@ class Resuming:
         began_s = began.timestamp()
         batch = await asyncio.to_thread(batch_name, request, settings, now_s=began_s)
         is_nameless = params.fresh and not params.name and not is_nightly
-        return Asked(request, settings, began_s, batch, is_nameless)
+        return Asked(request, settings, began_s, batch, params.controllers > 1, is_nameless)
 
     async def _watched(self, run_id: UUID, asked: Asked) -> tuple[Any, bool]:
         """The run, once it can be told whether it is alive, and whether it is.
@@ -133,7 +134,12 @@ class Resuming:
     async def _seen(self, run: Any, asked: Asked) -> tuple[Crash, Traces]:
         """The crash as Prefect, the store and the book of leases know it."""
         left = await asyncio.to_thread(
-            traces, asked.request, asked.settings, began_s=asked.began_s, now_s=self.clock()
+            traces,
+            asked.request,
+            asked.settings,
+            began_s=asked.began_s,
+            now_s=self.clock(),
+            is_shared=asked.is_shared,
         )
         crash = Crash(
             state=run.state.type.value,
@@ -144,6 +150,7 @@ class Resuming:
             budget=asked.settings.budget,
             agreed=left.agreed,
             spent=left.spent,
+            recounted=left.recounted,
         )
         return crash, left
 
@@ -168,7 +175,7 @@ def again_with(params: Mapping[str, Any], crash: Crash, batch: str) -> dict[str,
     again = {**params, "name": batch}
     if crash.by_s is not None:
         again["by"] = datetime.fromtimestamp(crash.by_s, UTC).isoformat(timespec="seconds")
-    left = budget_left(crash)
-    if left is not None:
-        again["budget"] = float(left)
+    budget = budget_again(crash)
+    if budget is not None:
+        again["budget"] = float(budget)
     return again

@@ -30,6 +30,7 @@ class Crash:
     budget: Usd | None = None  # that it was asked for with
     agreed: Usd | None = None  # that it was let through with last; None: no gate let it through
     spent: Usd = NOTHING  # of that, at most
+    recounted: Usd = NOTHING  # of what is spent: who goes on finds it and counts it himself
 
     @property
     def may_be_alive(self) -> bool:
@@ -77,6 +78,19 @@ def _spent(crash: Crash, now_s: float) -> str | None:
 
 def budget_left(crash: Crash) -> Usd | None:
     """USD that the resumed run may spend, in whole cents; None: it had no budget."""
-    if crash.held_to is None:
+    return _whole_cents(crash.held_to, crash.spent)
+
+
+def budget_again(crash: Crash) -> Usd | None:
+    """USD that the resumed run is begun with, in whole cents; None: it had no budget.
+
+    A night of several controllers counts against its budget all that its open round has spent:
+    with that taken off beforehand, it would count twice.
+    """
+    return _whole_cents(crash.held_to, crash.spent - crash.recounted)
+
+
+def _whole_cents(whole: Usd | None, spent: Usd) -> Usd | None:
+    if whole is None:
         return None
-    return max(NOTHING, crash.held_to - crash.spent).quantize(CENT, ROUND_DOWN)
+    return max(NOTHING, whole - spent).quantize(CENT, ROUND_DOWN)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,11 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Crashed
 
 from nightkiln.core.resuming import MARGIN_S
+from nightkiln.core.sharing import Share
 from nightkiln.lease_book import LeaseBook
 from nightkiln.store.claims import STALE_S, claim_json, claim_key, write_ended
 from nightkiln.store.processes import this_process
+from nightkiln.store.shares import Orders, Ticket, order, split_into, take
 from nightkiln.store.store import Store
 from nightkiln.testing import virtual_time
 from nightkiln.testing.samples import write_catalog
@@ -145,6 +148,22 @@ def test_who_goes_on_is_held_to_what_was_agreed_to_less_what_is_spent(room: Room
     assert "is resumed, once" in room.resumed()
 
     assert [again["budget"] for again in room.begun] == [3.75]
+
+
+def test_several_controllers_go_on_in_their_round_with_its_whole_budget(room: Room) -> None:
+    """What the round has spent it counts itself."""
+    room.params["controllers"] = 2
+    books = Books(room.store, LeaseBook(room.folder / "state"))
+    share, blobs = Share(NIGHT, 1, 2), room.store.blobs
+    ticket = Ticket(share, 1, 1, split_into(blobs, NIGHT, wanted=2).mark)
+    order(blobs, ticket, Orders(1, Decimal(6)))
+    take(blobs, ticket, ELSEWHERE)
+    blobs.create(claim_key(share.batch, 1), claim_json(ELSEWHERE, BEGAN.timestamp()))
+    books.cost("1.25", "2026-11-21T23:30", "2026-11-22T01:00", batch=share.batch)
+
+    assert "is resumed, once" in room.resumed()
+
+    assert [again["budget"] for again in room.begun] == [12.0]
 
 
 def test_a_run_that_died_on_another_computer_is_resumed_once_its_claim_is_stale(room: Room) -> None:
