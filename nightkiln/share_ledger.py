@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from nightkiln.core.lease_ids import lease_id
 from nightkiln.core.model import Usd
 from nightkiln.core.sharing import NOTHING
 from nightkiln.lease_book import Entry, LeaseBook
+from nightkiln.ports.blobs import Blobs
 from nightkiln.store.claims import newest_claim, read_claim
 from nightkiln.store.processes import Process, this_process
+from nightkiln.store.shares import found_split, open_round, taken_by, tickets
 from nightkiln.store.store import Store
 
 _SPENT = "select coalesce(sum(usd), 0) from leases where batch = ? and starts_with(lease_id, ?)"
@@ -31,7 +35,7 @@ class ShareLedger:
         Raises:
             StoreUnusable: the book or the store cannot be read.
         """
-        epoch = self._epoch(batch, process)
+        epoch = next(_epochs(self.store.blobs, batch, process), None)
         if epoch is None:
             return NOTHING  # it died before it had the batch, so it can have rented nothing
         if process.host != this_process().host:
@@ -43,13 +47,34 @@ class ShareLedger:
             ((usd,),) = con.execute(_SPENT, [batch, label]).fetchall()
         return Usd(usd)
 
-    def _epoch(self, batch: str, process: Process) -> int | None:
-        newest = newest_claim(self.store.blobs, batch)
-        for epoch in range(newest.epoch if newest is not None else 0, 0, -1):
-            claim = read_claim(self.store.blobs, batch, epoch)
-            if claim is not None and claim.owner == process:
-                return epoch
-        return None
-
     def _entries(self, batch: str) -> list[Entry]:
         return [each for each in self.book.entries(batch) if each.whose == (batch, self.store.uri)]
+
+
+def runs_of_open_round(blobs: Blobs, night: str) -> frozenset[str]:
+    """Runs, ``<batch>-<epoch>``, whose money a night counts when it goes on. Blocking.
+
+    Empty: no round of it is open, so that it would begin a new one, with nothing spent.
+
+    Raises:
+        StoreUnusable: what controllers were told cannot be read.
+    """
+    split = found_split(blobs, night)
+    if split is None:
+        return frozenset()
+    given_out = tickets(blobs, night, open_round(blobs, night), split)
+    return frozenset(
+        f"{ticket.share.batch}-{epoch}"
+        for ticket in chain.from_iterable(given_out)
+        if (process := taken_by(blobs, ticket)) is not None
+        for epoch in _epochs(blobs, ticket.share.batch, process)
+    )
+
+
+def _epochs(blobs: Blobs, batch: str, process: Process) -> Iterator[int]:
+    """Of a batch's runs in this process, the newest first."""
+    newest = newest_claim(blobs, batch)
+    for epoch in range(newest.epoch if newest is not None else 0, 0, -1):
+        claim = read_claim(blobs, batch, epoch)
+        if claim is not None and claim.owner == process:
+            yield epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import datetime
 
 from nightkiln.catalog import Catalog
 from nightkiln.retrying import Retry, retry_of
@@ -30,8 +31,16 @@ def catalog_of(params: CatalogParams, settings: Settings) -> Catalog:
     )
 
 
-def request_of(params: BatchParams, settings: Settings, *, is_nightly: bool) -> Request:
+def request_of(
+    params: BatchParams,
+    settings: Settings,
+    *,
+    is_nightly: bool,
+    began: datetime | None = None,
+) -> Request:
     """One run, as the form asks for it; a night has the date on which its flow run began first.
+
+    ``began``: when that was, for whoever asks about another flow run; None: of this one.
 
     Raises:
         BadInput: the catalog cannot be read, or the time zone is none.
@@ -44,7 +53,8 @@ def request_of(params: BatchParams, settings: Settings, *, is_nightly: bool) -> 
     )
     if not is_nightly:
         return request
-    name = batch_name(request, settings, now_s=begun().timestamp())
+    first = began if began is not None else begun()
+    name = batch_name(request, settings, now_s=first.timestamp())
     return replace(request, name=name)
 
 

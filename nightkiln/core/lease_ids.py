@@ -30,6 +30,11 @@ def is_of_run(lease: LeaseId, run_label: str) -> bool:
     return lease.startswith(f"{run_label}-lease-")
 
 
+def run_of(lease: LeaseId) -> str:
+    """The run, ``<batch>-<epoch>``, that has rented a lease of ours; empty: it has no such name."""
+    return lease.rpartition("-lease-")[0] if _LEASE.fullmatch(lease) else ""
+
+
 def batch_of(lease: LeaseId) -> str:
     """The batch that a lease of ours was rented for; empty: it has no such name."""
     found = _LEASE.fullmatch(lease)

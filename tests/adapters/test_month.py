@@ -50,10 +50,12 @@ class Books:
         found = Ledger(self.store, self.book, LIMIT, self.zone).month(now_s, but_for=but_for)
         return found.name, found.spent, found.held
 
-    def cost(self, usd: str, begin: str, end: str, *, batch: str = "night") -> LeaseId:
+    def cost(
+        self, usd: str, begin: str, end: str, *, batch: str = "night", epoch: int = 1
+    ) -> LeaseId:
         """A lease that is over."""
         self.leases += 1
-        lease_id = LeaseId(f"{batch}-1-lease-{self.leases:03}")
+        lease_id = LeaseId(f"{batch}-{epoch}-lease-{self.leases:03}")
         told = LeaseEnd(
             lease=Lease(lease_id, OFFER, "machine 7"),
             rented_s=at(begin),
@@ -66,7 +68,7 @@ class Books:
             cost=Cost(gpu=Decimal(usd)),
             is_late=False,
         )
-        write_lease_end(self.store.blobs, self.of(batch), told)
+        write_lease_end(self.store.blobs, replace(self.of(batch), epoch=epoch), told)
         return lease_id
 
     def billed(self, lease_id: LeaseId, usd: str, read: str) -> None:
@@ -79,18 +81,27 @@ class Books:
         acquire(self.store.blobs, batch, now_s=started_s)
         start = BatchStart(self.of(batch), "c" * 64, this_process(), started_s, 12, "0")
         write_batch_start(self.store.blobs, start)
-        write_quote(
-            self.store.blobs,
-            self.of(batch),
-            replace(QUOTED, budget_usd=Decimal(budget), made_s=started_s),
-            decided_s=started_s,
-        )
+        self.agreed(batch, 1, budget, made_s=started_s)
 
-    def rents(self, batch: str, *, expires_s: float) -> None:
+    def agreed(
+        self,
+        batch: str,
+        epoch: int,
+        budget: str,
+        *,
+        made_s: float,
+        verdict: Verdict = Verdict.TAKEN,
+    ) -> None:
+        """What became of a run's quote, and with what budget."""
+        run = replace(self.of(batch), epoch=epoch)
+        quoted = replace(QUOTED, budget_usd=Decimal(budget), made_s=made_s, verdict=verdict)
+        write_quote(self.store.blobs, run, quoted, decided_s=made_s)
+
+    def rents(self, batch: str, *, expires_s: float, epoch: int = 1) -> None:
         """A lease in the book that is not over."""
-        lease_id = LeaseId(f"{batch}-1-lease-900")
+        lease_id = LeaseId(f"{batch}-{epoch}-lease-900")
         asked_s = expires_s - HOUR_S
-        entry = Entry(lease_id, batch, 1, self.store.uri, OFFER, asked_s, expires_s)
+        entry = Entry(lease_id, batch, epoch, self.store.uri, OFFER, asked_s, expires_s)
         self.book.intend(entry)
 
     def of(self, batch: str) -> BatchId:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightkiln.core.lease_ids import batch_of_run, in_full, is_of_run, lease_id
+from nightkiln.core.lease_ids import batch_of_run, in_full, is_of_run, lease_id, run_of
 from nightkiln.core.model import LeaseId
 
 BATCHES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}", fullmatch=True)
@@ -27,6 +27,7 @@ def test_a_lease_is_of_its_own_batch_and_of_no_other(
     assert batch_of_run(f"{batch}-{epoch}") == batch
     assert is_of_run(name, f"{batch}-{epoch}")
     assert not is_of_run(name, f"{batch}-{epoch + 1}")
+    assert run_of(name) == f"{batch}-{epoch}"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_a_lease_is_of_its_own_batch_and_of_no_other(
 )
 def test_a_name_that_only_looks_alike_is_not_ours(name: str) -> None:
     assert in_full(name, "night") is None
+    assert run_of(LeaseId(name)) != "night-1"
 
 
 @given(batch=BATCHES, other=BATCHES, kept=st.integers(0, 10))

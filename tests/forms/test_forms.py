@@ -211,3 +211,22 @@ def test_a_night_that_is_retried_after_midnight_is_still_that_night(tmp_path: Pa
         request = request_of(params, params.settings(), is_nightly=True)
 
     assert (request.name, request.is_nightly) == ("sample-2026-11-22", True)
+
+
+def test_who_asks_about_another_run_after_midnight_is_told_of_its_night(tmp_path: Path) -> None:
+    from uuid import uuid4
+
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.context import FlowRunContext
+
+    from tasks.asked import request_of
+    from tasks.params import BatchParams
+
+    params = BatchParams(catalog=write_catalog(tmp_path / "sample", 1), timezone="UTC")
+    crashed = datetime(2026, 11, 21, 23, 10, tzinfo=UTC)
+    asks = FlowRun(flow_id=uuid4(), start_time=datetime(2026, 11, 22, 1, tzinfo=UTC))
+
+    with FlowRunContext.model_construct(flow_run=asks):  # type: ignore[call-arg]
+        request = request_of(params, params.settings(), is_nightly=True, began=crashed)
+
+    assert (request.name, request.is_nightly) == ("sample-2026-11-21", True)
