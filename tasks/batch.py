@@ -10,6 +10,7 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from nightkiln.allotment import STOPPED
 from nightkiln.core.errors import ClaimHeld, NightkilnError, Refused
 from nightkiln.gate import Gate
 from nightkiln.heeding import ASKED
@@ -35,6 +36,7 @@ from tasks.showing.observer import PrefectObserver
 # What is being rendered may take this long, then it is handed back, and the rest of the time is for
 # releasing machines and committing.
 STOP_PATIENCE_S = {"finish": 12.0, "hand back": 0.0}
+TOLD_TO = frozenset({ASKED, STOPPED})  # why a run stops that somebody told to end through the store
 
 
 class Works(Protocol):
@@ -134,13 +136,14 @@ def verdict(outcome: Outcome, *, is_cancelled: bool) -> State[None]:
 
     Failed also for a single failed job: a nightly runs while nobody looks, and the state is what
     notifications go by. Everything made is in the store either way. A run that was told to end,
-    in the UI, by a signal or by ``nightkiln stop``, is Cancelled: Prefect accepts nothing else from
-    one that somebody cancelled, also when it has not heard of that.
+    in the UI, by a signal or by ``nightkiln stop``, is Cancelled, and so is each share of a night
+    that was: Prefect accepts nothing else from one that somebody cancelled, also when it has not
+    heard of that.
     """
     said = "; ".join(outcome_facts(outcome))
     if outcome.exit_code == ALL_DONE:
         return Completed(message=said)
-    is_told_to = is_cancelled or outcome.stop_reason == ASKED
+    is_told_to = is_cancelled or outcome.stop_reason in TOLD_TO
     if is_told_to and outcome.exit_code == STOPPED_EARLY:
         return Cancelled(message=said)
     return Failed(message=said)
