@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nightkiln.allotment import STOPPED
 from nightkiln.cli.status import batches
 from nightkiln.core.errors import BadInput, NightkilnError, ShareTaken
 from nightkiln.core.model import Lease
@@ -32,6 +33,7 @@ from nightkiln.store.shared_views import connect_as_one
 from nightkiln.store.shares import (
     Orders,
     Split,
+    StopAsked,
     Ticket,
     order,
     orders_for,
@@ -364,12 +366,29 @@ async def test_stopping_the_night_stops_every_controller(tmp_path: Path, way: st
         assert 0 < outcome.left < JOBS
         assert "stopped by" in str(outcome.stop_reason)
         assert night.called_off == ["night-2of2-1-1"]
+        share = await night.started["night-1of2-1-1"]
+        assert share.stop_reason == STOPPED
 
         night.busy.clear()
         resumed = await night.run()
 
     assert (resumed.exit_code, resumed.done) == (0, JOBS)
     assert ask(night.store, ONCE) == [(JOBS, JOBS)]
+
+
+async def test_a_share_that_begins_just_as_its_night_is_stopped_hears_of_it(
+    tmp_path: Path,
+) -> None:
+    async with night_of(tmp_path, render_s=0.5) as night:
+        store = Store.open(night.root, create=True)
+        ticket = Ticket(Share("night", 1, 1), 1, 1)
+        order(store.blobs, ticket, Orders(2, None, stop=StopAsked.NOW))
+        outcome = await work_on_share(
+            night.request(), night.settings, ticket, Watcher(), switch=StopSwitch()
+        )
+
+    assert (outcome.exit_code, outcome.stop_reason) == (3, STOPPED)
+    assert outcome.done < JOBS
 
 
 async def test_more_controllers_than_workers_of_ones_own_are_refused(tmp_path: Path) -> None:
