@@ -62,12 +62,14 @@ async def batch(
     request: Request | None = None,
     rents_from: Mapping[str, Provider] | None = None,
     works: Works = run_batch,
+    is_share: bool = False,
 ) -> State[None]:
     """Check, render, report; how the flow run ends says what came of it.
 
     ``request``: instead of what the parameters ask for.
     ``rents_from``: providers by name, instead of those that the settings make usable.
     ``works``: who works on it, if not this flow run alone.
+    ``is_share``: it is a share of a night, which tells of itself what is told of a night.
     """
     switch, asking = StopSwitch(), Asking(rules_of(params))
     heard: list[str] = []
@@ -84,10 +86,11 @@ async def batch(
                 consent=asking,
                 rents_from=rents_from,
                 works=works,
+                is_share=is_share,
             )
         # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
-        await leave(outcome, settings, is_hurried=bool(heard))
+        await leave(outcome, settings, is_hurried=bool(heard), is_share=is_share)
     except ClaimHeld as error:
         return refused(error) if is_nightly else Failed(message=str(error))
     except Refused as error:
@@ -110,6 +113,7 @@ async def render(
     also: Observer | None = None,
     rents_from: Mapping[str, Provider] | None = None,
     works: Works = run_batch,
+    is_share: bool = False,
 ) -> Outcome:
     """Work on the batch inside the current flow run; Prefect retries nothing of it.
 
@@ -123,7 +127,9 @@ async def render(
         request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
     await tag_run(tags_of(request.catalog.name, settings))
     gate = QuoteGate(as_set(settings, request.catalog), consent)
-    looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
+    looking = PrefectObserver(
+        get_run_logger(), is_hurried=lambda: switch.is_asked, is_share=is_share
+    )
     async with looking as shown:
         observer = shown if also is None else Several((shown, also))
         return await works(
