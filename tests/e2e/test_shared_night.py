@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -24,9 +24,11 @@ from nightkiln.observers.sentences import sentence
 from nightkiln.ports.observer import Progress
 from nightkiln.receipt import receipt_of
 from nightkiln.receipt_page import page
+from nightkiln.retrying import Retry, retry_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.share_out import share_out, workers_of
 from nightkiln.share_work import work_on_share
+from nightkiln.store.choosing import Wanted
 from nightkiln.store.claims import request_stop
 from nightkiln.store.processes import this_process
 from nightkiln.store.shared_views import connect_as_one
@@ -47,7 +49,7 @@ from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import INPUTS, write_catalog
 from nightkiln.testing.waiting import until
-from nightkiln.wiring import Request, chosen_catalog
+from nightkiln.wiring import Request, chosen_catalog, run_batch
 from tests.asking import ask
 
 JOBS = 24
@@ -175,10 +177,17 @@ class Night:
 
 @asynccontextmanager
 async def night_of(
-    folder: Path, *, rows: Any = JOBS, workers: int = 2, render_s: float = 0.0, **more: Any
+    folder: Path,
+    *,
+    rows: Any = JOBS,
+    workers: int = 2,
+    render_s: float | Sequence[float] = 0.0,  # of all of them, or of each
+    faults: tuple[str, ...] = (),
+    **more: Any,
 ) -> AsyncIterator[Night]:
     write_catalog(folder / "catalog", rows, **more)
-    servers = [StandIn(render_s=render_s) for _ in range(workers)]
+    each_s = [render_s] * workers if isinstance(render_s, float) else render_s
+    servers = [StandIn(render_s=seconds, faults=faults) for seconds in each_s]
     async with asyncio.TaskGroup() as group:
         for server in servers:
             group.create_task(server.__aenter__())
@@ -471,3 +480,40 @@ async def test_there_is_one_receipt_over_all_shares(tmp_path: Path) -> None:
     assert (paid.provider, paid.leases, paid.usd) == ("cloud", 2, outcome.usd)
     assert told.images.endswith("images/night-*")
     assert "night" in page(told)
+
+
+async def test_a_retry_of_a_shared_night_names_the_shares_and_each_of_them_can_be_retried(
+    tmp_path: Path,
+) -> None:
+    jobs, inputs = 6, {**INPUTS, "seed": {"to": "KSampler.seed", "default": "derived_per_batch"}}
+    async with night_of(tmp_path, rows=jobs, inputs=inputs, faults=("error",)) as night:
+        failed = await night.run()
+    before = dict(ask(night.store, "select batch, count(*) from jobs group by 1"))
+
+    with pytest.raises(BadInput) as refused:
+        again(night, "night")
+    async with StandIn() as server:
+        settings = night.settings.model_copy(update={"worker_urls": (server.url,)})
+        for share, count in before.items():
+            found = again(night, share)
+            assert found.request is not None
+            outcome = await run_batch(found.request, settings, Watcher())
+            assert (outcome.total, outcome.done, outcome.left_out) == (count, count, 0)
+
+    assert (failed.failed, failed.exit_code) == (jobs, 1)
+    for share, count in before.items():
+        assert f"{share} ({count:,} jobs)" in str(refused.value)
+    assert "retry each of them by its own name, such as --name night-1of2" in str(refused.value)
+    told = receipt_of(night.store, "night")
+    assert (told.jobs, told.done, told.failed) == (jobs, jobs, 0)
+    [whole, *_] = batches(night.store, now_s=time.time())
+    assert (whole["batch"], whole["done"], whole["left"]) == ("night", jobs, 0)
+    assert again(night, "night").request is None
+
+
+def again(night: Night, name: str) -> Retry:
+    """What ``nightkiln retry`` would work on."""
+    request = replace(night.request(), name=name)
+    return retry_of(
+        request, night.settings, Wanted(), is_reseed=False, is_forced=False, now_s=time.time()
+    )
