@@ -12,7 +12,7 @@ from nightkiln.store.choosing import Wanted
 from nightkiln.wiring import Request, batch_name, chosen_catalog
 from tasks.catalog_params import CatalogParams
 from tasks.names import begun
-from tasks.params import BatchParams, RetryParams
+from tasks.params import RetryParams, RunParams
 
 
 def catalog_of(params: CatalogParams, settings: Settings) -> Catalog:
@@ -30,7 +30,7 @@ def catalog_of(params: CatalogParams, settings: Settings) -> Catalog:
     )
 
 
-def request_of(params: BatchParams, settings: Settings, *, is_nightly: bool) -> Request:
+def request_of(params: RunParams, settings: Settings, *, is_nightly: bool) -> Request:
     """One run, as the form asks for it; a night has the date on which its flow run began first.
 
     Raises:
@@ -40,7 +40,7 @@ def request_of(params: BatchParams, settings: Settings, *, is_nightly: bool) -> 
         catalog_of(params, settings),
         name=params.name or None,
         is_nightly=is_nightly,
-        is_fresh=params.fresh,
+        is_fresh=params.is_fresh,
     )
     if not is_nightly:
         return request

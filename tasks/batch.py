@@ -26,7 +26,7 @@ from nightkiln.wiring import Request, run_batch
 from tasks.approving import Asking, rules_of, tell_refused
 from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
-from tasks.params import BatchParams
+from tasks.params import RunParams
 from tasks.refusing import refused
 from tasks.secrets import secrets_of
 from tasks.showing.closing import leave
@@ -56,7 +56,7 @@ class Works(Protocol):
 
 
 async def batch(
-    params: BatchParams,
+    params: RunParams,
     *,
     is_nightly: bool,
     request: Request | None = None,
@@ -103,7 +103,7 @@ async def batch(
 
 
 async def render(
-    params: BatchParams,
+    params: RunParams,
     settings: Settings,
     *,
     is_nightly: bool,

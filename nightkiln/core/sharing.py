@@ -27,7 +27,8 @@ STARTS_MAX = 5  # of one share in one round: something that kills it every time 
 CENT = Decimal("0.01")
 NOTHING = Decimal(0)
 CHANGE_MIN = Decimal("0.01")  # of the whole: a smaller difference is not worth telling
-SHARE_NAME = re.compile(r"(?P<night>.+)-(?P<number>[0-9]+)of(?P<of>[0-9]+)")  # of a batch that is a share
+# Of a batch that is a share.
+SHARE_NAME = re.compile(r"(?P<night>.+)-(?P<number>[0-9]+)of(?P<of>[0-9]+)")
 _DIGITS = 8  # hex, of a job's id
 
 

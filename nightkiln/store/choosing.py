@@ -57,7 +57,7 @@ def choose(store: Store, batch: str, wanted: Wanted) -> Chosen:
         BadInput: there is no such batch, or DuckDB refuses the condition.
     """
     shares = shares_of(store, batch)
-    found = _found(store, batch, shares if shares else [batch], wanted)
+    found = _found(store, batch, shares or [batch], wanted)
     listed = wanted.job_ids
     if listed is not None:
         found = [one for one in found if one[1] in listed]
