@@ -93,6 +93,7 @@ class Controllers:
 
     near: LocalBlobs
     work_s: float
+    beat_s: float = 1.0  # between two reports
     started: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     running: set[asyncio.Task[None]] = field(default_factory=set)
@@ -110,7 +111,7 @@ class Controllers:
         del ticket
 
     async def _work(self, ticket: Ticket) -> None:
-        """Hear and report every second, as far as the store is there."""
+        """Hear and report again and again, as far as the store is there."""
         assert take(self.near, ticket, ELSEWHERE)
         until_s = now_s() + self.work_s
         told, is_stopped = Report(0, ELSEWHERE, 0, total=JOBS // SHARES), False
@@ -121,7 +122,7 @@ class Controllers:
                 is_stopped = orders.stop is not StopAsked.NO
                 told = replace(told, number=told.number + 1, orders=orders.number, limit=orders.usd)
                 report(self.near, ticket, told)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(self.beat_s)
         if is_stopped:
             self.stopped.append(ticket.label)
         ended = replace(told, number=told.number + 1, has_ended=True, exit_code=0)
@@ -204,7 +205,7 @@ def test_that_the_store_is_away_is_said_once_and_what_is_heard_in_between_is_sai
 
 def test_controllers_that_could_not_report_either_are_not_taken_for_lost(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
-    scene.starter.near = scene.blobs
+    scene.starter.near, scene.starter.beat_s = scene.blobs, 7.0
 
     scene.watch(away_s=(20.0, 20.0 + STALE_S))
 
