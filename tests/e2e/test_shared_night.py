@@ -334,6 +334,41 @@ async def test_the_budget_is_divided_to_the_cent_and_by_the_jobs(tmp_path: Path)
 
 
 @pytest.mark.nights
+async def test_what_one_controller_does_not_need_is_given_to_the_other_while_it_works(
+    tmp_path: Path,
+) -> None:
+    async with night_of(tmp_path, render_s=(0.0, 0.8)) as night:
+        night.budget = "4.00"
+        running = asyncio.create_task(night.run())
+        await until(lambda: len(night.started) == 2)
+        blobs = night.store.blobs
+        [[_], [slow]] = tickets(blobs, "night", 1, night.split)
+
+        def has_heard_of_more() -> bool:
+            told = report_of(blobs, slow)
+            limit = told.limit if told is not None else None
+            return limit is not None and limit > night.first["night-2of2"]
+
+        await until(has_heard_of_more)
+        raised, was_at_work = report_of(blobs, slow), not running.done()
+        outcome = await running
+
+    given = orders_for(blobs, slow)
+    assert raised is not None
+    assert given is not None
+    assert was_at_work
+    assert not raised.has_ended
+    assert sum(night.first.values()) == Decimal("4.00")
+    assert given.number > 1
+    assert given.usd is not None
+    assert given.usd > Decimal("3.90")  # all but what the other one came to
+    [(spent,)] = ask(night.store, "select sum(usd) from leases")
+    assert (outcome.exit_code, outcome.done, outcome.usd) == (0, JOBS, spent)
+    [(fast,)] = ask(night.store, "select sum(usd) from leases where batch = 'night-1of2'")
+    assert fast + given.usd <= Decimal("4.00")
+
+
+@pytest.mark.nights
 async def test_more_money_is_heard_in_the_middle_of_a_run(tmp_path: Path) -> None:
     async with night_of(tmp_path, render_s=0.3, workers=1) as night:
         night.budget = "2.00"
