@@ -119,6 +119,8 @@ class Allotment:
 
     async def keep(self, switch: StopSwitch) -> None:
         """Hear and report, for ever; a store that is away for a moment ends nothing."""
+        assert self.orders is not None, "kept before it began"
+        _heed(self.orders, switch)  # the night may have been stopped before we took the start
         while True:
             with contextlib.suppress(StoreUnusable):
                 await self._hear(switch)
@@ -158,8 +160,7 @@ class Allotment:
         self.orders = orders
         if orders.usd is not None and self._works is not None:
             self._works.set_budget(orders.usd)
-        if orders.stop is not StopAsked.NO:
-            switch.ask(STOPPED, is_now=orders.stop is StopAsked.NOW)
+        _heed(orders, switch)
 
     def _report(self) -> Report:
         """What is said now. Orders count as heard once the scheduler goes by them."""
@@ -182,3 +183,8 @@ class Allotment:
             limit=now.limit,
             images_per_minute=now.images_per_minute,
         )
+
+
+def _heed(orders: Orders, switch: StopSwitch) -> None:
+    if orders.stop is not StopAsked.NO:
+        switch.ask(STOPPED, is_now=orders.stop is StopAsked.NOW)

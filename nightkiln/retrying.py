@@ -7,14 +7,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from nightkiln.core.errors import BadInput, Problem
 from nightkiln.planner import Again, Reseeded
 from nightkiln.settings import Settings
 from nightkiln.store.choosing import Chosen, Wanted, choose, earlier
 from nightkiln.store.names import BATCH_NAME_CHARS_MAX
+from nightkiln.store.shared_views import share_named
 from nightkiln.store.store import Store
 from nightkiln.wiring import Request, batch_name, open_store
 
 NAME_DIGITS = 8
+SHARES_TOLD_MAX = 8
 _RESEED = re.compile(r"-reseed-[0-9a-f]{8}$")
 
 
@@ -29,7 +32,7 @@ class Retry:
 
     def lines(self, *, force: str = "--force", reseed: str = "--reseed") -> Iterator[str]:
         """What was chosen, and what was left out; ``force``, ``reseed``: how they are spelled."""
-        count = len(self.chosen.failed) + (len(self.chosen.others) if self.is_all else 0)
+        count = len(self.chosen.wanted(is_all=self.is_all))
         yield f"batch {self.batch}: {count} jobs to be rendered again"
         if not self.is_all and (others := len(self.chosen.others)):
             what = "1 more is" if others == 1 else f"{others} more are"
@@ -50,15 +53,39 @@ def retry_of(
     """The same request, narrowed to those settled jobs of its batch that are wanted again.
 
     Raises:
-        BadInput: the store has no such batch, or DuckDB refuses the condition.
+        BadInput: the store has no such batch, or DuckDB refuses the condition, or the batch is a
+            night that was shared out, and shares of it have such jobs: the message names them.
         StoreUnusable: there is no store, or it cannot be read.
     """
     batch = batch_name(request, settings, now_s=now_s)
     store = open_store(settings)
     chosen = choose(store, batch, wanted)
+    is_all = is_reseed or is_forced
+    _see_one_batch(batch, chosen, is_all=is_all)
+    request = replace(request, by_hand=share_named(store, batch))
     forced = wanted.digest if is_forced else None
     again = _narrowed(request, store, batch, chosen, is_reseed=is_reseed, forced=forced)
-    return Retry(batch, chosen, is_reseed or is_forced, again)
+    return Retry(batch, chosen, is_all, again)
+
+
+def _see_one_batch(batch: str, chosen: Chosen, *, is_all: bool) -> None:
+    """See that one run can render what is wanted: a run works on one batch.
+
+    Raises:
+        BadInput: it lies in the shares of a night, each of which is a batch.
+    """
+    wanted = chosen.wanted(is_all=is_all)
+    jobs = {share: len(wanted & ids) for share, ids in chosen.shares.items() if wanted & ids}
+    if not jobs:
+        return
+    told = [f"{share} ({count:,} jobs)" for share, count in jobs.items()][:SHARES_TOLD_MAX]
+    more = f" and {len(jobs) - len(told)} more" if len(jobs) > len(told) else ""
+    what = (
+        f"was shared out to {len(chosen.shares)} controllers; what is to be rendered again lies in "
+        f"{', '.join(told)}{more}"
+    )
+    fix = f"retry each of them by its own name, such as --name {next(iter(jobs))}"
+    raise BadInput([Problem(batch, what, fix)])
 
 
 def _narrowed(
@@ -71,7 +98,7 @@ def _narrowed(
     forced: str | None,
 ) -> Request | None:
     is_forced = forced is not None
-    job_ids = chosen.failed | chosen.others if is_reseed or is_forced else chosen.failed
+    job_ids = chosen.wanted(is_all=is_reseed or is_forced)
     if not job_ids:
         return None
     if is_reseed:

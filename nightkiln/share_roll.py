@@ -1,4 +1,8 @@
-"""Who works on which share of a night, as the store shows it. Everything blocks."""
+"""Who works on which share of a night, as the store shows it.
+
+Everything blocks, and raises ``StoreUnusable`` when the store cannot be read or written; what was
+asked for then is made good by the next call of ``hear``.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +53,8 @@ class Roll:
     _tickets: list[list[Ticket]] = field(default_factory=list)
     _reports: dict[Ticket, Report] = field(default_factory=dict)
     _heard_s: dict[Ticket, float] = field(default_factory=dict)
+    _news: list[News] = field(default_factory=list)  # that nobody was told yet
+    _owed: dict[Ticket, Orders] = field(default_factory=dict)  # nobody knows whether they arrived
     _asked_s: float = float("-inf")
 
     def take_up(self, left: list[int]) -> None:
@@ -74,14 +80,19 @@ class Roll:
     # What is heard.
 
     def hear(self) -> list[News]:
-        """Read all reports; what is new since the last time."""
-        news: list[News] = []
+        """Read all reports; what is new since the last time.
+
+        Raises:
+            StoreUnusable: the store cannot be read or written; what was heard until then is told
+                the next time.
+        """
+        self._deliver()
         for at, part in enumerate(self.parts):
             if part.is_open:
                 before = part.starts[-1]
                 now = self._seen(self._tickets[at][-1], before)
                 self._put(at, now)
-                news += self._news(at, before.fate, now.fate)
+                self._news += self._new(at, before.fate, now.fate)
             told = self.told(at)
             if told is not None:
                 self.parts[at] = replace(
@@ -90,7 +101,12 @@ class Roll:
                     exit_code=told.exit_code,
                 )
         self._ask_ledger()
+        news, self._news = self._news, []
         return news
+
+    def forgive_silence(self) -> None:
+        """Nobody could be heard until now, so nobody is lost for having been silent."""
+        self._heard_s = dict.fromkeys(self._heard_s, self.clock_s())
 
     def _seen(self, ticket: Ticket, start: Start) -> Start:
         """A start as its report shows it."""
@@ -114,7 +130,7 @@ class Roll:
         is_silent = self.clock_s() - self._heard_s[ticket] > STALE_S
         return Fate.LOST if is_silent or is_dead(told.process) else Fate.RUNNING
 
-    def _news(self, at: int, before: Fate, now: Fate) -> Iterator[News]:
+    def _new(self, at: int, before: Fate, now: Fate) -> Iterator[News]:
         if now is before:
             return
         told = self.told(at)
@@ -189,22 +205,23 @@ class Roll:
 
     # What is told.
 
-    def begin(self, at: int, usd: Usd) -> Ticket:
+    # An order counts from before it is written: a write that failed may have arrived all the same.
+
+    def begin(self, at: int, usd: Usd) -> None:
         """Give out a start of a share; whoever is started next takes it."""
         number = len(self.parts[at].starts) + 1
         share = Share(self.night, at + 1, self.split.of)
         ticket = Ticket(share, self.round, number, self.split.mark)
         start = Start(Fate.WAITING, 1, usd, usd)
-        self._order(ticket, start)
         self._tickets[at].append(ticket)
         self.parts[at] = replace(self.parts[at], starts=(*self.parts[at].starts, start))
-        return ticket
+        self._order(ticket, start)
 
     def limit(self, at: int, usd: Usd) -> None:
         """Tell whoever works on a share what it may spend from now on."""
         start = self.parts[at].starts[-1].told(usd)
-        self._order(self._tickets[at][-1], start)
         self._put(at, start)
+        self._order(self._tickets[at][-1], start)
 
     def stop(self, how: StopAsked) -> None:
         """Tell everybody to end, once for each way."""
@@ -216,8 +233,8 @@ class Roll:
             if orders is None or orders.stop is not how:
                 start = part.starts[-1]
                 start = start.told(start.limit)
-                self._order(ticket, start, how)
                 self._put(at, start)
+                self._order(ticket, start, how)
 
     def never_begins(self, at: int, ticket: Ticket) -> None:
         """See to it that nobody begins with a start; if somebody has, it is heard of."""
@@ -226,7 +243,13 @@ class Roll:
 
     def _order(self, ticket: Ticket, start: Start, stop: StopAsked = StopAsked.NO) -> None:
         usd = start.limit if self.has_budget else None
-        order(self.store.blobs, ticket, Orders(start.orders, usd, start.most, stop))
+        self._owed[ticket] = Orders(start.orders, usd, start.most, stop)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        for ticket, orders in list(self._owed.items()):
+            order(self.store.blobs, ticket, orders)
+            del self._owed[ticket]
 
     def _put(self, at: int, start: Start) -> None:
         part = self.parts[at]

@@ -12,16 +12,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from nightkiln.core.errors import StoreUnusable
 from nightkiln.core.model import Usd
 from nightkiln.core.sharing import CENT, NOTHING, first_limit, is_over, rebalanced
 from nightkiln.dispatch import tell
 from nightkiln.ports.observer import Observer, Progress
 from nightkiln.share_roll import Roll
+from nightkiln.store.claims import STALE_S
 from nightkiln.store.shares import StopAsked, Ticket
 
 LOOK_S = 1.0  # between two looks at the reports
 LOOKS_PER_ASK = 5  # whether what has not begun ever will
 LEDGER_S_MAX = 1800.0  # for the reaper to end what dead ones had rented, so that the ledger knows
+AWAY = (
+    "the store cannot be read or written ({error}); the controllers go on, and so does this night, "
+    "if the store is back within {patience_s:.0f} s"
+)
 
 
 class Starter(Protocol):
@@ -51,9 +57,10 @@ class Sharing:
     stop: StopAsked = StopAsked.NO
     stop_reason: str | None = None
     elapsed_s: float = 0.0
-    _unstarted: set[Ticket] = field(default_factory=set)
+    _started: set[Ticket] = field(default_factory=set)  # that a controller was asked for
     _asked_s: float = float("-inf")
     _poor_s: float | None = None
+    _away_s: float | None = None  # since when the store cannot be read or written
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ask_stop(self, reason: str, is_now: bool) -> None:  # noqa: FBT001 - as a switch tells it
@@ -66,16 +73,14 @@ class Sharing:
         """Until everybody has ended, and nobody is to be started.
 
         Raises:
-            StoreUnusable: the store cannot be read or written.
+            StoreUnusable: the store could not be read or written for a minute.
         """
         began_s = self._now_s()
-        # Of a run before this one nobody knows whether it got to starting these.
-        self._unstarted.update(ticket for _, ticket in self.roll.waiting())
         while True:
-            await self._step()
+            is_seen = await self._look()
             self.elapsed_s = self._now_s() - began_s
             await self.observer.progress(self.progress())
-            if self._is_over():
+            if is_seen and self._is_over():
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self.look_s)
@@ -136,6 +141,26 @@ class Sharing:
 
     # One look.
 
+    async def _look(self) -> bool:
+        """False: the store is away, which is borne for as long as a claim bears it.
+
+        From then on others may believe this night dead, and watch over it instead.
+        """
+        if self._away_s is not None:
+            self.roll.forgive_silence()  # those who work cannot report either
+        try:
+            await self._step()
+        except StoreUnusable as error:
+            if self._away_s is None:
+                self._away_s = self._now_s()
+                said = AWAY.format(error=error, patience_s=STALE_S)
+                await tell(self.observer, "warning", {"message": said})
+            if self._now_s() - self._away_s > STALE_S:
+                raise
+            return False
+        self._away_s = None
+        return True
+
     async def _step(self) -> None:
         for name, fields in await asyncio.to_thread(self.roll.hear):
             await tell(self.observer, name, fields)
@@ -159,17 +184,18 @@ class Sharing:
             return
         self._asked_s = self._now_s()
         for at, ticket in self.roll.waiting():
-            if ticket not in self._unstarted and await self.starter.will_not_begin(ticket):
+            if ticket in self._started and await self.starter.will_not_begin(ticket):
                 await asyncio.to_thread(self.roll.never_begins, at, ticket)
 
     async def _begin(self) -> None:
         for at in self._wanting():
             usd = self._limit(at)
             if self.budget is None or usd >= CENT:
-                self._unstarted.add(await asyncio.to_thread(self.roll.begin, at, usd))
-        for ticket in sorted(self._unstarted, key=lambda each: each.label):
-            if await self.starter.start(ticket):
-                self._unstarted.discard(ticket)
+                await asyncio.to_thread(self.roll.begin, at, usd)
+        # Also those of a run before this one: nobody knows whether it got to starting them.
+        for _, ticket in self.roll.waiting():
+            if ticket not in self._started and await self.starter.start(ticket):
+                self._started.add(ticket)
 
     async def _rebalance(self, budget: Usd) -> None:
         for at, usd in rebalanced(budget, self.roll.parts).items():

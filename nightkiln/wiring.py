@@ -65,11 +65,12 @@ class Request:
     leases_max: int = LEASES_MAX  # machines at once
     again: Again | Reseeded | None = None  # instead of what the batch has not settled
     allotment: Allotment | None = None  # of one share of a night, which is then the batch
+    by_hand: Share | None = None  # that the batch is, without a night that watches over it
 
     @property
     def share(self) -> Share | None:
         """Of a night that several controllers work on; None: the whole is ours."""
-        return self.allotment.share if self.allotment is not None else None
+        return self.allotment.share if self.allotment is not None else self.by_hand
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -246,7 +247,7 @@ async def _means(
     goals.check(found.values())
     if any(provider.bills for provider in found.values()):
         goals = replace(goals, jobs_per_s_max=settings.results_per_s)
-    if request.share is not None:
+    if request.allotment is not None:
         goals = replace(goals, more_usd_s=MORE_USD_S)
     if rents_from is None and VAST in found:
         await look_ahead(catalog, settings, observer, has_others=len(found) > 1)
@@ -338,8 +339,8 @@ async def run_batch(
         batch = await asyncio.to_thread(batch_of, claim, request, settings, store, now_s=clock())
         plan = await _planned(con, request, store, batch, observer)
         ledger = month_ledger(settings, store, kept_in)
-        is_share = request.share is not None  # the night has asked for all of its shares
-        if gate is not None and ledger is not None and not is_share:
+        is_asked = request.allotment is not None  # by the night, for all of its shares
+        if gate is not None and ledger is not None and not is_asked:
             gate = MonthGate(gate, ledger, clock)
         work = Night(
             catalog=catalog,

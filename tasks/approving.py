@@ -43,7 +43,7 @@ from nightkiln.observers.sentences import duration
 from nightkiln.rehearse import Quote
 from nightkiln.rehearse.question import question
 from tasks.events import emitted
-from tasks.params import BatchParams
+from tasks.params import RunParams
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -99,7 +99,7 @@ class CancelledThereError(Exception):
     """The flow run was told to end in Prefect, and no signal came of it."""
 
 
-def rules_of(params: BatchParams) -> Rules:
+def rules_of(params: RunParams) -> Rules:
     """What the form says about being asked."""
     return Rules(
         above=Decimal(str(params.approve_above_usd)),

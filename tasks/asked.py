@@ -13,7 +13,7 @@ from nightkiln.store.choosing import Wanted
 from nightkiln.wiring import Request, batch_name, chosen_catalog
 from tasks.catalog_params import CatalogParams
 from tasks.names import begun
-from tasks.params import BatchParams, RetryParams
+from tasks.params import RetryParams, RunParams
 
 
 def catalog_of(params: CatalogParams, settings: Settings) -> Catalog:
@@ -32,7 +32,7 @@ def catalog_of(params: CatalogParams, settings: Settings) -> Catalog:
 
 
 def request_of(
-    params: BatchParams,
+    params: RunParams,
     settings: Settings,
     *,
     is_nightly: bool,
@@ -49,7 +49,7 @@ def request_of(
         catalog_of(params, settings),
         name=params.name or None,
         is_nightly=is_nightly,
-        is_fresh=params.fresh,
+        is_fresh=params.is_fresh,
     )
     if not is_nightly:
         return request

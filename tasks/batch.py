@@ -10,6 +10,7 @@ from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
+from nightkiln.allotment import STOPPED
 from nightkiln.core.errors import ClaimHeld, NightkilnError, Refused
 from nightkiln.gate import Gate
 from nightkiln.heeding import ASKED
@@ -25,7 +26,7 @@ from nightkiln.wiring import Request, run_batch
 from tasks.approving import Asking, rules_of, tell_refused
 from tasks.asked import request_of
 from tasks.names import tag_run, tags_of
-from tasks.params import BatchParams
+from tasks.params import RunParams
 from tasks.refusing import refused
 from tasks.secrets import secrets_of
 from tasks.showing.closing import leave
@@ -35,6 +36,7 @@ from tasks.showing.observer import PrefectObserver
 # What is being rendered may take this long, then it is handed back, and the rest of the time is for
 # releasing machines and committing.
 STOP_PATIENCE_S = {"finish": 12.0, "hand back": 0.0}
+TOLD_TO = frozenset({ASKED, STOPPED})  # why a run stops that somebody told to end through the store
 
 
 class Works(Protocol):
@@ -54,18 +56,20 @@ class Works(Protocol):
 
 
 async def batch(
-    params: BatchParams,
+    params: RunParams,
     *,
     is_nightly: bool,
     request: Request | None = None,
     rents_from: Mapping[str, Provider] | None = None,
     works: Works = run_batch,
+    is_share: bool = False,
 ) -> State[None]:
     """Check, render, report; how the flow run ends says what came of it.
 
     ``request``: instead of what the parameters ask for.
     ``rents_from``: providers by name, instead of those that the settings make usable.
     ``works``: who works on it, if not this flow run alone.
+    ``is_share``: it is a share of a night, which tells of itself what is told of a night.
     """
     switch, asking = StopSwitch(), Asking(rules_of(params))
     heard: list[str] = []
@@ -82,10 +86,11 @@ async def batch(
                 consent=asking,
                 rents_from=rents_from,
                 works=works,
+                is_share=is_share,
             )
         # A receipt that cannot be written is red in the timeline; the images are there all
         # the same.
-        await leave(outcome, settings, is_hurried=bool(heard))
+        await leave(outcome, settings, is_hurried=bool(heard), is_share=is_share)
     except ClaimHeld as error:
         return refused(error) if is_nightly else Failed(message=str(error))
     except Refused as error:
@@ -98,7 +103,7 @@ async def batch(
 
 
 async def render(
-    params: BatchParams,
+    params: RunParams,
     settings: Settings,
     *,
     is_nightly: bool,
@@ -108,6 +113,7 @@ async def render(
     also: Observer | None = None,
     rents_from: Mapping[str, Provider] | None = None,
     works: Works = run_batch,
+    is_share: bool = False,
 ) -> Outcome:
     """Work on the batch inside the current flow run; Prefect retries nothing of it.
 
@@ -121,7 +127,9 @@ async def render(
         request = await asyncio.to_thread(request_of, params, settings, is_nightly=is_nightly)
     await tag_run(tags_of(request.catalog.name, settings))
     gate = QuoteGate(as_set(settings, request.catalog), consent)
-    looking = PrefectObserver(get_run_logger(), is_hurried=lambda: switch.is_asked)
+    looking = PrefectObserver(
+        get_run_logger(), is_hurried=lambda: switch.is_asked, is_share=is_share
+    )
     async with looking as shown:
         observer = shown if also is None else Several((shown, also))
         return await works(
@@ -134,13 +142,14 @@ def verdict(outcome: Outcome, *, is_cancelled: bool) -> State[None]:
 
     Failed also for a single failed job: a nightly runs while nobody looks, and the state is what
     notifications go by. Everything made is in the store either way. A run that was told to end,
-    in the UI, by a signal or by ``nightkiln stop``, is Cancelled: Prefect accepts nothing else from
-    one that somebody cancelled, also when it has not heard of that.
+    in the UI, by a signal or by ``nightkiln stop``, is Cancelled, and so is each share of a night
+    that was: Prefect accepts nothing else from one that somebody cancelled, also when it has not
+    heard of that.
     """
     said = "; ".join(outcome_facts(outcome))
     if outcome.exit_code == ALL_DONE:
         return Completed(message=said)
-    is_told_to = is_cancelled or outcome.stop_reason == ASKED
+    is_told_to = is_cancelled or outcome.stop_reason in TOLD_TO
     if is_told_to and outcome.exit_code == STOPPED_EARLY:
         return Cancelled(message=said)
     return Failed(message=said)

@@ -79,3 +79,6 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "why": "why this night did not start: another one is at work, or the month's budget is out",
     },
 }
+# A share of a night is no night of its own: that the night began, what it was quoted and how it
+# ended is told once, by the run that watches over all shares.
+OF_A_SHARE = frozenset({"nightkiln.lease.lost", "nightkiln.budget.reached"})

@@ -17,7 +17,7 @@ from nightkiln.core.errors import NightkilnError
 from nightkiln.places import provider_names
 from nightkiln.settings import Settings
 from tasks.catalog_params import CatalogParams
-from tasks.params import BatchParams, QuoteParams, RehearseParams, RetryParams
+from tasks.params import BatchParams, QuoteParams, RehearseParams, RetryParams, RunParams
 
 TAGS_S_MAX = 10.0
 PREFIXED = {"retry": "retry ", "quote": "quote ", "rehearse": "rehearse "}
@@ -55,7 +55,7 @@ def settings_of(params: CatalogParams) -> Settings:
 
 def name_of(params: CatalogParams, settings: Settings, now: datetime) -> str:
     """What is rendered, on which date where the night is, by when, and for how much at most."""
-    named = params.name if isinstance(params, BatchParams) else ""
+    named = params.name if isinstance(params, RunParams) else ""
     name = named or f"{params.catalog.absolute().name} {now.astimezone(zone_of(settings)):%Y-%m-%d}"
     by = f" by {settings.by}" if settings.by else ""
     return name + by + (f" <= {dollars(settings.budget)}" if settings.budget else "")

@@ -14,21 +14,14 @@ from tasks.form import TEXT, USD_MAX
 NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"
 
 
-class BatchParams(RentingParams):
-    """One batch: what to render, on what, within which limits, and where the results go."""
-
-    model_config = ConfigDict(title="Batch")
+class RunParams(RentingParams):
+    """One run of a batch: who is asked, and how it ends."""
 
     name: str = Field(
         "",
         pattern=NAME,
         title="Name of the batch",
         description="The same name resumes. Empty: from the catalog, and for a nightly the date.",
-    )
-    fresh: bool = Field(
-        default=False,
-        title="Fresh",
-        description="Render anew what other batches of the store have done.",
     )
     approve_above_usd: float = Field(
         0,
@@ -64,6 +57,27 @@ class BatchParams(RentingParams):
         description="finish: what is being rendered gets some seconds to be finished, and the rest "
         "is handed back. hand back: everything at once.",
     )
+
+    def flags(self) -> dict[str, Any]:
+        """What is given here, by the names of settings."""
+        return {**super().flags(), "at_cap": self.at_cap or None}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it renders anew what other batches of the store have done."""
+        return False
+
+
+class BatchParams(RunParams):
+    """One batch: what to render, on what, within which limits, and where the results go."""
+
+    model_config = ConfigDict(title="Batch")
+
+    fresh: bool = Field(
+        default=False,
+        title="Fresh",
+        description="Render anew what other batches of the store have done.",
+    )
     controllers: int = Field(
         1,
         ge=1,
@@ -73,12 +87,12 @@ class BatchParams(RentingParams):
         "own, if there are so many. More than 1 want a store that all of them reach.",
     )
 
-    def flags(self) -> dict[str, Any]:
-        """What is given here, by the names of settings."""
-        return {**super().flags(), "at_cap": self.at_cap or None}
+    @property
+    def is_fresh(self) -> bool:
+        return self.fresh
 
 
-class RetryParams(BatchParams):
+class RetryParams(RunParams):
     """Jobs of a batch again: give the catalog, name, rows and overrides of the run before."""
 
     model_config = ConfigDict(title="Retry")

@@ -46,7 +46,8 @@ async def shared(params: BatchParams, *, is_nightly: bool) -> State[None]:
 
 async def worked_on(params: ShareParams) -> State[None]:
     """Render one share of a night."""
-    return await batch(params.batch, is_nightly=False, works=partial(_work_on, params))
+    works = partial(_work_on, params)
+    return await batch(params.batch, is_nightly=False, works=works, is_share=True)
 
 
 async def _share_out(

@@ -27,7 +27,8 @@ STARTS_MAX = 5  # of one share in one round: something that kills it every time 
 CENT = Decimal("0.01")
 NOTHING = Decimal(0)
 CHANGE_MIN = Decimal("0.01")  # of the whole: a smaller difference is not worth telling
-SHARE_NAME = re.compile(r"(?P<night>.+)-[0-9]+of[0-9]+")  # of a batch that is a share
+# Of a batch that is a share.
+SHARE_NAME = re.compile(r"(?P<night>.+)-(?P<number>[0-9]+)of(?P<of>[0-9]+)")
 _DIGITS = 8  # hex, of a job's id
 
 
@@ -48,6 +49,15 @@ class Share:
 def share_batch(night: str, number: int, of: int) -> str:
     """``night-2of4``."""
     return f"{night}-{number}of{of}"
+
+
+def share_called(batch: str) -> Share | None:
+    """The share that a batch is by its name; whether there is such a night, only its store says."""
+    found = SHARE_NAME.fullmatch(batch)
+    if found is None:
+        return None
+    share = Share(found["night"], int(found["number"]), int(found["of"]))
+    return share if 1 <= share.number <= share.of and share.batch == batch else None
 
 
 def share_of(job_id: str, of: int) -> int:

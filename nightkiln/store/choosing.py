@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nightkiln.core.errors import BadInput, Problem
+from nightkiln.store.shared_views import shares_of
 from nightkiln.store.sql_files import literal
 from nightkiln.store.store import Store
 
@@ -39,32 +40,36 @@ class Chosen:
     failed: frozenset[str]
     others: frozenset[str]  # done or reused
     unknown: int = 0  # ids in the list that the batch does not have
+    # Of a night that was shared out: which of them lie in which share. Of others: empty.
+    shares: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def wanted(self, *, is_all: bool) -> frozenset[str]:
+        """Those to be rendered again; ``is_all``: also those that are done."""
+        return self.failed | self.others if is_all else self.failed
 
 
 def choose(store: Store, batch: str, wanted: Wanted) -> Chosen:
-    """The settled jobs of ``batch`` that are wanted.
+    """The settled jobs of ``batch`` that are wanted; of a shared night, those of all its shares.
 
     Words of ``status`` and ``fault`` are compared whatever their case.
 
     Raises:
         BadInput: there is no such batch, or DuckDB refuses the condition.
     """
-    with store.connect("jobs", "runs", "batches") as con:
-        _check_batch(con, batch)
-        try:
-            found = con.execute(_query(con, batch, wanted)).fetchall()
-        except _duckdb_error() as error:
-            fix = "a condition over the columns of jobs, such as \"fault = 'machine'\""
-            raise BadInput([Problem("--where", str(error).strip(), fix)]) from error
+    shares = shares_of(store, batch)
+    found = _found(store, batch, shares or [batch], wanted)
     listed = wanted.job_ids
     if listed is not None:
-        found = [(job_id, status) for job_id, status in found if job_id in listed]
-    failed = frozenset(job_id for job_id, status in found if status == "failed")
-    others = frozenset(job_id for job_id, status in found if status != "failed")
+        found = [one for one in found if one[1] in listed]
+    failed = frozenset(job_id for _, job_id, status in found if status == "failed")
+    others = frozenset(job_id for _, job_id, status in found if status != "failed")
     unknown = 0
     if listed is not None and wanted.where is None:
         unknown = len(set(listed)) - len(failed) - len(others)
-    return Chosen(failed, others, unknown)
+    of_shares = {
+        share: frozenset(job_id for there, job_id, _ in found if there == share) for share in shares
+    }
+    return Chosen(failed, others, unknown, of_shares)
 
 
 def earlier(store: Store, job_ids: Collection[str]) -> frozenset[str]:
@@ -82,13 +87,26 @@ def earlier(store: Store, job_ids: Collection[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _query(con: duckdb.DuckDBPyConnection, batch: str, wanted: Wanted) -> str:
+def _found(
+    store: Store, batch: str, among: Sequence[str], wanted: Wanted
+) -> list[tuple[str, str, str]]:
+    """Batch, id and status of every settled job that meets the condition."""
+    with store.connect("jobs", "runs", "batches") as con:
+        _check_batch(con, batch)
+        try:
+            return con.execute(_query(con, among, wanted)).fetchall()
+        except _duckdb_error() as error:
+            fix = "a condition over the columns of jobs, such as \"fault = 'machine'\""
+            raise BadInput([Problem("--where", str(error).strip(), fix)]) from error
+
+
+def _query(con: duckdb.DuckDBPyConnection, batches: Sequence[str], wanted: Wanted) -> str:
     """The condition stands in brackets of its own, so that it says which rows and nothing else."""
     words = "status collate nocase as status, fault collate nocase as fault"
     # S608: the condition is the user's own SQL over the user's own store.
     query = (
-        f"select job_id, status from (select * replace ({words}) from jobs "  # noqa: S608
-        f"where batch = {literal(batch)})"
+        f"select batch, job_id, status from (select * replace ({words}) from jobs "  # noqa: S608
+        f"where batch in ({', '.join(map(literal, batches))}))"
     )
     if wanted.where is not None:
         query += f" where (\n{wanted.where}\n)"

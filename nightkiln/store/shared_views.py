@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nightkiln.core.sharing import share_batch
+from nightkiln.core.sharing import Share, share_batch, share_called
 from nightkiln.store.shares import found_split
 from nightkiln.store.sql_files import literal
 from nightkiln.store.store import Store
@@ -28,6 +28,19 @@ def shares_of(store: Store, batch: str) -> list[str]:
     if split is None:
         return []
     return [share_batch(batch, number, split.of) for number in range(1, split.of + 1)]
+
+
+def share_named(store: Store, batch: str) -> Share | None:
+    """The share of a night that a batch is; None: it is a batch like any other.
+
+    Raises:
+        StoreUnusable: nobody can tell.
+    """
+    share = share_called(batch)
+    if share is None:
+        return None
+    split = found_split(store.blobs, share.night)
+    return share if split is not None and split.of == share.of else None
 
 
 def connect_as_one(store: Store, batch: str) -> duckdb.DuckDBPyConnection:

@@ -33,17 +33,21 @@ GALLERY_S_MAX = 300.0
 GALLERY_TILES_MAX = 5_000  # more pictures are for `nightkiln gallery`, when somebody wants them
 
 
-async def leave(outcome: Outcome, settings: Settings, *, is_hurried: bool = False) -> None:
+async def leave(
+    outcome: Outcome, settings: Settings, *, is_hurried: bool = False, is_share: bool = False
+) -> None:
     """Show what came of a run; what cannot be shown is red in the timeline, and nothing more.
 
     ``is_hurried``: the run was told to end and will be killed, so nothing is made that can wait.
+    ``is_share``: the night that it is a share of tells how it ended, for all shares at once.
     """
     there = settings.model_copy(update={"store": outcome.store})
     writer = Writer(patience_s=HURRY_S_MAX if is_hurried else CLOSE_S_MAX)
     async with writer:
         receipting: Any = receipt  # Prefect's types forget that a state is awaited
         await receipting(outcome.batch, there, writer, return_state=True)
-        tell_end(outcome)
+        if not is_share:
+            tell_end(outcome)
         if outcome.done and not is_hurried:
             building: Any = gallery
             await building(outcome.batch, there, writer, return_state=True)

@@ -20,7 +20,7 @@ from prefect.context import FlowRunContext
 from nightkiln.core.model import Lease
 from nightkiln.observers.sentences import counts, sentence
 from nightkiln.ports.observer import Progress
-from tasks.event_table import EVENTS
+from tasks.event_table import EVENTS, OF_A_SHARE
 from tasks.events import emitted
 from tasks.showing.fleet import fleet_line, fleet_page
 from tasks.showing.leases import ENDS, LeaseWatch, Log, lease_run
@@ -56,6 +56,7 @@ class PrefectObserver:
 
     ``is_hurried``: whether the run was told to end by then, so that nobody waits for it for long.
     ``leases_max``: so many are drawn, over all tries of the flow run.
+    ``is_share``: the batch is a share of a night, which sends the events of a night itself.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class PrefectObserver:
         *,
         is_hurried: Callable[[], bool] = lambda: False,
         leases_max: int = LEASES_SHOWN_MAX,
+        is_share: bool = False,
     ) -> None:
-        self._say, self._is_hurried = logger, is_hurried
+        self._say, self._is_hurried, self._is_share = logger, is_hurried, is_share
         self._lines_left = LINES_MAX
         self._room = leases_max
         self._batch = ""
@@ -173,6 +175,8 @@ class PrefectObserver:
         return {**facts, "why": fields.get("error")}
 
     def _emit(self, name: str, fields: Mapping[str, Any]) -> None:
+        if self._is_share and name not in OF_A_SHARE:
+            return
         said = {key: fields.get(key) for key in EVENTS[name]}
         emitted(name, batch=self._batch, **said)
 

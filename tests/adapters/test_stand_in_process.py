@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from nightkiln.testing.comfyui import FAULTS
 from nightkiln.testing.comfyui.peer import Peer
 from nightkiln.testing.comfyui.process import stand_in_process
+from nightkiln.testing.waiting import until
 
 MODULE = [sys.executable, "-m", "nightkiln.testing.comfyui"]
 GRAPH: dict[str, Any] = {
@@ -94,3 +96,13 @@ def test_what_makes_no_sense_is_refused(arguments: list[str]) -> None:
 
     assert refused.returncode == 2
     assert "error:" in refused.stderr
+
+
+def test_it_says_how_much_it_has_executed() -> None:
+    with stand_in_process() as server, httpx.Client(base_url=server.url) as client:
+        before = server.executed()
+        for _ in range(3):
+            assert client.post("/prompt", json={"prompt": GRAPH}).is_success
+        asyncio.run(until(lambda: server.executed() == 3))
+
+    assert before == 0

@@ -18,11 +18,13 @@ from nightkiln.core.sharing import (
     Fate,
     Money,
     Part,
+    Share,
     Start,
     first_limit,
     free_usd,
     is_over,
     rebalanced,
+    share_called,
     share_of,
     share_sql,
     split_usd,
@@ -51,6 +53,18 @@ def test_a_job_is_in_one_share_and_the_same_in_sql(job_id: str, of: int) -> None
     assert 1 <= share <= of
     query = f"SELECT {share_sql('job_id', of)} FROM (SELECT ? AS job_id)"  # noqa: S608 - ours
     assert duckdb.execute(query, [job_id]).fetchall() == [(share,)]
+
+
+@given(number=st.integers(1, 100), of=st.integers(1, 100))
+def test_a_share_is_known_by_its_name(number: int, of: int) -> None:
+    share = Share("night-2026-11-21", number, of)
+
+    assert share_called(share.batch) == (share if number <= of else None)
+
+
+@pytest.mark.parametrize("name", ["night", "night-0of2", "night-01of2", "night-1of2-reseed-0"])
+def test_what_is_called_otherwise_is_no_share(name: str) -> None:
+    assert share_called(name) is None
 
 
 def test_jobs_fall_evenly_into_shares() -> None:

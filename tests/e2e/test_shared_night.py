@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nightkiln.allotment import STOPPED
 from nightkiln.cli.status import batches
 from nightkiln.core.errors import BadInput, NightkilnError, ShareTaken
 from nightkiln.core.model import Lease
@@ -23,15 +24,18 @@ from nightkiln.observers.sentences import sentence
 from nightkiln.ports.observer import Progress
 from nightkiln.receipt import receipt_of
 from nightkiln.receipt_page import page
+from nightkiln.retrying import Retry, retry_of
 from nightkiln.settings import Settings, load_settings
 from nightkiln.share_out import share_out, workers_of
 from nightkiln.share_work import work_on_share
+from nightkiln.store.choosing import Wanted
 from nightkiln.store.claims import request_stop
 from nightkiln.store.processes import this_process
 from nightkiln.store.shared_views import connect_as_one
 from nightkiln.store.shares import (
     Orders,
     Split,
+    StopAsked,
     Ticket,
     order,
     orders_for,
@@ -45,7 +49,7 @@ from nightkiln.testing.comfyui import StandIn
 from nightkiln.testing.priced import PricedWorkers
 from nightkiln.testing.samples import INPUTS, write_catalog
 from nightkiln.testing.waiting import until
-from nightkiln.wiring import Request, chosen_catalog
+from nightkiln.wiring import Request, chosen_catalog, run_batch
 from tests.asking import ask
 
 JOBS = 24
@@ -173,10 +177,17 @@ class Night:
 
 @asynccontextmanager
 async def night_of(
-    folder: Path, *, rows: Any = JOBS, workers: int = 2, render_s: float = 0.0, **more: Any
+    folder: Path,
+    *,
+    rows: Any = JOBS,
+    workers: int = 2,
+    render_s: float | Sequence[float] = 0.0,  # of all of them, or of each
+    faults: tuple[str, ...] = (),
+    **more: Any,
 ) -> AsyncIterator[Night]:
     write_catalog(folder / "catalog", rows, **more)
-    servers = [StandIn(render_s=render_s) for _ in range(workers)]
+    each_s = [render_s] * workers if isinstance(render_s, float) else render_s
+    servers = [StandIn(render_s=seconds, faults=faults) for seconds in each_s]
     async with asyncio.TaskGroup() as group:
         for server in servers:
             group.create_task(server.__aenter__())
@@ -323,6 +334,41 @@ async def test_the_budget_is_divided_to_the_cent_and_by_the_jobs(tmp_path: Path)
 
 
 @pytest.mark.nights
+async def test_what_one_controller_does_not_need_is_given_to_the_other_while_it_works(
+    tmp_path: Path,
+) -> None:
+    async with night_of(tmp_path, render_s=(0.0, 0.8)) as night:
+        night.budget = "4.00"
+        running = asyncio.create_task(night.run())
+        await until(lambda: len(night.started) == 2)
+        blobs = night.store.blobs
+        [[_], [slow]] = tickets(blobs, "night", 1, night.split)
+
+        def has_heard_of_more() -> bool:
+            told = report_of(blobs, slow)
+            limit = told.limit if told is not None else None
+            return limit is not None and limit > night.first["night-2of2"]
+
+        await until(has_heard_of_more)
+        raised, was_at_work = report_of(blobs, slow), not running.done()
+        outcome = await running
+
+    given = orders_for(blobs, slow)
+    assert raised is not None
+    assert given is not None
+    assert was_at_work
+    assert not raised.has_ended
+    assert sum(night.first.values()) == Decimal("4.00")
+    assert given.number > 1
+    assert given.usd is not None
+    assert given.usd > Decimal("3.90")  # all but what the other one came to
+    [(spent,)] = ask(night.store, "select sum(usd) from leases")
+    assert (outcome.exit_code, outcome.done, outcome.usd) == (0, JOBS, spent)
+    [(fast,)] = ask(night.store, "select sum(usd) from leases where batch = 'night-1of2'")
+    assert fast + given.usd <= Decimal("4.00")
+
+
+@pytest.mark.nights
 async def test_more_money_is_heard_in_the_middle_of_a_run(tmp_path: Path) -> None:
     async with night_of(tmp_path, render_s=0.3, workers=1) as night:
         night.budget = "2.00"
@@ -364,12 +410,29 @@ async def test_stopping_the_night_stops_every_controller(tmp_path: Path, way: st
         assert 0 < outcome.left < JOBS
         assert "stopped by" in str(outcome.stop_reason)
         assert night.called_off == ["night-2of2-1-1"]
+        share = await night.started["night-1of2-1-1"]
+        assert share.stop_reason == STOPPED
 
         night.busy.clear()
         resumed = await night.run()
 
     assert (resumed.exit_code, resumed.done) == (0, JOBS)
     assert ask(night.store, ONCE) == [(JOBS, JOBS)]
+
+
+async def test_a_share_that_begins_just_as_its_night_is_stopped_hears_of_it(
+    tmp_path: Path,
+) -> None:
+    async with night_of(tmp_path, render_s=0.5) as night:
+        store = Store.open(night.root, create=True)
+        ticket = Ticket(Share("night", 1, 1), 1, 1)
+        order(store.blobs, ticket, Orders(2, None, stop=StopAsked.NOW))
+        outcome = await work_on_share(
+            night.request(), night.settings, ticket, Watcher(), switch=StopSwitch()
+        )
+
+    assert (outcome.exit_code, outcome.stop_reason) == (3, STOPPED)
+    assert outcome.done < JOBS
 
 
 async def test_more_controllers_than_workers_of_ones_own_are_refused(tmp_path: Path) -> None:
@@ -452,3 +515,40 @@ async def test_there_is_one_receipt_over_all_shares(tmp_path: Path) -> None:
     assert (paid.provider, paid.leases, paid.usd) == ("cloud", 2, outcome.usd)
     assert told.images.endswith("images/night-*")
     assert "night" in page(told)
+
+
+async def test_a_retry_of_a_shared_night_names_the_shares_and_each_of_them_can_be_retried(
+    tmp_path: Path,
+) -> None:
+    jobs, inputs = 6, {**INPUTS, "seed": {"to": "KSampler.seed", "default": "derived_per_batch"}}
+    async with night_of(tmp_path, rows=jobs, inputs=inputs, faults=("error",)) as night:
+        failed = await night.run()
+    before = dict(ask(night.store, "select batch, count(*) from jobs group by 1"))
+
+    with pytest.raises(BadInput) as refused:
+        again(night, "night")
+    async with StandIn() as server:
+        settings = night.settings.model_copy(update={"worker_urls": (server.url,)})
+        for share, count in before.items():
+            found = again(night, share)
+            assert found.request is not None
+            outcome = await run_batch(found.request, settings, Watcher())
+            assert (outcome.total, outcome.done, outcome.left_out) == (count, count, 0)
+
+    assert (failed.failed, failed.exit_code) == (jobs, 1)
+    for share, count in before.items():
+        assert f"{share} ({count:,} jobs)" in str(refused.value)
+    assert "retry each of them by its own name, such as --name night-1of2" in str(refused.value)
+    told = receipt_of(night.store, "night")
+    assert (told.jobs, told.done, told.failed) == (jobs, jobs, 0)
+    [whole, *_] = batches(night.store, now_s=time.time())
+    assert (whole["batch"], whole["done"], whole["left"]) == ("night", jobs, 0)
+    assert again(night, "night").request is None
+
+
+def again(night: Night, name: str) -> Retry:
+    """What ``nightkiln retry`` would work on."""
+    request = replace(night.request(), name=name)
+    return retry_of(
+        request, night.settings, Wanted(), is_reseed=False, is_forced=False, now_s=time.time()
+    )

@@ -62,6 +62,13 @@ def test_tabs_are_drawn_where_providers_have_options_and_nowhere_else(name: str)
     assert tabs == ({"options": expected} if name in {"nightly", "adhoc", "retry", "quote"} else {})
 
 
+def test_a_retry_asks_for_nothing_that_has_no_effect_on_it() -> None:
+    run, retry = fields_of("nightly", "BatchParams"), fields_of("retry", "RetryParams")
+
+    assert set(run) - set(retry) == {"fresh", "controllers"}
+    assert set(retry) - set(run) == {"where", "force", "reseed"}
+
+
 def test_choices_are_dropdowns_of_the_words_that_the_library_knows() -> None:
     fields = fields_of("nightly", "BatchParams")
 

@@ -65,6 +65,7 @@ class Routes:
             "/models": self._models,
             "/models/{folder}": self._models,
             "/embeddings": self._embeddings,
+            "/stand-in": self._stand_in,
         }
         posts: dict[str, Handler] = {
             "/prompt": self._submit,
@@ -220,6 +221,10 @@ class Routes:
 
     async def _embeddings(self, _: web.Request) -> web.Response:
         return web.json_response([])
+
+    async def _stand_in(self, _: web.Request) -> web.Response:
+        """How much it has rendered since it began, which ComfyUI itself tells nobody."""
+        return web.json_response({"executed": self._plan.executed})
 
 
 def _one_dropped(graph: dict[str, Any], output: str) -> dict[str, Any]:
