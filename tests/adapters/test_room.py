@@ -75,7 +75,7 @@ def test_the_server_is_tuned_and_hears_of_no_key_and_no_setting_of_nightkiln(
 ) -> None:
     told_it = server_environment(USER, ROOM, tmp_path, database_of(URL))
 
-    assert told_it["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4310/api"
+    assert told_it["PREFECT_UI_URL"] == "http://127.0.0.1:4310", "of links in notifications"
     assert told_it["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE"] == "500"
     assert told_it["PREFECT_SERVER_EVENTS_RETENTION_PERIOD"] == "7d", "the user's word counts"
     assert told_it["HTTPS_PROXY"] == USER["HTTPS_PROXY"], "notifications may need it"
@@ -86,6 +86,20 @@ def test_the_server_is_tuned_and_hears_of_no_key_and_no_setting_of_nightkiln(
     assert told_it["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == (
         f"postgresql+asyncpg://kiln:{PASSWORD}@db.example:5433/prefect?ssl=require"
     )
+
+
+def test_the_page_asks_the_address_it_came_from_so_that_it_is_seen_from_any_computer(
+    tmp_path: Path,
+) -> None:
+    everywhere = replace(ROOM, host="0.0.0.0")  # noqa: S104
+    proxy = {"PREFECT_SERVER_UI_API_URL": "https://kiln.example/prefect/api"}
+
+    told_it = server_environment(USER, everywhere, tmp_path, database_of("sqlite"))
+    behind = server_environment({**USER, **proxy}, everywhere, tmp_path, database_of("sqlite"))
+
+    assert told_it["PREFECT_SERVER_API_HOST"] == "0.0.0.0"  # noqa: S104
+    assert told_it["PREFECT_SERVER_UI_API_URL"] == "/api"
+    assert behind.items() >= proxy.items(), "the user's word counts"
 
 
 def test_the_worker_hears_all_but_another_server_and_the_databases_password(

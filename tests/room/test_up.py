@@ -244,7 +244,7 @@ def test_the_second_call_changes_nothing_and_says_how_it_stands(computer: Comput
     assert "no budget is set" in stands["night"]
     assert stands["night_usd_max"] is None
     with httpx.Client(base_url=stands["ui"], trust_env=False) as client:
-        assert client.get("/ui-settings").json()["api_url"] == stands["api"]
+        assert client.get("/ui-settings").json()["api_url"] == "/api"
 
 
 def test_a_budget_in_the_environment_is_said_to_be_spent_at_night(computer: Computer) -> None:
