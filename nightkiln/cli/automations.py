@@ -27,8 +27,8 @@ def automations(
         typer.Option(
             "--notify",
             metavar="BLOCK",
-            help="Block that is told of receipts, refused nights and crashes, as type/name, such "
-            "as slack-webhook/ops.",
+            help="Block that is told of receipts, refused nights, failures and crashes, as "
+            "type/name, such as slack-webhook/ops.",
         ),
     ] = "none",
     file: Annotated[
