@@ -32,12 +32,12 @@ async def resumed(flow_run: str) -> State[None]:
         run = await client.read_flow_run(UUID(flow_run.rpartition(".")[2]))
         if run.deployment_id is None:
             return Completed(message=f"{run.name} is left as it is: no deployment started it")
-        deployment = await client.read_deployment(run.deployment_id)
-        if deployment.name == SHARE:  # it watches over its shares, and starts them again itself
+        flow = await client.read_flow(run.flow_id)  # a deployment of it may have any name
+        if flow.name == SHARE:  # it watches over its shares, and starts them again itself
             return Completed(message=f"{run.name} is left to its night")
         try:
             params = BatchParams.model_validate(run.parameters["params"])
-            is_nightly = deployment.name == NIGHTLY
+            is_nightly = flow.name == NIGHTLY
             crash, left = await _seen(run, params, is_nightly=is_nightly)
         except (NightkilnError, KeyError, ValueError) as error:
             return Failed(message=f"{run.name} cannot be resumed: {error}")
