@@ -89,6 +89,7 @@ async def test_a_crashed_copy_of_the_night_goes_on_as_the_night_it_was(tmp_path:
 
         of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
         runs = await client.read_flow_runs(deployment_filter=of_it)
+        await client.delete_deployment(deployment)
 
     assert state.is_completed(), state.message
     [again] = [each for each in runs if each.id != run.id]
