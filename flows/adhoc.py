@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.batch import batch
+from tasks.failing import telling_of_failure
 from tasks.names import run_name
 from tasks.params import BatchParams
 from tasks.results import RESULTS
@@ -25,6 +26,7 @@ async def adhoc(params: BatchParams) -> State[None]:
     Args:
         params: What to render, on what, and where the results go.
     """
-    if params.controllers > 1:
-        return await shared(params, is_nightly=False)
-    return await batch(params, is_nightly=False)
+    with telling_of_failure():
+        if params.controllers > 1:
+            return await shared(params, is_nightly=False)
+        return await batch(params, is_nightly=False)

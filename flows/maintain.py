@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.failing import telling_of_failure, told
 from tasks.maintain import MaintainParams, maintained
 from tasks.results import RESULTS
 
@@ -16,4 +17,5 @@ async def maintain(params: MaintainParams) -> State[None]:
     Args:
         params: Which store, how thoroughly, and how long Prefect remembers runs.
     """
-    return await maintained(params)
+    with telling_of_failure():
+        return told(await maintained(params))

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.ahead import quoted
+from tasks.failing import telling_of_failure, told
 from tasks.names import run_name
 from tasks.params import QuoteParams
 from tasks.results import RESULTS
@@ -18,4 +19,5 @@ async def quote(params: QuoteParams) -> State[None]:
     Args:
         params: What would be rendered, by when, and for how much.
     """
-    return await quoted(params)
+    with telling_of_failure():
+        return told(await quoted(params))

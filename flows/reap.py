@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.failing import telling_of_failure, told
 from tasks.reap import ReapParams, sweep
 from tasks.results import RESULTS
 
@@ -16,4 +17,5 @@ async def reap(params: ReapParams) -> State[None]:
     Args:
         params: Which machines are looked at, and how many may be given back at once.
     """
-    return await sweep(params)
+    with telling_of_failure():
+        return told(await sweep(params))

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from tasks.ahead import played
+from tasks.failing import telling_of_failure, told
 from tasks.names import run_name
 from tasks.params import RehearseParams
 from tasks.results import RESULTS
@@ -20,4 +21,5 @@ async def rehearse(params: RehearseParams) -> State[None]:
     Args:
         params: What would be rendered, by when, for how much, and how often it is played.
     """
-    return await played(params)
+    with telling_of_failure():
+        return told(await played(params))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.failing import telling_of_failure, told
 from tasks.results import RESULTS
 from tasks.resume import resumed
 
@@ -24,4 +25,5 @@ async def resume(flow_run: str, name: str = "") -> State[None]:
         name: Its name, to be shown.
     """
     del name
-    return await resumed(flow_run)
+    with telling_of_failure():
+        return told(await resumed(flow_run))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.failing import telling_of_failure
 from tasks.names import run_name
 from tasks.params import RetryParams
 from tasks.results import RESULTS
@@ -18,4 +19,5 @@ async def retry(params: RetryParams) -> State[None]:
     Args:
         params: Which batch, which of its jobs, and on what.
     """
-    return await retried(params)
+    with telling_of_failure():
+        return await retried(params)

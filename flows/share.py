@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.failing import telling_of_failure
 from tasks.results import RESULTS
 from tasks.share_params import ShareParams
 from tasks.sharing import worked_on
@@ -17,4 +18,5 @@ async def share(params: ShareParams) -> State[None]:
     Args:
         params: Which share of which night, and what the night was asked for.
     """
-    return await worked_on(params)
+    with telling_of_failure():
+        return await worked_on(params)

@@ -120,8 +120,6 @@ def tell_refused(error: Refused, asking: Asking) -> None:
         why=str(error),
         how="month" if is_month else how,
     )
-    if is_month:
-        emitted("nightkiln.night.refused", batch=error.batch, why=str(error))
 
 
 def _refusal(word: Word, within_s: float) -> Problem:

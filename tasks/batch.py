@@ -25,6 +25,7 @@ from nightkiln.signals import stopping_on_signals
 from nightkiln.wiring import Request, run_batch
 from tasks.approving import Asking, rules_of, tell_refused
 from tasks.asked import request_of
+from tasks.failing import failed
 from tasks.names import tag_run, tags_of
 from tasks.params import RunParams
 from tasks.refusing import refused
@@ -92,13 +93,13 @@ async def batch(
         # the same.
         await leave(outcome, settings, is_hurried=bool(heard), is_share=is_share)
     except ClaimHeld as error:
-        return refused(error) if is_nightly else Failed(message=str(error))
+        return refused(error) if is_nightly else failed(error)
     except Refused as error:
         tell_refused(error, asking)
         is_cancelled = bool(heard) or asking.was_cancelled
         return (Cancelled if is_cancelled else Failed)(message=str(error))
     except NightkilnError as error:  # its message says what to do; a traceback would bury it
-        return Failed(message=str(error))
+        return Failed(message=str(error)) if is_share else failed(error)  # its night tells of it
     return verdict(outcome, is_cancelled=bool(heard))
 
 
@@ -141,7 +142,7 @@ def verdict(outcome: Outcome, *, is_cancelled: bool) -> State[None]:
     """Completed when every job has its result, as exit code 0 says; else Failed.
 
     Failed also for a single failed job: a nightly runs while nobody looks, and the state is what
-    notifications go by. Everything made is in the store either way. A run that was told to end,
+    a list of runs shows. Everything made is in the store either way. A run that was told to end,
     in the UI, by a signal or by ``nightkiln stop``, is Cancelled, and so is each share of a night
     that was: Prefect accepts nothing else from one that somebody cancelled, also when it has not
     heard of that.

@@ -76,7 +76,11 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "why": "what is spent, what is left to do, and what to do about it",
     },
     "nightkiln.night.refused": {
-        "why": "why this night did not start: another one is at work, or the month's budget is out",
+        "why": "why this night did not start: which other one is at work, and how to end that",
+    },
+    "nightkiln.run.failed": {
+        "flow": "which flow: nightly, adhoc, retry, reap, maintain and so on",
+        "why": "why it failed, and what to do",
     },
 }
 # A share of a night is no night of its own: that the night began, what it was quoted and how it

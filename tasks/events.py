@@ -1,4 +1,4 @@
-"""What Prefect is told of a batch, so that automations and notifications can hang on it.
+"""What Prefect is told of a batch or a run, so that automations and notifications can hang on it.
 
 ``tasks.event_table`` is the contract.
 """
@@ -31,6 +31,19 @@ def emitted(name: str, *, batch: str, **payload: Any) -> bool:
     flow run and without a server's address nothing is sent: Prefect would start a server for it.
     ``payload``: fields that ``EVENTS`` names for this event; any others are left out.
     """
+    return _sent(name, f"{PREFIX}batch.{batch}", batch, payload)
+
+
+def emitted_of_run(name: str, **payload: Any) -> bool:
+    """As ``emitted``, of the flow run that this happens in, which may have no batch."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        return False
+    run, flow = context.flow_run, context.flow.name
+    return _sent(name, f"{PREFIX}run.{run.id}", run.name, {"flow": flow, **payload})
+
+
+def _sent(name: str, resource_id: str, shown: str, payload: Mapping[str, Any]) -> bool:
     try:
         fields = EVENTS[name]
         unknown = payload.keys() - fields.keys()
@@ -41,8 +54,8 @@ def emitted(name: str, *, batch: str, **payload: Any) -> bool:
         if run is None and not PREFECT_API_URL.value():
             return False
         resource = {
-            "prefect.resource.id": f"{PREFIX}batch.{batch}",
-            "prefect.resource.name": batch,
+            "prefect.resource.id": resource_id,
+            "prefect.resource.name": shown,
         }
         related = [run] if run is not None else []
         return emit_event(name, resource, related=related, payload=said) is not None

@@ -71,7 +71,8 @@ async def sweep(params: ReapParams, *, asks: Mapping[str, Provider] | None = Non
     """Sweep, leave a table of what was seen, and end as it went.
 
     Failed when a service did not answer or a machine could not be given back: nobody looks at
-    night, and notifications go by the state. ``asks``: instead of the providers that are set up.
+    night, and of a run that fails somebody is told (``tasks.failing``). ``asks``: instead of the
+    providers that are set up.
     """
     try:
         settings = params.settings(**await secrets_of(params))

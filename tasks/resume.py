@@ -63,12 +63,12 @@ class Resuming:
         run = await self.client.read_flow_run(run_id)
         if run.deployment_id is None:
             return Completed(message=f"{run.name} is left as it is: no deployment started it")
-        deployment = await self.client.read_deployment(run.deployment_id)
-        if deployment.name == SHARE:  # it watches over its shares, and starts them again itself
+        flow = await self.client.read_flow(run.flow_id)  # a deployment of it may have any name
+        if flow.name == SHARE:  # it watches over its shares, and starts them again itself
             return Completed(message=f"{run.name} is left to its night")
         try:
             params = BatchParams.model_validate(run.parameters["params"])
-            asked = await self._asked(run, params, is_nightly=deployment.name == NIGHTLY)
+            asked = await self._asked(run, params, is_nightly=flow.name == NIGHTLY)
             run, is_alive = await self._watched(run_id, asked)
             if is_alive:
                 more = "it was out of reach only, and is Running again"

@@ -6,11 +6,12 @@ import asyncio
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from nightkiln.core.errors import NightkilnError
 from tasks.asked import retry_asked
 from tasks.batch import batch
+from tasks.failing import failed
 from tasks.params import RetryParams
 from tasks.secrets import secrets_of
 
@@ -21,7 +22,7 @@ async def retried(params: RetryParams) -> State[None]:
         settings = params.settings(**await secrets_of(params))
         found = await asyncio.to_thread(retry_asked, params, settings)
     except NightkilnError as error:
-        return Failed(message=str(error))
+        return failed(error)
     for line in found.lines(force="force", reseed="reseed"):
         get_run_logger().info(line)
     if found.request is None:

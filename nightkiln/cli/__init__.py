@@ -17,6 +17,7 @@ from nightkiln.cli import (
     check,
     compare,
     demo,
+    deploy,
     doctor,
     down,
     export,
@@ -88,6 +89,7 @@ app.command("why")(why.why)
 app.command("replay")(replay.replay_stories)
 app.command("up")(up.up)
 app.command("down")(down.down)
+app.command("deploy")(deploy.deploy)
 app.command("automations")(automations.automations)
 app.command("demo")(demo.demo)
 app.command("market")(market.market)

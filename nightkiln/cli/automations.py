@@ -27,8 +27,8 @@ def automations(
         typer.Option(
             "--notify",
             metavar="BLOCK",
-            help="Block that is told of receipts, refused nights and crashes, as type/name, such "
-            "as slack-webhook/ops.",
+            help="Block that is told of receipts, refused nights, failures and crashes, as "
+            "type/name, such as slack-webhook/ops.",
         ),
     ] = "none",
     file: Annotated[
@@ -47,7 +47,7 @@ def automations(
 
     Exit codes: 0 applied, 2 bad input, 3 the server refuses, or lacks the block or a deployment.
     """
-    done = applied(file, _api(), notify=notify)
+    done = applied(file, api_named(), notify=notify)
     if as_json:
         for name, what in done:
             typer.echo(json.dumps({"event": "automation", "name": name, "what": what}))
@@ -56,7 +56,8 @@ def automations(
         typer.echo(f"automations: {line}")
 
 
-def _api() -> PrefectApi:
+def api_named() -> PrefectApi:
+    """Of the server that PREFECT_API_URL names, else of the room's."""
     url = os.environ.get(API_URL)
     if not url:
         return api_of(RoomBook(load_settings().state_folder).read(), os.environ)

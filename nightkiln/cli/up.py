@@ -68,8 +68,9 @@ def up(
         typer.Option(
             "--notify",
             metavar="BLOCK",
-            help="Block that is told of receipts, refused nights and crashes, as type/name, such "
-            "as slack-webhook/ops; none: nobody any more. Default: as last time, else nobody.",
+            help="Block that is told of receipts, refused nights, failures and crashes, as "
+            "type/name, such as slack-webhook/ops; none: nobody any more. Default: as last time, "
+            "else nobody.",
             show_default=False,
         ),
     ] = None,

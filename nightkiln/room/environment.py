@@ -47,7 +47,10 @@ PLAIN = frozenset(
 NOT_TAKEN = ("PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT__")
 DATABASES = ("PREFECT_SERVER_DATABASE", "PREFECT_API_DATABASE")
 ADDRESSES = ("PREFECT_SERVER_API_PORT", "PREFECT_SERVER_API_HOST", "PREFECT_UI_API_URL")
-UI_API_URL = "PREFECT_SERVER_UI_API_URL"
+# Where the page asks, in whichever browser it is open: at the address it came from. An address of
+# this computer would leave it blank on any other; both of Prefect's pages take it so.
+UI_API_URL, PAGE_ASKS = "PREFECT_SERVER_UI_API_URL", "/api"
+UI_URL = "PREFECT_UI_URL"
 AUTH, SERVER_AUTH = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 DATABASE = "NIGHTKILN_DATABASE"
 
@@ -66,8 +69,9 @@ def server_environment(
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_API_HOST": room.host,
         "PREFECT_SERVER_API_PORT": str(room.port),
-        # Else its page asks port 4200, whatever port it is on, and stays blank.
-        UI_API_URL: user.get(UI_API_URL, room.api),
+        UI_API_URL: user.get(UI_API_URL, PAGE_ASKS),
+        # What the links in its notifications begin with; else they are no links.
+        UI_URL: user.get(UI_URL, room.address),
         MARK: f"{room.mark}:server",
     }
     if database.shown != SQLITE:

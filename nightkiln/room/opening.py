@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired
 
@@ -22,6 +23,7 @@ from nightkiln.room.asking import POOL, POOL_TYPE, PrefectApi
 from nightkiln.room.automations import applied, summed
 from nightkiln.room.book import Room, RoomBook, Started
 from nightkiln.room.checking import Wanted, check, prefect_command
+from nightkiln.room.deploying import kept_off
 from nightkiln.room.environment import (
     AUTH,
     SERVER_AUTH,
@@ -136,32 +138,17 @@ class Opening:
     def _deployments(self, api: PrefectApi, room: Room) -> Room:
         digest = digest_of(self.wanted.checkout, room)
         names = declared(self.wanted.checkout)
-        before = api.deployments()
-        missing = names - {str(each["name"]) for each in before}
+        missing = names - {str(each["name"]) for each in api.deployments()}
         if not missing and digest == room.deployed:
             self.tell("deployments", "are there, as prefect.yaml has them")
             return room
         why = f"{', '.join(sorted(missing))} missing" if missing else "the checkout has changed"
         self.tell("deployments", f"are deployed, as {why} (some ten seconds)")
-        self._prefect("deployments", room, "--no-prompt", "deploy", "--all")
-        self._still_paused(api, before)
+        with kept_off(api, partial(self.tell, "deployments")):
+            self._prefect("deployments", room, "--no-prompt", "deploy", "--all")
         room = replace(room, deployed=digest)
         self.book.keep(room)
         return room
-
-    def _still_paused(self, api: PrefectApi, before: list[dict[str, object]]) -> None:
-        """What somebody has switched off in the UI stays off: deploying must not start spending."""
-        off = {
-            (each["name"], schedule["slug"])
-            for each in before
-            for schedule in _schedules(each)
-            if not schedule["active"]
-        }
-        for each in api.deployments():
-            for schedule in _schedules(each):
-                if (each["name"], schedule["slug"]) in off and schedule["active"]:
-                    api.set_schedule(each["id"], str(schedule["id"]), active=False)
-                    self.tell("deployments", f"{each['name']}: its schedule stays off, as it was")
 
     def _automations(self, api: PrefectApi, room: Room) -> Room:
         path = self.wanted.checkout / AUTOMATIONS
@@ -297,8 +284,3 @@ def digest_of(checkout: Path, room: Room) -> str:
         found.update(f"{path.relative_to(checkout)}\n".encode())
         found.update(path.read_bytes())
     return found.hexdigest()
-
-
-def _schedules(deployment: Mapping[str, object]) -> list[dict[str, object]]:
-    found = deployment.get("schedules")
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

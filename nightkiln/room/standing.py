@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import chdir
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ from nightkiln.room.book import Room, RoomBook
 from nightkiln.room.opening import api_of, is_online, worker_name
 from nightkiln.settings import Settings, load_settings
 
-NIGHTLY = "nightly"
+# Of a night's deployment, whatever that is called: several nights are copies of it.
+ENTRYPOINTS = frozenset({"flows.nightly:nightly", "flows/nightly.py:nightly"})
 UP, DOWN = "up", "down"
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What the schedule will do."""
+    """What a schedule will do, or all of them."""
 
     says: str
-    usd_max: str | None = None  # None: it rents nothing
+    usd_max: Decimal | None = None  # None: it rents nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def standing(book: RoomBook, user: Mapping[str, str]) -> Standing:
     if server == UP:
         deployments, automations = api.deployments(), api.automations()
         worker, queue = _worker(room, api), api.queue()
-    night = _night(room, deployments)
+    night = scheduled(room, deployments)
     return Standing(
         ui=room.address,
         api=room.api,
@@ -72,7 +74,7 @@ def standing(book: RoomBook, user: Mapping[str, str]) -> Standing:
         automations=tuple(sorted(str(each["name"]) for each in automations if is_ours(each))),
         adhoc_limit=queue["concurrency_limit"] if queue is not None else None,
         night=night.says,
-        night_usd_max=night.usd_max,
+        night_usd_max=str(night.usd_max) if night.usd_max is not None else None,
         logs=str(book.log("server").parent),
     )
 
@@ -95,47 +97,73 @@ def _worker(room: Room, api: PrefectApi) -> str:
     return UP if is_seen else f"gives no sign of life; {room.worker.log} says why"
 
 
-def _night(room: Room, deployments: Iterable[Mapping[str, Any]]) -> Night:
-    nightly = next((each for each in deployments if each["name"] == NIGHTLY), None)
-    if nightly is None:
+def scheduled(room: Room, deployments: Iterable[Mapping[str, Any]]) -> Night:
+    """What the nights among these deployments will do, in the checkout of the room."""
+    nightlies = [each for each in deployments if each.get("entrypoint") in ENTRYPOINTS]
+    if not nightlies:
         return Night("no night is scheduled: nothing is rented")
     try:
         # As its flow reads them: nightkiln.toml of the checkout counts, too.
         with chdir(Path(room.checkout)):
-            return night(nightly, load_settings)
+            return nights(nightlies, load_settings)
     except (OSError, NightkilnError) as error:
         return Night(f"the night would not begin: {error}")
 
 
-def night(nightly: Mapping[str, Any], load: Any) -> Night:
-    """Whether the deployed nightly would rent, and for how much."""
+def nights(nightlies: Iterable[Mapping[str, Any]], load: Any) -> Night:
+    """Which of the deployed nights would rent, and for how much all together."""
+    by_name = sorted(nightlies, key=lambda each: str(each["name"]))
+    found = [night for each in by_name for night in _nights_of(each, load)]
+    says, spend = ". ".join(night.says for night in found), [night.usd_max for night in found]
+    usd = [each for each in spend if each is not None]
+    if not usd:
+        return Night(says)
+    total = sum(usd, Decimal(0))
+    return Night(f"{says}. All together: up to {total} USD" if len(usd) > 1 else says, total)
+
+
+def _nights_of(nightly: Mapping[str, Any], load: Any) -> list[Night]:
+    """One for each schedule that is on."""
+    name = str(nightly["name"])
     active = [each for each in nightly.get("schedules", ()) if each["active"]]
     if nightly.get("paused") or not active:
-        return Night("the schedule of nightly is off: nothing is rented")
-    when = " and ".join(_when(each["schedule"]) for each in active)
-    params = (nightly.get("parameters") or {}).get("params") or {}
+        return [Night(f"the schedule of {name} is off: nothing is rented")]
+    return [
+        _night_of(name, _when(each["schedule"]), _params_of(nightly, each), load) for each in active
+    ]
+
+
+def _params_of(nightly: Mapping[str, Any], schedule: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As Prefect gives them to the run: the schedule's, whole, instead of the deployment's."""
+    told = {**(nightly.get("parameters") or {}), **(schedule.get("parameters") or {})}
+    params: Mapping[str, Any] = told.get("params") or {}
+    return params
+
+
+def _night_of(name: str, when: str, params: Mapping[str, Any], load: Any) -> Night:
     try:
         settings = _settings_of(params, load)
-        names = [name for name in _names(settings, params) if name != LOCAL]
+        providers = [each for each in _names(settings, params) if each != LOCAL]
     except BadInput as error:
-        return Night(f"nightly begins {when}, and would end at once: {error}")
-    if not names:
-        return Night(f"nightly begins {when}, on your own workers: nothing is rented")
+        return Night(f"{name} begins {when}, and would end at once: {error}")
+    if not providers:
+        return Night(f"{name} begins {when}, on your own workers: nothing is rented")
     if settings.budget is None:
-        what = "nothing is rented, as no budget is set (budget of nightly, or NIGHTKILN_BUDGET)"
-        return Night(f"nightly begins {when}; {what}")
-    what = f"it RENTS from {' and '.join(names)} for up to {settings.budget} USD a night"
-    return Night(f"nightly begins {when}; {what}", str(settings.budget))
+        what = f"nothing is rented, as no budget is set (budget of {name}, or NIGHTKILN_BUDGET)"
+        return Night(f"{name} begins {when}; {what}")
+    what = f"it RENTS from {' and '.join(providers)} for up to {settings.budget} USD a night"
+    return Night(f"{name} begins {when}; {what}", settings.budget)
 
 
 def _settings_of(params: Mapping[str, Any], load: Any) -> Settings:
     budget = params.get("budget")
     options = params.get("options") or {}
+    own = options.get("local") or options  # of kind several, or local
     settings: Settings = load(
         providers=params.get("providers"),
         budget=str(budget) if budget else None,
         fallback=params.get("fallback") or None,
-        worker_urls=params.get("worker_urls") or options.get("worker_urls"),
+        worker_urls=own.get("worker_urls"),
     )
     return settings
 

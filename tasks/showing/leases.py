@@ -24,7 +24,12 @@ ENDS: Mapping[str, str] = {  # events that end a lease, and the state that its t
     "lease_lost": "Lost",
     "lease_not_released": "NotReleased",
 }
-_BAD = frozenset({"Lost", "NotReleased"})
+UNSEEN = "EndNotSeen"
+UNSEEN_SAYS = (
+    "the run broke off and saw no end of it; if it is rented it may still be billed: "
+    "nightkiln leases says so, and reap gives it back"
+)
+_BAD = frozenset({"Lost", "NotReleased", UNSEEN})
 
 
 @dataclass(slots=True)
@@ -34,7 +39,7 @@ class LeaseWatch:
     name: str
     lease: Lease
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    how: str = "Released"
+    how: str = UNSEEN  # until an event tells of its end: a run that breaks off gives nothing back
     end: Mapping[str, Any] = field(default_factory=dict)  # fields of the event that ended it
     doing: str = ""  # as it was told last
     _log: Log | None = None  # once its task run has begun
@@ -81,10 +86,16 @@ async def lease_run(name: str, watch: LeaseWatch) -> State[dict[str, int]]:
         log.logger.addFilter(_without_empty_trace)  # a second time changes nothing
     watch.begin(log)
     await watch.over.wait()
+    return end_of(watch)
+
+
+def end_of(watch: LeaseWatch) -> State[dict[str, int]]:
+    """What its task run ends as; one that is lost is red in the timeline, and fails no flow."""
+    if watch.how == UNSEEN:
+        return Failed(name=UNSEEN, message=UNSEEN_SAYS)
     told = {key: int(watch.end.get(key, 0)) for key in ("jobs_done", "attempts_failed")}
     said = f"{told['jobs_done']} jobs done, {told['attempts_failed']} attempts failed"
     why = watch.end.get("error", watch.end.get("reason"))
     said = f"{said}: {why}" if why else said
-    # A lost machine is red in the timeline; it is no failure of the flow.
     ends = Failed if watch.how in _BAD else Completed
     return ends(name=watch.how, message=said, data=told)

@@ -100,6 +100,13 @@ def test_the_commands_have_the_options_that_prefect_has() -> None:
     assert {"--no-services", "--with-healthcheck"} <= set(words)
 
 
+def test_what_is_switched_off_in_the_ui_stays_off_whenever_it_comes_up_again() -> None:
+    said = services()["deploy"]["command"][-1].splitlines()
+
+    assert "nightkiln deploy" in said
+    assert not any("prefect" in line and " deploy" in line for line in said)
+
+
 def test_servers_and_workers_are_tuned_as_those_of_nightkiln_up() -> None:
     for name in SERVERS:
         assert environment(name).items() >= SERVER_TUNED.items()

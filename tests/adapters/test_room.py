@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from nightkiln.core.errors import BadInput, StoreUnusable
+from nightkiln.core.errors import BadInput, RoomTrouble, StoreUnusable
 from nightkiln.room.automations import changes
 from nightkiln.room.book import Room, RoomBook, Started
 from nightkiln.room.database import database_of
+from nightkiln.room.deploying import kept_off
 from nightkiln.room.environment import (
     changed,
     server_environment,
@@ -75,7 +76,7 @@ def test_the_server_is_tuned_and_hears_of_no_key_and_no_setting_of_nightkiln(
 ) -> None:
     told_it = server_environment(USER, ROOM, tmp_path, database_of(URL))
 
-    assert told_it["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4310/api"
+    assert told_it["PREFECT_UI_URL"] == "http://127.0.0.1:4310", "of links in notifications"
     assert told_it["PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE"] == "500"
     assert told_it["PREFECT_SERVER_EVENTS_RETENTION_PERIOD"] == "7d", "the user's word counts"
     assert told_it["HTTPS_PROXY"] == USER["HTTPS_PROXY"], "notifications may need it"
@@ -86,6 +87,20 @@ def test_the_server_is_tuned_and_hears_of_no_key_and_no_setting_of_nightkiln(
     assert told_it["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == (
         f"postgresql+asyncpg://kiln:{PASSWORD}@db.example:5433/prefect?ssl=require"
     )
+
+
+def test_the_page_asks_the_address_it_came_from_so_that_it_is_seen_from_any_computer(
+    tmp_path: Path,
+) -> None:
+    everywhere = replace(ROOM, host="0.0.0.0")  # noqa: S104
+    proxy = {"PREFECT_SERVER_UI_API_URL": "https://kiln.example/prefect/api"}
+
+    told_it = server_environment(USER, everywhere, tmp_path, database_of("sqlite"))
+    behind = server_environment({**USER, **proxy}, everywhere, tmp_path, database_of("sqlite"))
+
+    assert told_it["PREFECT_SERVER_API_HOST"] == "0.0.0.0"  # noqa: S104
+    assert told_it["PREFECT_SERVER_UI_API_URL"] == "/api"
+    assert behind.items() >= proxy.items(), "the user's word counts"
 
 
 def test_the_worker_hears_all_but_another_server_and_the_databases_password(
@@ -214,6 +229,56 @@ def test_what_belongs_to_a_room_is_found_by_its_mark_alone(tmp_path: Path) -> No
     assert other.process.pid not in there
     assert there[server.process.pid].part == "server"
     assert (there[flow.process.pid].flow_run, there[flow.process.pid].is_leader) == ("f1", False)
+
+
+class Deployed:
+    """A server whose schedules are made anew, switched on, by whoever deploys."""
+
+    def __init__(self, **active: bool) -> None:
+        self.active = dict(active)
+        self.made = 0
+
+    def deploy(self) -> None:
+        self.made += 1
+        self.active = dict.fromkeys(self.active, True)
+
+    def deployments(self) -> list[dict[str, object]]:
+        return [
+            {
+                "name": name,
+                "id": name,
+                "schedules": [{"id": f"{name}-{self.made}", "slug": "nightly", "active": is_on}],
+            }
+            for name, is_on in self.active.items()
+        ]
+
+    def set_schedule(self, deployment_id: str, schedule_id: str, *, active: bool) -> None:
+        assert schedule_id == f"{deployment_id}-{self.made}", "the one that is there now"
+        self.active[deployment_id] = active
+
+
+def test_a_schedule_that_is_off_stays_off_whoever_deploys_and_others_stay_on() -> None:
+    server, said = Deployed(nightly=False, reap=True), list[str]()
+
+    with kept_off(server, said.append):
+        server.deploy()
+
+    assert server.active == {"nightly": False, "reap": True}
+    assert said == ["nightly: its schedule stays off, as it was"]
+
+
+def test_a_schedule_stays_off_also_when_deploying_breaks_off_half_way() -> None:
+    server = Deployed(nightly=False)
+
+    def deploy() -> None:
+        with kept_off(server, list[str]().append):
+            server.deploy()
+            raise RoomTrouble("the rest was refused")
+
+    with pytest.raises(RoomTrouble):
+        deploy()
+
+    assert server.active == {"nightly": False}
 
 
 TELLS: dict[str, Any] = {

@@ -6,15 +6,17 @@ import io
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nightkiln import cli
-from nightkiln.room.book import RoomBook
+from nightkiln.room.book import Room, RoomBook
 from nightkiln.room.checking import package_problems
-from nightkiln.room.standing import night
+from nightkiln.room.standing import Night, scheduled
+from nightkiln.room.standing import nights as stands
 from nightkiln.settings import load_settings
 from nightkiln.testing.environ import environ
 from tests.docs.shown import free_port
@@ -118,12 +120,15 @@ def test_packages_that_are_missing_or_too_new_are_told_with_the_reason() -> None
     assert list(package_problems()) == []
 
 
+def deployed(name: str, params: Mapping[str, Any], *schedules: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "schedules": schedules or (CLOCK,), "parameters": {"params": params}}
+
+
 def nights(params: Mapping[str, Any], **environment: str) -> tuple[str, str | None]:
     """What is said of a deployed nightly, and what it may spend."""
-    nightly = {"name": "nightly", "schedules": [CLOCK], "parameters": {"params": params}}
     with environ(environment):
-        told = night(nightly, load_settings)
-    return told.says, told.usd_max
+        told = stands([deployed("nightly", params)], load_settings)
+    return told.says, str(told.usd_max) if told.usd_max is not None else None
 
 
 def test_a_night_with_a_key_and_no_budget_rents_nothing() -> None:
@@ -167,4 +172,46 @@ def test_a_schedule_that_is_off_rents_nothing() -> None:
     paused = {"name": "nightly", "schedules": [CLOCK], "paused": True, "parameters": {}}
 
     for nightly in (off, paused):
-        assert "is off" in night(nightly, load_settings).says
+        assert "is off" in stands([nightly], load_settings).says
+
+
+def test_of_several_nights_each_is_said_and_all_that_they_may_spend_together() -> None:
+    nightly = deployed("nightly", {"budget": 2.5})
+    off = deployed("holidays", {"budget": 9}, {**CLOCK, "active": False})
+    portraits = deployed("portraits", {"budget": 12})
+    with environ({"VAST_API_KEY": "key"}):
+        told = stands([portraits, off, nightly], load_settings)
+
+    assert "nightly begins at 02:15 Europe/Berlin; it RENTS from vast for up to 2.5" in told.says
+    assert "portraits begins at 02:15 Europe/Berlin; it RENTS from vast for up to 12" in told.says
+    assert "the schedule of holidays is off" in told.says
+    assert told.says.endswith("All together: up to 14.5 USD")
+    assert told.usd_max == Decimal("14.5")
+
+
+def test_the_parameters_of_a_schedule_replace_those_of_its_deployment() -> None:
+    dear = {**CLOCK, "parameters": {"params": {"budget": 8}}}
+    with environ({"VAST_API_KEY": "key"}):
+        one = stands([deployed("nightly", {"budget": 2}, dear)], load_settings)
+        both = stands([deployed("nightly", {"budget": 2}, CLOCK, dear)], load_settings)
+
+    assert (one.usd_max, both.usd_max) == (Decimal(8), Decimal(10))
+
+
+def test_workers_of_ones_own_are_found_among_the_options_of_several_providers() -> None:
+    local = {"kind": "local", "worker_urls": ["http://127.0.0.1:8188"]}
+    says, usd = nights({"providers": ["local"], "options": {"kind": "several", "local": local}})
+
+    assert "on your own workers" in says
+    assert usd is None
+
+
+def test_a_night_is_known_by_its_flow_whatever_its_deployment_is_called(tmp_path: Path) -> None:
+    copy = {**deployed("portraits", {"budget": 12}), "entrypoint": "flows.nightly:nightly"}
+    strange = {**deployed("nightly", {"budget": 99}), "entrypoint": "elsewhere.py:nightly"}
+    room = Room(mark="a1", salt="s", checkout=str(tmp_path))
+    with environ({"VAST_API_KEY": "key"}):
+        told = scheduled(room, [copy, strange])
+
+    assert told.usd_max == Decimal(12)
+    assert scheduled(room, [strange]) == Night("no night is scheduled: nothing is rented")

@@ -256,4 +256,6 @@ async def test_a_night_over_the_months_budget_is_refused_and_somebody_is_told(
     assert "budget_per_month 0.01: 0.00 of 0.01 USD are spent in " in state.message
     assert one.service.verbs == []
     assert (await one.told("nightkiln.batch.refused"))["how"] == "month"
-    assert "budget_per_month" in (await one.told("nightkiln.night.refused"))["why"]
+    assert "budget_per_month" in (await one.told("nightkiln.batch.refused"))["why"]
+    refusals = [each for each in await events_of(one.batch) if "refused" in each["event"]]
+    assert len(refusals) == 1, "whoever is notified is told once"

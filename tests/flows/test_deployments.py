@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -83,6 +84,25 @@ def test_what_comes_by_itself_comes_at_a_time_of_some_zone(deployed: Mapping[str
         "maintain": [("30 7 * * *", "UTC")],
         "reap": [("*/15 * * * *", None)],
     }
+
+
+def test_a_schedule_that_is_switched_off_stays_off_when_all_is_deployed_again(
+    deployed: Mapping[str, Any], prefect_server: str, tmp_path: Path
+) -> None:
+    place = f"/deployments/{deployed['nightly']['id']}"
+    [schedule] = asked(prefect_server, "GET", place).json()["schedules"]
+    asked(prefect_server, "PATCH", f"{place}/schedules/{schedule['id']}", active=False)
+    shell = Shell(tmp_path / "checkout", {}, PREFECT_API_URL=f"{prefect_server}/api")
+
+    said = shell.run(".venv/bin/nightkiln deploy")
+
+    [again] = asked(prefect_server, "GET", place).json()["schedules"]
+    assert (again["slug"], again["active"]) == (schedule["slug"], False)
+    assert "nightly: its schedule stays off, as it was" in said
+    [reaps] = asked(prefect_server, "GET", f"/deployments/{deployed['reap']['id']}").json()[
+        "schedules"
+    ]
+    assert reaps["active"], "what was on stays on"
 
 
 @pytest.mark.parametrize("name", sorted(FORMS))

@@ -31,6 +31,39 @@ async def names_of(run: Any) -> list[str]:
         return sorted(one.name for one in await client.read_task_runs(flow_run_filter=wanted))
 
 
+async def test_a_machine_of_a_run_that_breaks_off_is_not_shown_as_given_back() -> None:
+    from prefect import flow, get_run_logger
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    from tasks.results import RESULTS
+    from tasks.showing.observer import PrefectObserver
+
+    @flow(name="breaking", retries=0, persist_result=False, result_storage=RESULTS)
+    async def breaking() -> None:
+        lease = Lease(LeaseId("night-1-lease-000"), Offer("vast", "9", "RTX 4090"), "m1")
+        async with PrefectObserver(get_run_logger()) as observer, observer.lease(lease):
+            await asyncio.sleep(0.1)
+            raise ZeroDivisionError("in the middle of the night")
+
+    running: Any = breaking
+    state = await running(return_state=True)
+
+    of_it = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    ends: list[Any] = []
+
+    async def is_shown() -> bool:
+        await asyncio.sleep(0.2)
+        async with get_client() as client:
+            runs = await client.read_task_runs(flow_run_filter=of_it)
+        ends[:] = [one.state for one in runs if one.state is not None and one.state.is_final()]
+        return bool(ends)
+
+    await until(is_shown, within_s=60)
+    assert state.is_failed()
+    assert [(end.name, end.type.value) for end in ends] == [("EndNotSeen", "FAILED")]
+
+
 async def shows(run: Any, count: int) -> bool:
     await asyncio.sleep(0.2)
     return len(await names_of(run)) == count

@@ -39,7 +39,7 @@ class Server:
     """As much of Prefect's server as is asked."""
 
     run: FlowRun
-    deployment: str = "nightly"
+    flow: str = "nightly"
     heard_after_s: float = float("inf")  # the run gives a sign of life
     retried_after_s: float = float("inf")  # somebody presses Retry
     states: list[State[Any]] = field(default_factory=list)
@@ -50,9 +50,9 @@ class Server:
             return self.run.model_copy(update={"state": State(type=StateType.SCHEDULED)})
         return self.run
 
-    async def read_deployment(self, deployment_id: UUID) -> Any:
-        assert deployment_id == self.run.deployment_id
-        return SimpleNamespace(name=self.deployment)
+    async def read_flow(self, flow_id: UUID) -> Any:
+        assert flow_id == self.run.flow_id
+        return SimpleNamespace(name=self.flow)
 
     async def request(self, verb: str, path: str, *, json: Mapping[str, Any]) -> Any:
         assert (verb, path) == ("POST", "/events/filter")

@@ -244,7 +244,7 @@ def test_the_second_call_changes_nothing_and_says_how_it_stands(computer: Comput
     assert "no budget is set" in stands["night"]
     assert stands["night_usd_max"] is None
     with httpx.Client(base_url=stands["ui"], trust_env=False) as client:
-        assert client.get("/ui-settings").json()["api_url"] == stands["api"]
+        assert client.get("/ui-settings").json()["api_url"] == "/api"
 
 
 def test_a_budget_in_the_environment_is_said_to_be_spent_at_night(computer: Computer) -> None:
@@ -320,7 +320,7 @@ def test_what_is_switched_off_in_the_ui_stays_off_when_the_checkout_changes(
     computer.ask("PATCH", place.replace(place.rpartition("/")[2], schedule["id"]), {"active": True})
 
 
-def test_whoever_has_a_block_is_told_of_a_receipt_and_of_a_refused_night(
+def test_whoever_has_a_block_is_told_of_a_receipt_a_refused_night_and_a_failure(
     computer: Computer,
 ) -> None:
     with listening() as (url, told):
@@ -329,13 +329,17 @@ def test_whoever_has_a_block_is_told_of_a_receipt_and_of_a_refused_night(
         assert "nightkiln: tell of a receipt" in stands["automations"]
         computer.emit("nightkiln.batch.finished", "parti-2026-11-21", done=1599, usd=1.25)
         computer.emit("nightkiln.night.refused", "parti-2026-11-22", why="another one is at work")
-        asyncio.run(until(lambda: len(told) == 2, within_s=RUN_S_MAX))
+        computer.emit("nightkiln.run.failed", "any-lynx", flow="reap", why="1 is NOT given back")
+        asyncio.run(until(lambda: len(told) == 3, within_s=RUN_S_MAX))
 
     said = sorted(str(each) for each in told)
     assert "nightkiln.batch.finished" in said[0]
     assert "parti-2026-11-21" in said[0]
     assert "done: 1599" in said[0]
     assert "why: another one is at work" in said[1]
+    assert "nightkiln.run.failed: any-lynx" in said[2]
+    assert "why: 1 is NOT given back" in said[2]
+    assert f"http://127.0.0.1:{computer.port}/" in said[2], "where to look"
     again = computer.up("--notify", "none")[-1]
     assert "nightkiln: tell of a receipt" not in again["automations"]
 
