@@ -18,7 +18,7 @@ import pytest
 from tests.docs.shown import ROOT
 from tests.ui.control import MARKET_SPEED, Control
 from tests.ui.looked import Looked
-from tests.ui.timeline import DONE
+from tests.ui.timeline import DONE, LOST
 
 pytestmark = [pytest.mark.ui, pytest.mark.long]
 
@@ -27,6 +27,7 @@ LEASE = re.compile(r"vast .+ #\d+ \(\d\.\d+/h\)")
 DONE_OF_ALL = re.compile(rf"(\d+)/{24 * SEEDS} done")
 CAP = 2.5  # USD; half of what was asked for, and ten times what is expected
 STOP_S_MAX = 30.0
+BARS_IN_SIGHT = 5  # of leases, beside receipt and gallery; those below are not drawn
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +89,18 @@ def test_a_night_waits_to_be_approved_and_its_fleet_quote_and_receipt_are_seen(
     state = control.ended(run)
 
     assert state["type"] == "COMPLETED", state
-    leases = [one["name"] for one in control.task_runs(run) if LEASE.fullmatch(one["name"])]
+    leases = {
+        one["name"]: one["state"]["name"]
+        for one in control.task_runs(run)
+        if LEASE.fullmatch(one["name"])
+    }
     looked.goes(f"{here}?tab=TaskRuns")
     for lease in leases:
         looked.says(lease)
-    assert looked.bars()[DONE] >= 1
+    drawn = looked.bars()
+    assert drawn[DONE] >= 1
+    if "Lost" in leases.values() and len(leases) <= BARS_IN_SIGHT:
+        assert drawn[LOST] >= 1, "red, as docs/how-to/prefect.md says"
     looked.goes(f"{here}?tab=Artifacts")
     looked.says("nightkiln-receipt")
     looked.bars()

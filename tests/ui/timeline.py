@@ -8,7 +8,7 @@ from io import BytesIO
 from PIL import Image
 
 RUNNING, DONE, LOST = "running", "done", "lost"
-COLOURS = {RUNNING: (9, 67, 155), DONE: (35, 158, 80), LOST: (234, 88, 12)}
+COLOURS = {RUNNING: (9, 67, 155), DONE: (35, 158, 80), LOST: (222, 5, 41)}
 FAR = 40  # in red, green and blue together: the same colour to the eye
 SHORT = 6  # pixels: a dot, or a part of a letter
 THIN = 12  # pixels: the line at the foot that shows the state of the flow
