@@ -107,8 +107,13 @@ def test_so_it_does_wherever_it_is_stopped(tmp_path: Path, form: Format) -> None
     assert sweep(tmp_path, form) == {}
 
 
-@pytest.mark.nights
-@pytest.mark.parametrize("skipped", SYNCS)
+@pytest.mark.parametrize(
+    "skipped",
+    [
+        pytest.param(each, marks=pytest.mark.nights if each == "sync" else pytest.mark.long)
+        for each in SYNCS
+    ],
+)
 def test_a_disk_that_leaves_out_one_kind_of_sync_is_found_out(tmp_path: Path, skipped: str) -> None:
     def lazy(disk: VolatileDisk) -> Disk:
         return NoFsyncDisk(disk, (skipped,))

@@ -377,9 +377,11 @@ def broken_by_dying_at(folder: Path, step: int, *, how: str, before: list[Any]) 
 @pytest.mark.parametrize(
     ("how", "every"),
     [
-        pytest.param(how, every, marks=marks)
-        for every, marks in ((9, pytest.mark.nights), (1, pytest.mark.long))
-        for how in ("killed", "power cut", "disk full")
+        pytest.param("killed", 9, marks=pytest.mark.nights),
+        *(
+            pytest.param(how, 1, marks=pytest.mark.long)
+            for how in ("killed", "power cut", "disk full")
+        ),
     ],
 )
 def test_one_that_dies_at_any_step_changes_no_answer_and_the_next_one_ends_its_work(

@@ -166,7 +166,7 @@ def test_a_power_cut_before_any_step_loses_nothing_that_was_said(
     assert sweep(tmp_path, cut, every=every) == {}
 
 
-@pytest.mark.nights
+@pytest.mark.long
 def test_a_disk_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
     broken = sweep(tmp_path, lambda store, step: cut_here(store, step, NoFsyncDisk))
 

@@ -124,8 +124,10 @@ def test_a_program_is_told_the_same(receipt: Receipt) -> None:
     assert facts["waste_usd"].keys() >= {"startup", "failed_starts", "traffic_in", "idle"}
 
 
-@pytest.mark.nights
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "as_json",
+    [pytest.param(False, marks=pytest.mark.long), pytest.param(True, marks=pytest.mark.nights)],
+)
 def test_the_night_is_shown_and_ends_with_its_receipt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, as_json: bool
 ) -> None:

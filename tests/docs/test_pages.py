@@ -31,19 +31,29 @@ SHOWN = {page: commands((ROOT / page).read_text()) for page in pages()}
 ELSEWHERE_WHOLE = {MODAL_PAGE, PREFECT_PAGE, S3_PAGE, TUTORIAL, VAST_PAGE, *DEPLOYED_PAGES}
 HERE = [page for page in SHOWN if page not in ELSEWHERE_WHOLE]
 SLOW = {
-    "docs/how-to/approve.md",
-    "docs/how-to/compare.md",
-    "docs/how-to/deadline.md",
-    "docs/how-to/export.md",
-    "docs/how-to/gallery.md",
-    "docs/how-to/receipt.md",
-    "docs/how-to/rehearse.md",
-    "docs/how-to/resume.md",
-    "docs/how-to/retry.md",
-    "docs/how-to/select.md",
-    "docs/reference/store.md",
-    "docs/reference/stories.md",
-    "docs/reference/tables.md",
+    **dict.fromkeys(
+        [
+            "docs/how-to/approve.md",
+            "docs/how-to/deadline.md",
+            "docs/how-to/receipt.md",
+            "docs/how-to/resume.md",
+            "docs/how-to/retry.md",
+            "docs/reference/store.md",
+            "docs/reference/tables.md",
+        ],
+        pytest.mark.nights,
+    ),
+    **dict.fromkeys(
+        [
+            "docs/how-to/compare.md",
+            "docs/how-to/export.md",
+            "docs/how-to/gallery.md",
+            "docs/how-to/rehearse.md",
+            "docs/how-to/select.md",
+            "docs/reference/stories.md",
+        ],
+        pytest.mark.long,
+    ),
 }
 READ = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
 MINE = "prompt,category\na fox at dawn,animals\na harbour in fog,places\n"
@@ -74,7 +84,7 @@ def assumed(page: str, shell: Shell) -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.nights) if page in SLOW else page
+        pytest.param(page, marks=SLOW[page]) if page in SLOW else page
         for page in HERE
         if SHOWN[page]
     ],

@@ -40,7 +40,7 @@ async def effects_of_the_night_after(folder: Path) -> list[str]:
     return [line.partition(" ")[2] for line in counted.read_text().splitlines()]
 
 
-@pytest.mark.nights
+@pytest.mark.long
 async def test_a_power_cut_while_results_are_adopted_loses_nothing(tmp_path: Path) -> None:
     hit = await crashed_twice(tmp_path, "link:results:1")
 
@@ -87,7 +87,7 @@ async def test_a_mutant_without_fsync_or_without_journal_is_caught(
             await scene.finish()
 
 
-@pytest.mark.nights
+@pytest.mark.long
 async def test_a_shard_whose_name_a_killed_run_did_not_sync_is_synced_by_the_next(
     tmp_path: Path,
 ) -> None:

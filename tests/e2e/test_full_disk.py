@@ -37,7 +37,7 @@ def run(catalog: Path, store: Path, url: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.nights
+@pytest.mark.long
 def test_a_download_that_finds_no_room_stops_the_run_and_keeps_what_is_made(tmp_path: Path) -> None:
     catalog, store = write_catalog(tmp_path / "catalog", 12), tmp_path / "store"
     staging = Store.open(str(store), create=True).staging

@@ -88,9 +88,11 @@ async def test_hybrid_a_poison_job_fails_once_more_and_never_on_modal(tmp_path: 
         print(receipt)
         assert outcome.exit_code == SOME_FAILED, scene.told()
         assert (outcome.done, outcome.failed) == (119, 1)
-        # The first is Modal's where the machines come up so late that it begins.
-        [(_, first), again] = tries_of_the_cursed(tmp_path)
-        assert (first, again) == ("failed", (VAST, "failed"))
+        # The first is Modal's where the machines come up so late that it begins; what a machine
+        # had in hand when it was lost is no failure.
+        ends = [who for who, end in tries_of_the_cursed(tmp_path) if end == "failed"]
+        assert len(ends) == 2
+        assert ends[-1] == VAST
         assert asked(tmp_path, "select fault from jobs where status = 'failed'") == [(Fault.JOB,)]
         assert receipt.of(MODAL).jobs > 0, "Modal was there, and was spared"
         assert scene.billed() == []
@@ -140,7 +142,7 @@ async def test_hybrid_an_hour_without_the_api_is_worked_through_and_over(
         assert again > 0, "machines are rented again"
 
 
-@pytest.mark.nights
+@pytest.mark.long
 async def test_hybrid_with_both_down_a_run_stops_and_the_next_goes_on(tmp_path: Path) -> None:
     async with HybridScene(
         tmp_path,

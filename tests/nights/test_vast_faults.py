@@ -20,12 +20,14 @@ VARIES = {
     "create_410": "taken_race",
     "create_false": "taken_race",
     "create_price": "taken_race",
+    "create_502_before": "taken_race",
     "create_spend_limit": "create_no_credit",
     # a machine of which nobody told
     "create_502_after": "create_lost",
     "create_hangs": "create_lost",
     # asked once more
     "search_html": "search_429",
+    "search_quota": "search_429",
     "list_500": "list_429",
     "list_html": "list_429",
     "destroy_500": "destroy_429",
@@ -36,6 +38,9 @@ VARIES = {
     "manifest_unknown": "exits_at_once",
     "no_space": "exits_at_once",
     "oci_failed": "exits_at_once",
+    "ports_missing": "stuck_loading",
+    "comfy_never_up": "stuck_loading",
+    "black_hole_port": "stuck_loading",
     # not what was rented
     "cuda_old": "wrong_gpu",
     "busy_card": "wrong_gpu",
