@@ -17,6 +17,7 @@ from typing import Any
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from nightkiln.testing.comfyui import StandIn
+from nightkiln.testing.waiting import until
 from tests.docs.shown import free_port
 from tests.room.room import ROOT, Room
 
@@ -49,6 +50,10 @@ class Control:
     def ended(self, run: str) -> Mapping[str, Any]:
         """The state that a run has ended in."""
         return self._portal.call(self.room.ended, run)
+
+    def goes_on(self, run: str) -> None:
+        """Wait until a run that waited for an answer has heard it."""
+        self._portal.call(until, partial(self.room.is_in, run, "RUNNING"))
 
     def names(self) -> list[str]:
         """Ids of the runs that the server knows."""

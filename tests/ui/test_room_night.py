@@ -77,6 +77,7 @@ def test_a_night_waits_to_be_approved_and_its_fleet_quote_and_receipt_are_seen(
     looked.keep("approval")
     looked.sends("Resume", "/resume")
 
+    control.goes_on(run)
     looked.goes(here)  # the page of a paused run asks for no more logs
     looked.counts(DONE_OF_ALL, above=0)
     looked.goes(f"{here}?tab=Artifacts")

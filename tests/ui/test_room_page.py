@@ -157,6 +157,7 @@ def test_a_batch_from_the_form_is_watched_until_its_receipt(
         looked.keep(f"failed-{key}")
     looked.goes(control.artifact(run, "nightkiln-gallery"))
     looked.follows("pictures of")
+    looked.page.wait_for_load_state()
     looked.page.wait_for_function("isWhole && grid.shown.length === 24")
 
 
