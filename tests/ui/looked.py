@@ -55,7 +55,9 @@ class Looked:
         found.wait_for(timeout=within_s * 1000)
         return found.inner_text()
 
-    def counts(self, words: re.Pattern[str], *, above: int) -> int:
+    def counts(
+        self, words: re.Pattern[str], *, above: int, within_s: float = WAIT_MS / 1000
+    ) -> int:
         """The highest number that the page says in these words, once it is above another."""
         highest = (
             "([words, above]) => { const said = [...document.body.innerText.matchAll(words)]"
@@ -63,7 +65,9 @@ class Looked:
             " return most > above ? most : null; }"
         )
         found = self.page.wait_for_function(
-            highest.replace("(words)", "(new RegExp(words, 'g'))"), arg=[words.pattern, above]
+            highest.replace("(words)", "(new RegExp(words, 'g'))"),
+            arg=[words.pattern, above],
+            timeout=within_s * 1000,
         )
         return int(found.json_value())
 
