@@ -59,10 +59,10 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def progressed(looked: Looked, here: str) -> bool:
-    """Whether jobs are done by now; of a run that has waited the page asks for no more logs."""
+    """Whether jobs are done by now, as the artifacts say, which the page asks for once."""
     from playwright.sync_api import TimeoutError as TooLateError
 
-    looked.goes(here)
+    looked.goes(f"{here}?tab=Artifacts")
     try:
         return looked.counts(DONE_OF_ALL, above=0, within_s=LOOK_S) > 0
     except TooLateError:
@@ -91,7 +91,6 @@ def test_a_night_waits_to_be_approved_and_its_fleet_quote_and_receipt_are_seen(
 
     control.goes_on(run)
     assert any(progressed(looked, here) for _ in range(LOOKS_MAX))
-    looked.goes(f"{here}?tab=Artifacts")
     looked.says("nightkiln-fleet")
     looked.bars()
     looked.keep("night-running")
