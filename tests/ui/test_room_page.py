@@ -91,7 +91,6 @@ def test_the_form_describes_every_field_what_can_be_chosen_and_a_tab_for_each_pr
         "any host sees your prompts"
         in looked.page.locator(DESCRIPTION).filter(has_text="Who may run the machines").inner_text()
     )
-    looked.keep("form")
 
     for tab, box in (("local", "LocalOptions"), ("vast", "VastOptions"), ("modal", "ModalOptions")):
         looked.page.get_by_role("tab", name=tab, exact=True).click()
