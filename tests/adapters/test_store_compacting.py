@@ -167,6 +167,7 @@ def test_rows_committed_later_win_or_lose_against_compacted_ones(store: Store) -
     assert seen(store) == before
 
 
+@pytest.mark.nights
 def test_rows_with_as_many_outputs_and_attempts_get_files_that_say_so(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "store"), create=True)
     many = [done(number) for number in range(SHAPE_ROWS_MIN)]

@@ -197,7 +197,7 @@ async def test_a_bid_that_is_too_low_leaves_a_machine_which_is_destroyed(tmp_pat
 
 
 async def test_a_doubtful_machine_is_not_released_before_it_is_known(tmp_path: Path) -> None:
-    hasty = replace(TERMS, poll_s=30.0, limits=replace(HASTY, list_s=0.5))
+    hasty = replace(TERMS, poll_s=3.0, limits=replace(HASTY, list_s=0.5))
     async with a_market("create_lost") as market, a_provider(market, tmp_path, hasty) as provider:
         [offer] = await provider.offers(NEED, limit=1)
         await provider.owned()
@@ -216,7 +216,7 @@ async def test_a_doubtful_machine_is_not_released_before_it_is_known(tmp_path: P
 
 
 async def test_a_doubt_is_ended_by_a_listing_and_never_by_the_clock(tmp_path: Path) -> None:
-    hasty = replace(TERMS, poll_s=30.0, limits=replace(HASTY, ambiguous_s=0.3, list_s=0.5))
+    hasty = replace(TERMS, poll_s=3.0, limits=replace(HASTY, ambiguous_s=0.3, list_s=0.5))
     async with a_market("create_lost") as market, a_provider(market, tmp_path, hasty) as provider:
         [offer] = await provider.offers(NEED, limit=1)
         await provider.owned()

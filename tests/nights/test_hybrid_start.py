@@ -30,10 +30,7 @@ def _suite(name: str) -> pytest.MarkDecorator:
     return pytest.mark.long if name == "for another environment" else pytest.mark.nights
 
 
-@pytest.mark.parametrize(
-    "why",
-    [name if name == "no token" else pytest.param(name, marks=_suite(name)) for name in NOT_USABLE],
-)
+@pytest.mark.parametrize("why", [pytest.param(name, marks=_suite(name)) for name in NOT_USABLE])
 async def test_hybrid_a_modal_that_cannot_be_used_is_missed_at_the_start(
     why: str, tmp_path: Path
 ) -> None:

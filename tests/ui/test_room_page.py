@@ -124,7 +124,6 @@ def test_bad_values_are_refused_at_their_fields_and_no_run_exists(
     looked.forgive("params.by")
 
 
-@pytest.mark.long
 def test_a_batch_from_the_form_is_watched_until_its_receipt(
     looked: Looked, control: Control
 ) -> None:
