@@ -44,6 +44,7 @@ def test_what_a_living_run_holds_is_shown_with_its_price_and_never_reaped(desk: 
     assert desk.billed() == [f"nk/main/{LEASE}"]
 
 
+@pytest.mark.nights
 def test_a_dead_runs_machine_is_shown_first_and_given_back_only_with_yes(desk: Desk) -> None:
     desk.rent()
     desk.signed(has_ended=True)

@@ -210,6 +210,7 @@ async def test_a_machine_that_is_not_as_offered_gets_no_job(
     assert lost.value.loss is Loss.STARTUP
 
 
+@pytest.mark.nights
 async def test_a_machine_whose_comfyui_never_comes_up_is_too_slow(tmp_path: Path) -> None:
     async with place(tmp_path, trouble=frozenset({"comfy_never_up"})) as here:
         with pytest.raises(WorkerLost, match="start-up time: waiting for ComfyUI") as lost:

@@ -10,7 +10,6 @@ from nightkiln.night import ALL_DONE
 from nightkiln.testing.vast_market import FAULTS
 from nightkiln.testing.vast_market.scene import VastScene
 
-SAMPLE = ("create_lost",)  # in `make test`; .ci/run plays all but those that vary another
 # For a night each of these is the same as another one, which CI plays: the provider takes both in
 # the same way, and is held to that in CI (tests/adapters/test_vast_{provider,connect}).
 VARIES = {
@@ -53,15 +52,13 @@ VARIES = {
 
 def played(fault: str) -> object:
     """A fault, with the suite that it is played in."""
-    if fault in SAMPLE:
-        return fault
     is_varied = fault in VARIES
     return pytest.param(fault, marks=pytest.mark.long if is_varied else pytest.mark.nights)
 
 
 def test_what_ci_leaves_out_varies_what_it_plays() -> None:
     assert VARIES.keys() | set(VARIES.values()) <= FAULTS.keys()
-    assert not VARIES.keys() & {*VARIES.values(), *SAMPLE}
+    assert not VARIES.keys() & set(VARIES.values())
 
 
 @pytest.mark.timeout_s(300)
