@@ -6,30 +6,20 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from nightkiln.cli.automations import api_named
-from nightkiln.cli.options import JsonOption
+from nightkiln.cli.options import CheckoutOption, JsonOption
 from nightkiln.core.errors import RoomTrouble
 from nightkiln.room.checking import prefect_command
-from nightkiln.room.deploying import kept_off
+from nightkiln.room.deploying import DEPLOY_ALL, kept_off
 from nightkiln.room.opening import LOG_BYTES_SHOWN, declared
-
-COMMAND = ("--no-prompt", "deploy", "--all")
 
 
 def deploy(
     *,
-    checkout: Annotated[
-        Path,
-        typer.Option(
-            "--checkout",
-            metavar="FOLDER",
-            help="Folder with prefect.yaml, flows and tasks; the flows run there.",
-        ),
-    ] = Path(),
+    checkout: CheckoutOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
     """Deploy what prefect.yaml declares, and leave off the schedules that are switched off.
@@ -46,7 +36,7 @@ def deploy(
     names, api = declared(checkout), api_named()
     with kept_off(api, lambda what: _told(what, as_json=as_json)):
         done = subprocess.run(
-            prefect_command(*COMMAND),
+            prefect_command(*DEPLOY_ALL),
             cwd=checkout,
             env={**os.environ, "PREFECT_API_URL": api.url},
             stdin=subprocess.DEVNULL,
@@ -56,7 +46,7 @@ def deploy(
         )
     if done.returncode != 0:
         said = done.stdout.decode(errors="replace")[-LOG_BYTES_SHOWN:]
-        raise RoomTrouble(f"prefect {' '.join(COMMAND)} failed:\n{said}")
+        raise RoomTrouble(f"prefect {' '.join(DEPLOY_ALL)} failed:\n{said}")
     _told(f"deployed: {', '.join(sorted(names))}", as_json=as_json)
 
 

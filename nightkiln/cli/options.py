@@ -62,6 +62,14 @@ FleetOption = Annotated[
         show_default=False,
     ),
 ]
+CheckoutOption = Annotated[
+    Path,
+    typer.Option(
+        "--checkout",
+        metavar="FOLDER",
+        help="Folder with prefect.yaml, flows and tasks; the flows run there.",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, an object a line.", show_default=False)
 ]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nightkiln.cli.options import JsonOption
+from nightkiln.cli.options import CheckoutOption, JsonOption
 from nightkiln.night import ALL_DONE, BAD_INPUT
 from nightkiln.room.book import Room, RoomBook
 from nightkiln.room.checking import Wanted
@@ -55,14 +55,7 @@ def up(
             show_default=False,
         ),
     ] = None,
-    checkout: Annotated[
-        Path,
-        typer.Option(
-            "--checkout",
-            metavar="FOLDER",
-            help="Folder with prefect.yaml, flows and tasks; the flows run there.",
-        ),
-    ] = Path(),
+    checkout: CheckoutOption = Path(),
     notify: Annotated[
         str | None,
         typer.Option(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+DEPLOY_ALL = ("--no-prompt", "deploy", "--all")  # of the prefect command line, in the checkout
+
 
 class Schedules(Protocol):
     """The part of Prefect's API that is needed here."""

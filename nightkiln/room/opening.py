@@ -23,7 +23,7 @@ from nightkiln.room.asking import POOL, POOL_TYPE, PrefectApi
 from nightkiln.room.automations import applied, summed
 from nightkiln.room.book import Room, RoomBook, Started
 from nightkiln.room.checking import Wanted, check, prefect_command
-from nightkiln.room.deploying import kept_off
+from nightkiln.room.deploying import DEPLOY_ALL, kept_off
 from nightkiln.room.environment import (
     AUTH,
     SERVER_AUTH,
@@ -145,7 +145,7 @@ class Opening:
         why = f"{', '.join(sorted(missing))} missing" if missing else "the checkout has changed"
         self.tell("deployments", f"are deployed, as {why} (some ten seconds)")
         with kept_off(api, partial(self.tell, "deployments")):
-            self._prefect("deployments", room, "--no-prompt", "deploy", "--all")
+            self._prefect("deployments", room, *DEPLOY_ALL)
         room = replace(room, deployed=digest)
         self.book.keep(room)
         return room

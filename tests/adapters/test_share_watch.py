@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nightkiln.blobs.local import LocalBlobs
 from nightkiln.core.errors import StoreUnusable
-from nightkiln.core.model import Lease
 from nightkiln.core.sharing import Fate, free_usd
 from nightkiln.lease_book import LeaseBook
-from nightkiln.ports.observer import Progress
 from nightkiln.share_ledger import ShareLedger
 from nightkiln.share_roll import Roll
 from nightkiln.sharing import Sharing
@@ -36,6 +33,7 @@ from nightkiln.store.shares import (
 )
 from nightkiln.store.store import Store
 from nightkiln.testing import virtual_time
+from tests.watcher import Watcher
 
 BUDGET, SHARES, JOBS = Decimal("4.00"), 2, 20
 ELSEWHERE = Process("far.example", 42, "", "")  # so that nobody here can say whether it lives
@@ -64,27 +62,6 @@ class Moody(LocalBlobs):
         if self.is_away():
             self.refused += 1
             raise StoreUnusable("nobody answers")
-
-
-@dataclass
-class Watched:
-    """What a night tells."""
-
-    events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def lease(self, lease: Lease) -> AsyncIterator[None]:
-        del lease
-        yield
-
-    async def event(self, name: str, fields: Mapping[str, Any]) -> None:
-        self.events.append((name, fields))
-
-    async def progress(self, progress: Progress) -> None:
-        del progress
-
-    def names(self) -> list[str]:
-        return [name for name, _ in self.events]
 
 
 @dataclass
@@ -141,7 +118,7 @@ class Scene:
         self.near = LocalBlobs(Path(self.store.uri))
         self.blobs = Moody(Path(self.store.uri))
         self.store.blobs = self.blobs
-        self.watched, self.starter = Watched(), Controllers(self.near, work_s)
+        self.watched, self.starter = Watcher(), Controllers(self.near, work_s)
         self.ledger = ShareLedger(self.store, LeaseBook(folder / "state"))
 
     def roll(self, clock_s: Callable[[], float] = lambda: 0.0) -> Roll:

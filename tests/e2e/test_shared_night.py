@@ -16,12 +16,9 @@ import pytest
 from nightkiln.allotment import STOPPED
 from nightkiln.cli.status import batches
 from nightkiln.core.errors import BadInput, NightkilnError, ShareTaken
-from nightkiln.core.model import Lease
 from nightkiln.core.sharing import Share
 from nightkiln.gate import unquoted
 from nightkiln.night import Outcome, StopSwitch
-from nightkiln.observers.sentences import sentence
-from nightkiln.ports.observer import Progress
 from nightkiln.receipt import receipt_of
 from nightkiln.receipt_page import page
 from nightkiln.retrying import Retry, retry_of
@@ -51,34 +48,12 @@ from nightkiln.testing.samples import INPUTS, write_catalog
 from nightkiln.testing.waiting import until
 from nightkiln.wiring import Request, chosen_catalog, run_batch
 from tests.asking import ask
+from tests.watcher import Watcher
 
 JOBS = 24
 IN_FLIGHT = 6
 DEAD = replace(this_process(), mark="long ago")
 ONCE = "select count(*), count(distinct job_id) from jobs where status = 'done'"
-
-
-class Watcher:
-    """Keeps what a night tells."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, Mapping[str, Any]]] = []
-        self.latest: Progress | None = None
-
-    @asynccontextmanager
-    async def lease(self, lease: Lease) -> AsyncIterator[None]:
-        del lease
-        yield
-
-    async def event(self, name: str, fields: Mapping[str, Any]) -> None:
-        self.events.append((name, fields))
-
-    async def progress(self, progress: Progress) -> None:
-        self.latest = progress
-
-    def told(self) -> str:
-        """What people would read."""
-        return "\n".join(said for one in self.events if (said := sentence(*one)) is not None)
 
 
 @dataclass
